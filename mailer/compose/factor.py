@@ -1,0 +1,128 @@
+"""What is the same in all messages of a bulk call goes into its template once; what differs becomes a slot of it.
+
+The template language of SES is Handlebars, of which inline content supports only the substitution `{{name}}`. A value is
+put in as it is (SES escapes nothing and does not look for tags in it), so the message that SES assembles is exactly the one
+that was rendered here.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ..templates.render import html_to_text
+
+# Text that Handlebars would read as a tag: it is carried as a value instead.
+_TAG = re.compile(r"(\\*\{\{+)")
+_MARK = re.compile("\ue000(\\d+)\ue001")
+
+
+@dataclass(slots=True)
+class Slots:
+    """The slots of one call: name → a value for each message. Parts that vary in the same way share a slot."""
+
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _names: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def name(self, values: tuple[str, ...]) -> str:
+        name = self._names.get(values)
+        if name is None:
+            name = self._names[values] = f"v{len(self._names)}"
+            self.values[name] = values
+        return name
+
+
+Segment = str | tuple[str, ...]  # the same in all messages, or one value for each
+
+
+def segments(rows: Sequence[list[str]]) -> list[Segment]:
+    """Pieces of the same part of several messages → alternating runs of what is the same and what differs."""
+    width = len(rows[0])
+    if any(len(row) != width for row in rows):
+        return [tuple("".join(row) for row in rows)]
+    count = len(rows)
+    found: list[Segment] = []
+    for column in zip(*rows, strict=True):
+        first = column[0]
+        same = column.count(first) == count
+        last = found[-1] if found else None
+        if same and isinstance(last, str):
+            found[-1] = last + first
+        elif same:
+            found.append(first)
+        elif isinstance(last, tuple):
+            found[-1] = tuple(map(str.__add__, last, column))
+        else:
+            found.append(column)
+    return found
+
+
+def template(parts: Sequence[Segment], count: int, slots: Slots) -> str:
+    """The Handlebars source that gives back each of the `count` messages from its values in `slots`."""
+    out: list[str] = []
+    pending: tuple[str, ...] | None = None  # a slot whose last characters may still come
+    for segment in _guard(parts, count):
+        if isinstance(segment, tuple):
+            pending = segment if pending is None else tuple(map(str.__add__, pending, segment))
+            continue
+        if pending is not None:
+            # `}` after a tag would be read as part of it.
+            rest = segment.lstrip("}")
+            closing = segment[: len(segment) - len(rest)]
+            pending = tuple(value + closing for value in pending) if closing else pending
+            segment = rest
+            if not segment:
+                continue
+            out.append("{{" + slots.name(pending) + "}}")
+            pending = None
+        # `{` and `\` before a tag would, too: they go into the slot that follows.
+        kept = segment.rstrip("{\\")
+        out.append(kept)
+        if len(kept) != len(segment):
+            pending = (segment[len(kept) :],) * count
+    if pending is not None:
+        out.append("{{" + slots.name(pending) + "}}")
+    return "".join(out)
+
+
+def _guard(parts: Sequence[Segment], count: int) -> list[Segment]:
+    """Text that contains `{{` becomes a value."""
+    found: list[Segment] = []
+    for part in parts:
+        if isinstance(part, str) and "{{" in part:
+            found += [(text,) * count if i % 2 else text for i, text in enumerate(_TAG.split(part)) if text]
+        else:
+            found.append(part)
+    return found
+
+
+def text_segments(html_parts: Sequence[Segment]) -> list[Segment]:
+    """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share."""
+    frame = "".join(part if isinstance(part, str) else f"\ue000{i}\ue001" for i, part in enumerate(html_parts))
+    found: list[Segment] = []
+    for i, text in enumerate(_MARK.split(_frame_text(frame))):
+        if i % 2:
+            values = html_parts[int(text)]
+            assert isinstance(values, tuple)
+            found.append(values if _plain(values) else tuple(map(_value_text, values)))
+        elif text:
+            found.append(text)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _frame_text(frame: str) -> str:
+    return html_to_text(frame)
+
+
+def _plain(values: tuple[str, ...]) -> bool:
+    return not any("&" in value or "<" in value or "\n" in value for value in values)
+
+
+def _value_text(value: str) -> str:
+    if "<" in value:
+        return html_to_text(value).strip()
+    return " ".join(html.unescape(value).split())

@@ -1,0 +1,72 @@
+"""Ids that say where a thing lives.
+
+    campaign   c01k8x7t3q9r5v2m0ab            message   m01k8x7t3q9r5v2m0ab
+    chunk      <campaign or message>-<n>      n from 0
+    recipient  <chunk>-<position>             position in the chunk, from 0
+    attempt    <recipient>-<attempt>          attempt from 1; the value of the tag `mailer_id` on every message
+
+Campaign and message ids sort by the time they were made. All of them fit SES's rule for tags, `[A-Za-z0-9_-]`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing in it can be mistaken for something else
+_TIME_CHARS = 9  # 45 bits of milliseconds: until the year 3084
+_RANDOM_CHARS = 9  # 45 random bits for each millisecond
+
+
+def _base32(number: int, length: int) -> str:
+    return "".join(_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(length)))
+
+
+def _new(prefix: str) -> str:
+    return prefix + _base32(time.time_ns() // 1_000_000, _TIME_CHARS) + _base32(secrets.randbits(5 * _RANDOM_CHARS), _RANDOM_CHARS)
+
+
+def new_campaign_id() -> str:
+    return _new("c")
+
+
+def new_message_id() -> str:
+    return _new("m")
+
+
+def is_message(container: str) -> bool:
+    return container.startswith("m")
+
+
+def chunk_id(container: str, number: int) -> str:
+    return f"{container}-{number}"
+
+
+def container_of(chunk: str) -> str:
+    return chunk.partition("-")[0]
+
+
+def chunk_number(chunk: str) -> int:
+    return int(chunk.partition("-")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to send to one recipient: what the tag `mailer_id` carries through SES and back in its events."""
+
+    container: str
+    chunk: int
+    position: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.container}-{self.chunk}-{self.position}-{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> Attempt:
+        """Raises ValueError where the text is not one of ours."""
+        container, chunk, position, attempt = text.split("-")
+        if container[:1] not in ("c", "m") or not container.isalnum():
+            raise ValueError(f"not an attempt id: {text!r}")
+        return cls(container, int(chunk), int(position), int(attempt))

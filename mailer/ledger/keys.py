@@ -1,0 +1,75 @@
+"""Every Redis key of the service, in one place. A namespace keeps two installations on one Redis apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..email import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    namespace: str
+
+    # ---- indexes -------------------------------------------------------------------------------
+    @property
+    def due(self) -> str:
+        """Sorted set: every chunk that is owed work → the time (ms) at which the reaper has to look at it."""
+        return f"{self.namespace}:due"
+
+    @property
+    def active(self) -> str:
+        """Sorted set: campaigns that are not over → the time (ms) they were made."""
+        return f"{self.namespace}:active"
+
+    @property
+    def campaigns(self) -> str:
+        """Sorted set: all campaigns that Redis still knows → the time (ms) they were made."""
+        return f"{self.namespace}:campaigns"
+
+    def queue(self, lane: Lane) -> str:
+        """Sorted set of arq's: the wake-ups of a lane."""
+        return f"{self.namespace}:queue:{lane.value}"
+
+    # ---- a campaign or message (a container) ---------------------------------------------------
+    def container(self, id: str) -> str:
+        """Hash: spec, state, reason, counters."""
+        return f"{self.namespace}:c:{id}"
+
+    def window(self, id: str) -> str:
+        """Set: the numbers of the chunks that are queued or being worked on."""
+        return f"{self.namespace}:w:{id}"
+
+    def content(self, digest: str) -> str:
+        """String: a template with all that it includes, named by its digest, so that it is stored once."""
+        return f"{self.namespace}:content:{digest}"
+
+    # ---- a chunk -------------------------------------------------------------------------------
+    def chunk(self, chunk: str) -> str:
+        """Hash: lease, fence and the number of recipients still open."""
+        return f"{self.namespace}:k:{chunk}"
+
+    def payload(self, chunk: str) -> str:
+        """String: the recipients and their data, compressed."""
+        return f"{self.namespace}:p:{chunk}"
+
+    def records(self, chunk: str) -> str:
+        """String: a record of fixed length for each recipient (`records.py`)."""
+        return f"{self.namespace}:s:{chunk}"
+
+    def message_ids(self, chunk: str) -> str:
+        """String: SES's message id of each recipient, 27 bytes each."""
+        return f"{self.namespace}:i:{chunk}"
+
+    def details(self, chunk: str) -> str:
+        """Hash: position → reason, and `i<position>` → a message id that does not have SES's usual form."""
+        return f"{self.namespace}:r:{chunk}"
+
+    # ---- an account ----------------------------------------------------------------------------
+    def account(self, account: str) -> str:
+        """Hash: what GetAccount said last, and what was admitted since."""
+        return f"{self.namespace}:account:{account}"
+
+    def rate(self, account: str) -> str:
+        """String: the limiter's theoretical arrival time in microseconds."""
+        return f"{self.namespace}:rate:{account}"

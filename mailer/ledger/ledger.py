@@ -1,0 +1,371 @@
+"""What the rest of the service asks of the ledger, on top of the scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+
+from ..email import Lane, Outcome, State
+from ..errors import NotFound
+from ..ids import chunk_id, container_of, is_message
+from .keys import Keys
+from .records import MESSAGE_ID_BYTES, Mode, Record, unpack_message_id, unpack_records
+from .scripts import LeaseStatus, Scripts
+from .spec import Entry, Spec, pack_entries, unpack_entries
+from .store import RedisStore
+
+CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
+CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by the reaper under a campaign that goes on
+SENDING = (State.RUNNING, State.PARKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A leased chunk. No two workers hold the same lease; `fence` is what proves it to every later script."""
+
+    chunk: str
+    fence: int
+    spec: Spec
+    created_ms: int
+    entries: list[Entry]
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """Consecutive rows of one list, ready to be stored: `[row, to, data, …]` each, its record, and reasons by position."""
+
+    rows: list[list[Any]]
+    outcomes: list[Outcome]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignStatus:
+    id: str
+    name: str
+    state: State
+    reason: str
+    rows: int
+    counts: dict[str, int]  # outcome → recipients; adds up to rows
+    rate: float  # recipients accepted by SES per second, from the first to the last
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    id: str
+    to: tuple[str, ...]
+    state: str
+    reason: str
+    ses_message_id: str | None
+    mode: str | None
+    attempts: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientStatus:
+    """A line of the report."""
+
+    id: str
+    row: int
+    to: str
+    state: str
+    ses_message_id: str | None
+    reason: str
+    attempts: int
+    updated_at: datetime
+
+
+def _time(ms: bytes | float | None) -> datetime | None:
+    return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class Ledger:
+    def __init__(self, redis: Redis[bytes], namespace: str) -> None:
+        self.redis = redis
+        self.keys = Keys(namespace)
+        self.scripts = Scripts(redis, self.keys)
+        self.store = RedisStore(redis, self.keys)
+
+    # ---- content -------------------------------------------------------------------------------
+
+    async def put_content(self, packed: bytes) -> str:
+        """Store a template once; its digest. Stored again it only lives longer."""
+        digest = hashlib.sha256(packed).hexdigest()[:32]
+        await self.redis.set(self.keys.content(digest), packed, ex=CONTENT_KEEP_S)
+        return digest
+
+    async def get_content(self, digest: str) -> bytes | None:
+        return await self.redis.getex(self.keys.content(digest), ex=CONTENT_KEEP_S)
+
+    # ---- in ------------------------------------------------------------------------------------
+
+    async def add_message(self, id: str, spec: Spec, *, keep_s: int, patience_ms: int) -> str:
+        """Store one message; its chunk's id. All of it or nothing (MULTI)."""
+        chunk, now, k = chunk_id(id, 0), _now_ms(), self.keys
+        record = Record(Outcome.QUEUED, updated_at=now // 1000)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(
+                k.container(id),
+                mapping={
+                    "id": id, "lane": spec.lane.value, "spec": spec.dump(), "state": State.RUNNING.value, "reason": "",
+                    "rows": 1, "chunks": 1, "next": 1, "n:q": 1, "created": now, "keep": keep_s,
+                },
+            )  # fmt: skip
+            pipe.hset(k.chunk(chunk), mapping={"fence": 0, "until": 0, "open": 1, "size": 1})
+            pipe.set(k.records(chunk), record.pack())
+            pipe.set(k.payload(chunk), pack_entries([[1, ", ".join(spec.to)]]))
+            pipe.sadd(k.window(id), 0)
+            pipe.zadd(k.due, {chunk: now + patience_ms})
+            await pipe.execute()
+        return chunk
+
+    async def plan_campaign(self, id: str, spec: Spec) -> None:
+        """Open a campaign for its list. Nothing of it is sent before `start_campaign`."""
+        now = _now_ms()
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(
+                self.keys.container(id),
+                mapping={
+                    "id": id, "lane": spec.lane.value, "spec": spec.dump(), "name": spec.name, "state": State.PLANNED.value,
+                    "reason": "its list is being read", "rows": 0, "chunks": 0, "next": 0, "created": now, "intake": now,
+                },
+            )  # fmt: skip
+            pipe.zadd(self.keys.campaigns, {id: now})
+            pipe.zadd(self.keys.active, {id: now})
+            await pipe.execute()
+
+    async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
+        """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. One round trip."""
+        k, now = self.keys, _now_ms()
+        await self.store.put({chunk_id(id, first + i): pack_entries(chunk.rows) for i, chunk in enumerate(chunks)})
+        packed = {outcome: Record(outcome, updated_at=now // 1000).pack() for outcome in Outcome}
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for number, chunk in enumerate(chunks, first):
+                name = chunk_id(id, number)
+                queued = chunk.outcomes.count(Outcome.QUEUED)
+                pipe.hset(k.chunk(name), mapping={"fence": 0, "until": 0, "open": queued, "size": len(chunk.rows)})
+                pipe.set(k.records(name), b"".join([packed[outcome] for outcome in chunk.outcomes]))
+                if chunk.reasons:
+                    pipe.hset(k.details(name), mapping=chunk.reasons)
+            pipe.hset(k.container(id), mapping={"intake": now, "chunks": first + len(chunks)})
+            await pipe.execute()
+
+    async def start_campaign(self, id: str, *, rows: int, chunks: int, counts: Counter[Outcome]) -> State:
+        return State(await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts))
+
+    async def drop_campaign(self, id: str) -> None:
+        """Forget a campaign that was never started."""
+        chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
+        await self._delete_chunks(id, chunks)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(self.keys.campaigns, id)
+            pipe.zrem(self.keys.active, id)
+            pipe.unlink(self.keys.container(id), self.keys.window(id))
+            await pipe.execute()
+
+    async def _delete_chunks(self, id: str, chunks: int) -> None:
+        k = self.keys
+        for first in range(0, chunks, 500):
+            names = [chunk_id(id, number) for number in range(first, min(first + 500, chunks))]
+            await self.redis.unlink(*(make(n) for n in names for make in (k.chunk, k.records, k.details, k.message_ids)))
+            await self.store.delete(names)
+
+    # ---- work ----------------------------------------------------------------------------------
+
+    async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Work | LeaseStatus:
+        """Take a chunk to work on, or say why not."""
+        lease = await self.scripts.lease(chunk, owner=owner, lease_ms=lease_ms)
+        if lease.status is not LeaseStatus.OK:
+            return lease.status
+        container = self.keys.container(container_of(chunk))
+        packed_spec, created = await self.redis.hmget(container, "spec", "created")
+        payload = await self.store.get(chunk)
+        if packed_spec is None or created is None or payload is None:
+            return LeaseStatus.GONE
+        return Work(
+            chunk=chunk,
+            fence=lease.fence,
+            spec=Spec.load(packed_spec),
+            created_ms=int(created),
+            entries=unpack_entries(payload),
+            records=list(unpack_records(lease.records)),
+        )
+
+    async def stop(self, container: str, reason: str) -> None:
+        """A configuration error: nothing more of it is sent, and the reason is kept once."""
+        await self.scripts.halt(container, to=State.STOPPED, reason=reason, allowed=SENDING)
+
+    async def park(self, container: str, reason: str) -> None:
+        """It waits for something outside. The first message that SES accepts afterwards takes this back."""
+        await self.scripts.halt(container, to=State.PARKED, reason=reason, allowed=SENDING)
+
+    # ---- upkeep --------------------------------------------------------------------------------
+
+    async def active_campaigns(self) -> list[tuple[str, State, int]]:
+        """(id, state, time of the last chunk that was read in, ms) of every campaign that is not over."""
+        ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(self.keys.container(id), "state", "intake")
+            found = await pipe.execute()
+        return [(id, State((state or b"cancelled").decode()), int(intake or 0)) for id, (state, intake) in zip(ids, found, strict=True)]
+
+    async def lane(self, container: str) -> Lane | None:
+        found = await self.redis.hget(self.keys.container(container), "lane")
+        return Lane(found.decode()) if found else None
+
+    async def abandon_campaign(self, id: str) -> None:
+        """Whoever read its list is gone. Its rows go; what it was called and why it is stopped stays, to be seen."""
+        why = "its list was not read to its end, so nothing of it was sent; start it again"
+        if await self.scripts.halt(id, to=State.CANCELLED, reason=why, allowed=[State.PLANNED]) == State.CANCELLED:
+            await self._delete_chunks(id, int(await self.redis.hget(self.keys.container(id), "chunks") or 0))
+
+    async def touch_content(self, container: str) -> None:
+        packed = await self.redis.hget(self.keys.container(container), "spec")
+        spec = Spec.load(packed) if packed else None
+        if spec and spec.content:
+            await self.redis.expire(self.keys.content(spec.content), CONTENT_KEEP_S)
+
+    async def retire_campaign(self, id: str, keep_s: int) -> None:
+        """The campaign is over: from now on Redis keeps it for `keep_s` seconds. May be repeated."""
+        k = self.keys
+        chunks = int(await self.redis.hget(k.container(id), "chunks") or 0)
+        for first in range(0, chunks, 500):
+            names = [chunk_id(id, number) for number in range(first, min(first + 500, chunks))]
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    for key in (k.chunk(name), k.records(name), k.details(name), k.message_ids(name)):
+                        pipe.expire(key, keep_s)
+                await pipe.execute()
+            await self.store.expire(names, keep_s)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.expire(k.container(id), keep_s)
+            pipe.expire(k.window(id), keep_s)
+            pipe.zrem(k.active, id)
+            pipe.zremrangebyscore(k.campaigns, "-inf", _now_ms() - 400 * 86_400_000)
+            await pipe.execute()
+
+    # ---- out -----------------------------------------------------------------------------------
+
+    async def campaign(self, id: str) -> CampaignStatus:
+        """Raises NotFound."""
+        found = await self.redis.hgetall(self.keys.container(id))
+        if not found or is_message(id):
+            raise NotFound(id=id)
+        return _campaign_status(id, found)
+
+    async def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
+        """The newest first. Those that Redis has forgotten are left out."""
+        ids = [id.decode() for id in await self.redis.zrevrange(self.keys.campaigns, 0, limit - 1)]
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hgetall(self.keys.container(id))
+            found = await pipe.execute()
+        return [_campaign_status(id, fields) for id, fields in zip(ids, found, strict=True) if fields]
+
+    async def message(self, id: str) -> MessageStatus:
+        """Raises NotFound."""
+        k, chunk = self.keys, chunk_id(id, 0)
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(k.container(id), "spec", "state", "reason")
+            pipe.get(k.records(chunk))
+            pipe.get(k.message_ids(chunk))
+            pipe.hgetall(k.details(chunk))
+            (spec, state, why), records, ids, details = await pipe.execute()
+        if spec is None or not is_message(id):
+            raise NotFound(id=id)
+        record = next(unpack_records(records))
+        waiting = why.decode() if state.decode() in (State.PARKED, State.STOPPED) else ""
+        return MessageStatus(
+            id=id,
+            to=Spec.load(spec).to,
+            state=record.outcome.label,
+            reason=details.get(b"0", b"").decode() or waiting,
+            ses_message_id=unpack_message_id(ids or b"") or details.get(b"i0", b"").decode() or None,
+            mode=record.mode.label,
+            attempts=record.attempts,
+            updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+        )
+
+    async def report(self, id: str) -> AsyncIterator[RecipientStatus]:
+        """Every recipient of a campaign in the order of its list; one chunk in memory at a time. Raises NotFound."""
+        await self.campaign(id)
+        chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
+        for number in range(chunks):
+            for line in await self._report_chunk(chunk_id(id, number)):
+                yield line
+
+    async def _report_chunk(self, chunk: str) -> list[RecipientStatus]:
+        k = self.keys
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.get(k.records(chunk))
+            pipe.get(k.message_ids(chunk))
+            pipe.hgetall(k.details(chunk))
+            records, ids, details = await pipe.execute()
+        payload = await self.store.get(chunk)
+        if payload is None or records is None:
+            return []
+        lines = []
+        for position, (entry, record) in enumerate(zip(unpack_entries(payload), unpack_records(records), strict=True)):
+            packed = (ids or b"")[position * MESSAGE_ID_BYTES : (position + 1) * MESSAGE_ID_BYTES]
+            lines.append(
+                RecipientStatus(
+                    id=f"{chunk}-{position}",
+                    row=entry.row,
+                    to=entry.to,
+                    state=record.outcome.label,
+                    ses_message_id=unpack_message_id(packed) or details.get(b"i%d" % position, b"").decode() or None,
+                    reason=details.get(b"%d" % position, b"").decode(),
+                    attempts=record.attempts,
+                    updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+                )
+            )
+        return lines
+
+    async def outcome_counts(self, id: str) -> dict[Outcome, int]:
+        found = await self.redis.hgetall(self.keys.container(id))
+        return _counts(found)
+
+    async def queue_depth(self, lane: Lane) -> int:
+        return int(await self.redis.zcard(self.keys.queue(lane)))
+
+
+def _counts(found: dict[bytes, bytes]) -> dict[Outcome, int]:
+    return {outcome: n for outcome in Outcome if (n := int(found.get(b"n:" + outcome.value.encode(), 0)))}
+
+
+def _campaign_status(id: str, found: dict[bytes, bytes]) -> CampaignStatus:
+    counts = _counts(found)
+    started, settled = float(found.get(b"started", 0)), float(found.get(b"settled", 0))
+    accepted = sum(counts.get(o, 0) for o in (Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED))
+    created = _time(found[b"created"])
+    assert created is not None
+    return CampaignStatus(
+        id=id,
+        name=found.get(b"name", b"").decode(),
+        state=State(found[b"state"].decode()),
+        reason=found.get(b"reason", b"").decode(),
+        rows=int(found[b"rows"]),
+        counts={outcome.label: n for outcome, n in counts.items()},
+        rate=round((accepted - int(found.get(b"first", 0))) * 1000 / (settled - started), 1) if settled > started else 0.0,
+        created_at=created,
+        finished_at=_time(found.get(b"finished")),
+    )
+
+
+__all__ = ["CampaignStatus", "Ledger", "MessageStatus", "Mode", "NewChunk", "RecipientStatus", "Work"]

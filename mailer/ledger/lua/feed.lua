@@ -1,0 +1,24 @@
+-- Fill a campaign's window: put its next chunks among those that are owed work.
+-- KEYS: container, window, due   ARGV: campaign id, size of the window, patience (ms)
+-- Returns the numbers of the chunks that were added. Their wake-ups are the caller's to queue; the reaper's, if it dies first.
+local container, window, due = unpack(KEYS)
+local id, size, patience = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local c = redis.call('HMGET', container, 'state', 'next', 'chunks')
+if c[1] ~= 'running' and c[1] ~= 'parked' then
+  return {}
+end
+local added = {}
+local number, chunks = tonumber(c[2] or '0'), tonumber(c[3] or '0')
+local room = size - redis.call('SCARD', window)
+local now = now_ms()
+while room > 0 and number < chunks do
+  redis.call('SADD', window, number)
+  redis.call('ZADD', due, digits(now + patience), id .. '-' .. number)
+  added[#added + 1] = number
+  number = number + 1
+  room = room - 1
+end
+if #added > 0 then
+  redis.call('HSET', container, 'next', number)
+end
+return added

@@ -1,0 +1,10 @@
+-- Change a container's state for a reason. KEYS: container   ARGV: new state, reason, then the states it may be changed from
+-- Returns the state afterwards.
+local state = redis.call('HGET', KEYS[1], 'state')
+for i = 3, #ARGV do
+  if state == ARGV[i] then
+    redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2])
+    return ARGV[1]
+  end
+end
+return state or 'gone'

@@ -1,0 +1,47 @@
+-- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
+-- KEYS: container, chunk, records, window, due, details, message ids, payload
+-- ARGV: chunk id, owner, lease (ms)
+-- Returns {status, fence, records}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | the container's state, if not sending.
+local container, chunk, records, window, due, details = unpack(KEYS)
+local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+
+local state = redis.call('HGET', container, 'state')
+local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size')
+if not state or not meta[4] then
+  redis.call('ZREM', due, chunk_id)
+  return {'gone', 0, ''}
+end
+if tonumber(meta[2] or '0') > now then
+  return {'busy', tonumber(meta[1]), ''}
+end
+
+local all = redis.call('GET', records)
+local doubtful = 0
+for position = 0, tonumber(meta[4]) - 1 do
+  local at = position * RECORD
+  if all:sub(at + 1, at + 1) == 'c' then
+    local failures, attempts = struct.unpack('>BH', all, at + 3)
+    redis.call('SETRANGE', records, at, record('k', all:sub(at + 2, at + 2), failures, attempts, now))
+    redis.call('HSET', details, position, 'the worker stopped before SES\'s answer was stored')
+    doubtful = doubtful + 1
+  end
+end
+if doubtful > 0 then
+  count_moves(container, {ck = doubtful})
+  redis.call('HINCRBY', chunk, 'open', -doubtful)
+  all = redis.call('GET', records)
+end
+
+local closed = close_what_is_over(KEYS, chunk_id, now)
+if closed == 1 then
+  return {'over', 0, ''}
+end
+if state ~= 'running' and state ~= 'parked' then
+  return {state, 0, ''}
+end
+
+local fence = redis.call('HINCRBY', chunk, 'fence', 1)
+redis.call('HSET', chunk, 'owner', owner, 'until', digits(now + lease))
+redis.call('ZADD', due, digits(now + lease), chunk_id)
+return {'ok', fence, all}

@@ -1,0 +1,13 @@
+-- Give a chunk back. KEYS: chunk, due   ARGV: chunk id, fence, delay (ms) until somebody should look at it again
+-- Returns 1 when there is work left and the caller held the lease, else 0.
+local chunk, due = unpack(KEYS)
+local meta = redis.call('HMGET', chunk, 'fence', 'open')
+if meta[1] ~= ARGV[2] then
+  return 0
+end
+redis.call('HSET', chunk, 'until', '0')
+if tonumber(meta[2] or '0') <= 0 then
+  return 0
+end
+redis.call('ZADD', due, digits(now_ms() + ARGV[3]), ARGV[1])
+return 1

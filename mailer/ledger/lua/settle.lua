@@ -1,0 +1,86 @@
+-- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
+-- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
+-- KEYS: container, chunk, records, window, due, details, message ids, payload
+-- ARGV: chunk id, packed rows: position (2), attempt (2), state (1), failures to add (1);
+--       message ids, 27 bytes a row (zeros: none); then pairs field, value for the details
+-- Returns {late, chunk closed, container finished}: `late` rows were settled before, by somebody who knew as much.
+local container, chunk, records, window, due, details, ids = unpack(KEYS)
+local chunk_id, rows, packed_ids = ARGV[1], ARGV[2], ARGV[3]
+local now = now_ms()
+local all = redis.call('GET', records)
+if not all then
+  return {#rows / 6, 0, 0}
+end
+
+local NO_ID = string.rep('\0', MESSAGE_ID)
+local moves, opened, late, sent = {}, 0, 0, 0
+local first, run = nil, {}   -- consecutive message ids are written at once
+local said = {}
+for i = 4, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
+
+local function write_run()
+  if first then
+    redis.call('SETRANGE', ids, first * MESSAGE_ID, table.concat(run))
+    first, run = nil, {}
+  end
+end
+
+for i = 1, #rows, 6 do
+  local position, attempt = struct.unpack('>HH', rows, i)
+  local state, more = rows:sub(i + 4, i + 4), rows:byte(i + 5)
+  local at = position * RECORD
+  local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
+  if (was == 'c' or was == 'k') and attempts == attempt and was ~= state then
+    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempts, now))
+    moves[was .. state] = (moves[was .. state] or 0) + 1
+    if is_open(was) and not is_open(state) then opened = opened - 1 end
+    if is_open(state) and not is_open(was) then opened = opened + 1 end
+    if said[tostring(position)] then
+      redis.call('HSET', details, position, said[tostring(position)])
+    else
+      redis.call('HDEL', details, position)
+    end
+    if said['i' .. position] then redis.call('HSET', details, 'i' .. position, said['i' .. position]) end
+    if state == 's' then
+      sent = sent + 1
+      local n = (i - 1) / 6
+      local id = packed_ids:sub(n * MESSAGE_ID + 1, (n + 1) * MESSAGE_ID)
+      if id ~= NO_ID then
+        if sent == 1 and redis.call('EXISTS', ids) == 0 then
+          -- At full length at once: growing it bit by bit would make Redis reserve twice the room.
+          redis.call('SETRANGE', ids, #all / RECORD * MESSAGE_ID - 1, '\0')
+        end
+        if first and position ~= first + #run then write_run() end
+        first = first or position
+        run[#run + 1] = id
+      end
+    end
+  else
+    late = late + 1
+  end
+end
+write_run()
+
+count_moves(container, moves)
+if opened ~= 0 then
+  redis.call('HINCRBY', chunk, 'open', opened)
+  if opened > 0 then
+    -- A recipient that was in doubt turned out to be refused: it is owed another attempt, also in a chunk that was over.
+    redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
+    redis.call('ZADD', due, 'NX', digits(now), chunk_id)
+    if redis.call('HGET', container, 'state') == 'finished' then
+      redis.call('HSET', container, 'state', 'running')
+      redis.call('HDEL', container, 'finished')
+    end
+  end
+end
+if sent > 0 then
+  -- The rate is measured from the first settle to the last, so what the first one settled is not part of it.
+  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', sent) end
+  redis.call('HSET', container, 'settled', digits(now))
+  if redis.call('HGET', container, 'state') == 'parked' then
+    redis.call('HSET', container, 'state', 'running', 'reason', '')
+  end
+end
+local closed, finished = close_what_is_over(KEYS, chunk_id, now)
+return {late, closed, finished}

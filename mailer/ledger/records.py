@@ -1,0 +1,64 @@
+"""The two strings of fixed-length entries that a chunk keeps in Redis: its records and its message ids."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ..email import Outcome
+
+RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at (seconds): 9 bytes, as in lua/common.lua
+MESSAGE_ID_BYTES = 27
+_NO_ID = bytes(MESSAGE_ID_BYTES)
+MAX_ATTEMPTS = 0xFFFF
+
+
+class Mode(Enum):
+    """The SES call that carried a message. The value is the byte that the ledger keeps for it."""
+
+    NONE = "-"
+    SIMPLE = "s"
+    BULK = "b"
+
+    @property
+    def label(self) -> str | None:
+        return None if self is Mode.NONE else self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the ledger knows of one recipient. `attempts` counts calls to SES; `failures` those that count as failed."""
+
+    outcome: Outcome
+    mode: Mode = Mode.NONE
+    failures: int = 0
+    attempts: int = 0
+    updated_at: int = 0  # seconds since the epoch, Redis's clock
+
+    def pack(self) -> bytes:
+        return RECORD.pack(self.outcome.value.encode(), self.mode.value.encode(), self.failures, self.attempts, self.updated_at)
+
+
+def unpack_records(packed: bytes) -> Iterator[Record]:
+    for state, mode, failures, attempts, updated_at in RECORD.iter_unpack(packed):
+        yield Record(Outcome(state.decode()), Mode(mode.decode()), failures, attempts, updated_at)
+
+
+def pack_message_id(text: str) -> bytes | None:
+    """27 bytes, or None where the id does not have SES's usual form (another stand-in's, a future one)."""
+    if len(text) != 60:
+        return None
+    try:
+        packed = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return None
+    return packed if len(packed) == MESSAGE_ID_BYTES and unpack_message_id(packed) == text else None
+
+
+def unpack_message_id(packed: bytes) -> str | None:
+    if packed in (b"", _NO_ID):
+        return None
+    text = packed.hex()
+    return "-".join((text[:16], text[16:24], text[24:28], text[28:32], text[32:36], text[36:48], text[48:]))

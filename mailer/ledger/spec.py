@@ -1,0 +1,77 @@
+"""What Redis holds of a campaign or message besides its recipients: everything a worker needs to build the requests."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ..email import Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Literal:
+    """Content that is sent as it is."""
+
+    subject: str
+    html: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One content and everything that goes on each of its messages. Exactly one of `content` and `literal` is set."""
+
+    lane: Lane
+    from_address: str  # `Name <address>`, encoded for SES
+    name: str = ""
+    reply_to: tuple[str, ...] = ()
+    feedback_address: str | None = None
+    identity_arn: str | None = None
+    feedback_identity_arn: str | None = None
+    configuration_set: str | None = None
+    tenant: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: str | None = None  # digest of a stored Content
+    literal: Literal | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    to: tuple[str, ...] = ()  # of a message; a campaign's rows have their own
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
+
+    def dump(self) -> bytes:
+        return zlib.compress(orjson.dumps(self), 1)
+
+    @classmethod
+    def load(cls, packed: bytes) -> Spec:
+        fields = orjson.loads(zlib.decompress(packed))
+        if fields["literal"] is not None:
+            fields["literal"] = Literal(**fields["literal"])
+        for name in ("reply_to", "to", "cc", "bcc"):
+            fields[name] = tuple(fields[name])
+        return cls(**{**fields, "lane": Lane(fields["lane"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row as a chunk's payload holds it. Rows that cannot be sent keep their place, for the report."""
+
+    row: int  # place in the source, from 1
+    to: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def pack_entries(entries: list[list[Any]]) -> bytes:
+    """`[row, to, data]` or `[row, to, data, cc, bcc, tags]` each → the payload: JSON, zlib level 1."""
+    return zlib.compress(orjson.dumps(entries), 1)
+
+
+def unpack_entries(packed: bytes) -> list[Entry]:
+    return [Entry(*fields) for fields in orjson.loads(zlib.decompress(packed))]

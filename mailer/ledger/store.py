@@ -1,0 +1,46 @@
+"""Where chunk payloads live. `redis:` is the one place in this version; others take the same four calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from .keys import Keys
+
+
+class Store(Protocol):
+    """Payloads by chunk id. A payload is written once and never changed."""
+
+    async def put(self, payloads: Mapping[str, bytes]) -> None: ...
+
+    async def get(self, chunk: str) -> bytes | None: ...
+
+    async def expire(self, chunks: Iterable[str], seconds: int) -> None: ...
+
+    async def delete(self, chunks: Iterable[str]) -> None: ...
+
+
+class RedisStore:
+    def __init__(self, redis: Redis[bytes], keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def put(self, payloads: Mapping[str, bytes]) -> None:
+        if payloads:
+            await self._redis.mset({self._keys.payload(chunk): payload for chunk, payload in payloads.items()})
+
+    async def get(self, chunk: str) -> bytes | None:
+        return await self._redis.get(self._keys.payload(chunk))
+
+    async def expire(self, chunks: Iterable[str], seconds: int) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for chunk in chunks:
+                pipe.expire(self._keys.payload(chunk), seconds)
+            await pipe.execute()
+
+    async def delete(self, chunks: Iterable[str]) -> None:
+        names = [self._keys.payload(chunk) for chunk in chunks]
+        if names:
+            await self._redis.unlink(*names)

@@ -1,0 +1,111 @@
+"""Logs: a constant message and structured fields; ids, never addresses or bodies.
+
+structlog and the standard library end in one handler, so uvicorn, arq and botocore write the same lines as we do. The last
+step before a line is written takes out whatever looks like an e-mail address, in fields, messages and tracebacks alike: an
+exception of a library quotes what it was given, and nobody can promise that it was an id.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .settings import LogFormat
+
+REDACTED = "[address]"
+
+# These say too much below WARNING: arq logs the arguments of a job, botocore whole requests with their signatures.
+QUIET = ("arq", "aioboto3", "aiobotocore", "boto3", "botocore", "urllib3", "aiohttp", "asyncio", "httpx", "httpcore")
+# These bring handlers of their own, which would write a line a second time in another form.
+WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq")
+
+# A local part may be quoted and hold spaces; "%40" is "@" in a URL. A password in a URL goes the same way: redis://:pw@host.
+_ADDRESS = re.compile(r"""(?:"[^"\n]{1,64}"|[^\s<>"'(),;:=\[\]{}\\]{1,320})(?:@|%40)[^\s<>"'(),;:=\[\]{}\\]+""")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MANY_LINES = ("exception", "stack")  # written by us from a traceback; everything else is one line
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, so that a second call of `configure_logging` finds and replaces it."""
+
+
+def configure_logging(format: LogFormat | None, level: str, *, stream: TextIO | None = None) -> None:
+    """Sends every log line of the process to `stream` (standard error), as JSON lines or for a human's eyes.
+
+    `format` None: console on a terminal, else JSON; colours on a terminal only. `level` is a name such as INFO. Can be
+    called again, for example after a library has installed handlers of its own.
+    """
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    if format is None:
+        format = LogFormat.CONSOLE if terminal else LogFormat.JSON
+    handler = _Handler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_COMMON,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, _renderer(format, terminal)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [other for other in root.handlers if type(other) not in (logging.StreamHandler, _Handler)] + [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in WITH_HANDLERS:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *_COMMON, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+# Tracebacks become text here: the console's own rendering of one would show local variables.
+_COMMON: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+]
+
+
+def _renderer(format: LogFormat, colours: bool) -> Processor:
+    if format is LogFormat.JSON:
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+
+
+def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Leaves plain data without addresses and, tracebacks apart, without line breaks, so that a text cannot forge a line."""
+    return {name: _without_addresses(value) if name in _MANY_LINES else _plain(value) for name, value in event.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {_line(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return _line(value if isinstance(value, str) else str(value))
+
+
+def _line(text: str) -> str:
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _without_addresses(text))
+
+
+def _without_addresses(text: str) -> str:
+    if "@" not in text and "%40" not in text:
+        return text
+    return _ADDRESS.sub(REDACTED, text)

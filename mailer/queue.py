@@ -1,0 +1,123 @@
+"""The one module outside the worker that knows arq: connecting, and queueing wake-ups.
+
+A wake-up names a chunk and nothing else. Its job id is the chunk's id with the fence that its next lease will follow, so
+that there is one wake-up for each time the chunk may be taken: queueing it again while it waits does nothing, and queueing
+the next one does not depend on arq having forgotten the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+from arq.connections import ArqRedis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from .email import Lane
+from .errors import ConfigError, RedisUnavailable
+from .ledger.keys import Keys
+from .settings import Settings
+
+JOB = "deliver"
+SOCKET_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
+MAX_CONNECTIONS = 64
+
+
+def dump_job(job: dict[str, Any]) -> bytes:
+    """arq's default is pickle, with which whoever can write to Redis can run code in a worker."""
+    return orjson.dumps(job, default=str)
+
+
+def load_job(packed: bytes) -> dict[str, Any]:
+    job = orjson.loads(packed)
+    if not isinstance(job, dict):
+        raise ValueError("not a job")
+    return job
+
+
+def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
+    """A client with a pool of its own. Nothing is connected before the first command.
+
+    `retries` is how often a command is repeated when the connection breaks: every script of the ledger may be repeated.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+        "health_check_interval": 30,
+    }
+    arq = {"job_serializer": dump_job, "job_deserializer": load_job}
+    if settings.redis_url.startswith("redis+sentinel://"):
+        sentinels, service, database, auth = _parse_sentinel(settings.redis_url)
+        master = Sentinel(sentinels, sentinel_kwargs={**options, **auth}, **options, **auth, db=database).master_for(
+            service, redis_class=Redis
+        )
+        return ArqRedis(pool_or_conn=master.connection_pool, **arq)
+    try:
+        pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS, timeout=20, **options)
+    except ValueError as error:
+        raise ConfigError(where="MAILER_REDIS_URL", why=str(error)) from None
+    return ArqRedis(pool_or_conn=pool, **arq)
+
+
+def _parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:
+    """`redis+sentinel://[user:password@]host:port,host:port/service/db` → its parts. Raises ConfigError."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    database = database or parse_qs(parts.query).get("db", ["0"])[0]
+    try:
+        sentinels = [(host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts.split(",") if h)]
+        number = int(database)
+    except ValueError:
+        sentinels, number = [], 0
+    if not sentinels or not service:
+        raise ConfigError(where="MAILER_REDIS_URL", why="write redis+sentinel://host:port,host:port/service/db")
+    user, _, password = login.partition(":")
+    auth = {"username": unquote(user) or None, "password": unquote(password) or None} if login else {}
+    return sentinels, service, number, auth
+
+
+async def ping(redis: Redis[bytes], settings: Settings) -> None:
+    """Raises RedisUnavailable with one sentence."""
+    try:
+        await redis.ping()
+    except (RedisError, OSError) as error:
+        raise RedisUnavailable(url=safe_url(settings.redis_url), why=explain_redis(error)) from None
+
+
+def explain_redis(error: BaseException) -> str:
+    text = str(error).strip().rstrip(".")
+    if "Connect call failed" in text or "Connection refused" in text or "No such file" in text:
+        return "nothing answers there"
+    return text or type(error).__name__
+
+
+def safe_url(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl() if "@" in parts.netloc else url
+
+
+class Queue:
+    def __init__(self, redis: ArqRedis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def wake(self, lane: Lane, chunk: str, fence: int = 0) -> None:
+        """Queue the wake-up for the lease that follows `fence`."""
+        await self._redis.enqueue_job(JOB, chunk, _job_id=f"{chunk}:{fence}", _queue_name=self._keys.queue(lane))
+
+    async def wake_all(self, lane: Lane, chunks: Sequence[str]) -> None:
+        for chunk in chunks:
+            await self.wake(lane, chunk)

@@ -1,0 +1,193 @@
+"""Any source of recipients → a stream of batches of rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from itertools import chain
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from ..address import dedup_key
+from ..email import Outcome
+from ..errors import EmptyRecipients, RecipientsError
+from .blocks import Block, ByteSource, open_path, suffix
+from .csv_rows import csv_rows
+from .iterable_rows import async_rows, iterable_rows
+from .ndjson_rows import ndjson_rows
+from .row import BadRow, Group, Recipient, Row, kind
+from .seen import Seen
+
+BATCH_ROWS: Final = 1000  # rows of one batch: some 5 ms of work
+BATCH_BYTES: Final = 1 << 20  # of the source, after which a batch is full: rows can be 256 KiB each
+
+Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
+T = TypeVar("T")
+
+
+def open_recipients(source: Source, *, batch_rows: int = BATCH_ROWS) -> Recipients:
+    """The rows of `source`: a path (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable of mappings.
+
+    `async with` opens it, reads the first rows and raises what is wrong with the source as a whole: RecipientsNotFound,
+    NoEmailColumn, EmptyRecipients, NotUtf8, BrokenGzip, RecipientsError (their base). Of these, NotUtf8, BrokenGzip and
+    RecipientsNotFound can still come later, from rows further down. What an iterable raises itself comes out as it is.
+    """
+    return Recipients(source, batch_rows=batch_rows)
+
+
+class Recipients:
+    """An open source. Iterating it gives `list[Row]`: every row of the source once, in its order, `row` from 1.
+
+    Files and iterables are read in a thread of their own, the same from the first row to the last, so that neither a slow disk
+    nor a million rows stop the event loop. Async iterables are read where they live, on the loop.
+    """
+
+    def __init__(self, source: Source, *, batch_rows: int = BATCH_ROWS) -> None:
+        self.rows = 0  # handed out so far
+        self._source = source
+        self._batch_rows = batch_rows
+        self._name = "what was given"
+        self._file: ByteSource | None = None
+        self._seen = Seen()
+        self._groups: Iterator[Group] | None = None
+        self._async_groups: AsyncIterator[Group] | None = None
+        self._first: list[Row] | None = None  # read at once, so that opening tells what is wrong
+        self._pool: ThreadPoolExecutor | None = None
+
+    def progress(self) -> tuple[int, int | None]:
+        """(bytes read, bytes in all). Of a gzipped file, those on disk. All is None for a pipe; iterables give (0, None)."""
+        return (0, None) if self._file is None else (self._file.bytes_read, self._file.total)
+
+    async def __aenter__(self) -> Recipients:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="recipients")
+        try:
+            await self._open()
+            self._first = await self._next_batch()
+            if self._first is None:
+                raise EmptyRecipients(source=self._name)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._close()
+
+    def __aiter__(self) -> Recipients:
+        return self
+
+    async def __anext__(self) -> list[Row]:
+        batch, self._first = self._first, None
+        if batch is None and (batch := await self._next_batch()) is None:
+            raise StopAsyncIteration
+        self.rows += len(batch)
+        return batch
+
+    # ---- opening and closing -----------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        source, limits = self._source, (self._batch_rows, BATCH_BYTES)
+        if isinstance(source, str | os.PathLike):
+            path = os.fspath(source)
+            self._groups = _sliced(await self._in_thread(lambda: self._open_file(path)), *limits)
+        elif isinstance(source, AsyncIterable):
+            self._async_groups = async_rows(source, *limits)
+        elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
+            self._groups = iterable_rows(source, *limits)
+        else:
+            why = f"is {kind(source)}; give a path, or an iterable of mappings with `email`"
+            raise RecipientsError(source=self._name, why=why)
+
+    def _open_file(self, path: str) -> Iterator[Group]:
+        if scheme := re.match(r"(\w\w+):/", path):  # one slash, because Path("s3://bucket/key") has only one left
+            why = f"{scheme[1]}:// cannot be read yet, only files and standard input; copy the file here, or pipe it into `-`"
+            raise RecipientsError(source=path, why=why)
+        self._file = open_path(path)
+        self._name = self._file.name
+        return _reader(path, self._name, self._file.blocks())
+
+    async def _close(self) -> None:
+        """Closes in the thread of the source, after what it is doing now; that goes on even if the wait for it is cancelled."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        if self._file is not None:
+            self._file.stop()
+        closing = asyncio.wrap_future(pool.submit(self._close_in_thread))
+        pool.shutdown(wait=False)
+        if isinstance(self._async_groups, AsyncGenerator):
+            await self._async_groups.aclose()
+        await asyncio.shield(closing)
+
+    def _close_in_thread(self) -> None:
+        try:
+            if isinstance(self._groups, Generator):
+                self._groups.close()
+        finally:
+            self._seen.close()
+            if self._file is not None:
+                self._file.close()
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        if self._pool is None:
+            raise RuntimeError("open it first: async with open_recipients(...) as recipients")
+        # With the caller's context variables, as asyncio.to_thread has it.
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, function)
+
+    async def _next_batch(self) -> list[Row] | None:
+        groups = self._async_groups
+        if groups is None:
+            return await self._in_thread(self._next_in_thread)
+        group = await anext(groups, None)
+        return None if group is None else await self._in_thread(lambda: self._without_repeats(group))
+
+    def _next_in_thread(self) -> list[Row] | None:
+        group = None if self._groups is None else next(self._groups, None)
+        return None if group is None else self._without_repeats(group)
+
+    def _without_repeats(self, group: Group) -> list[Row]:
+        """The rows, with a BadRow in place of each whose address was there before. A row that was rejected was never there."""
+        rows = group.rows
+        good = [(index, row) for index, row in enumerate(rows) if isinstance(row, Recipient)]
+        for repeat in self._seen.repeats([dedup_key(row.address) for _, row in good]):
+            index, row = good[repeat]
+            where = f"line {group.lines[index]}: " if group.lines else ""
+            rows[index] = BadRow(row.row, row.address, Outcome.DUPLICATE, f"{where}same address as an earlier row")
+        return rows
+
+
+def _reader(path: str, name: str, blocks: Iterator[Block]) -> Iterator[Group]:
+    """By the name, and where that does not say, by the first byte that is not blank: `{` begins NDJSON."""
+    suffixes = suffix(path)
+    if suffixes == ".csv":
+        return csv_rows(name, blocks)
+    if suffixes in (".ndjson", ".jsonl"):
+        return ndjson_rows(name, blocks)
+    for block in blocks:
+        beginning = block.data.lstrip()[:1]
+        if beginning:
+            if beginning == b"[":
+                raise RecipientsError(source=name, why="is one JSON array; write one object a line, without commas (NDJSON)")
+            reader = ndjson_rows if beginning == b"{" else csv_rows
+            return reader(name, chain([block], blocks))
+    raise EmptyRecipients(source=name)
+
+
+def _sliced(groups: Iterator[Group], most: int, size: int) -> Iterator[Group]:
+    """Groups of any length → groups of `most` rows, fewer where they are longer than `size` bytes together."""
+    waiting = Group([], [], 0)
+    for group in groups:
+        waiting.rows += group.rows
+        waiting.lines += group.lines
+        waiting.size += group.size
+        while len(waiting.rows) >= most or (waiting.rows and waiting.size >= size):
+            yield Group(waiting.rows[:most], waiting.lines[:most], 0)
+            waiting = Group(waiting.rows[most:], waiting.lines[most:], 0)
+    if waiting.rows:
+        yield waiting

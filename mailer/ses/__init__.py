@@ -1,0 +1,1 @@
+"""The one place that imports boto: SES's client, its error table, the account."""

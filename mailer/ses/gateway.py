@@ -1,0 +1,145 @@
+"""The way to SES: one client a process, one request a call, and an answer for every message in it.
+
+SES has no idempotency token, so botocore's own retries are off (they would send up to five copies on a lost answer) and
+every retry is the caller's decision. Requests are built by `mailer.compose` and checked there, so botocore's validation,
+a third of the cost of a call, is off too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from email.utils import parseaddr
+from types import TracebackType
+from typing import Any
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from .refusals import Refusal, classify, classify_entry, unusable
+
+CONNECT_TIMEOUT_S = 4
+READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
+MAX_CONNECTIONS = 128
+KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What SES said about one message: exactly one of the two is set."""
+
+    message_id: str | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountState:
+    """GetAccount, as far as sending depends on it."""
+
+    region: str
+    production: bool
+    sending_enabled: bool
+    enforcement: str  # HEALTHY, PROBATION or SHUTDOWN
+    max_send_rate: float  # recipients per second
+    max_24h: float  # recipients in a rolling day; -1: no limit
+    sent_24h: float
+
+
+class Gateway:
+    """An async context manager. `region` is known once it is entered."""
+
+    def __init__(self, *, region: str | None = None, endpoint_url: str | None = None) -> None:
+        # botocore itself reads AWS_DEFAULT_REGION only; every other AWS SDK, and this service, reads AWS_REGION first.
+        self._session = aioboto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+        self._endpoint_url = endpoint_url
+        self._stack = AsyncExitStack()
+        self._sender: Any = None
+        self._reader: Any = None
+
+    async def __aenter__(self) -> Gateway:
+        once = AioConfig(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=MAX_CONNECTIONS,
+            parameter_validation=False,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connector_args={"keepalive_timeout": KEEP_ALIVE_S},
+        )
+        reading = AioConfig(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+        try:
+            self._sender = await self._client(once)
+            self._reader = await self._client(reading)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _client(self, config: AioConfig) -> Any:
+        client = self._session.client("sesv2", config=config, endpoint_url=self._endpoint_url)
+        return await self._stack.enter_async_context(client)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    @property
+    def region(self) -> str:
+        return str(self._sender.meta.region_name)
+
+    async def account(self) -> AccountState:
+        """Raises what botocore raises; `classify` explains it."""
+        found = await self._reader.get_account()
+        quota = found.get("SendQuota", {})
+        return AccountState(
+            region=self.region,
+            production=bool(found.get("ProductionAccessEnabled")),
+            sending_enabled=bool(found.get("SendingEnabled")),
+            enforcement=str(found.get("EnforcementStatus", "HEALTHY")),
+            max_send_rate=float(quota.get("MaxSendRate", 0)),
+            max_24h=float(quota.get("Max24HourSend", 0)),
+            sent_24h=float(quota.get("SentLast24Hours", 0)),
+        )
+
+    async def send_email(self, params: Mapping[str, Any]) -> tuple[list[Answer], float]:
+        """SendEmail: its one answer, and how long SES took (seconds)."""
+        started = time.perf_counter()
+        try:
+            found = await self._sender.send_email(**params)
+            message_id = found.get("MessageId")
+        except Exception as error:
+            refusal = classify(error, from_address=_address(params))
+            return [Answer(None, refusal)], time.perf_counter() - started
+        answer = Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
+        return [answer], time.perf_counter() - started
+
+    async def send_bulk_email(self, params: Mapping[str, Any]) -> tuple[list[Answer], float]:
+        """SendBulkEmail: an answer for each entry, in their order, and how long SES took (seconds)."""
+        entries, started = len(params["BulkEmailEntries"]), time.perf_counter()
+        try:
+            found = await self._sender.send_bulk_email(**params)
+        except Exception as error:
+            refusal = classify(error, from_address=_address(params))
+            return [Answer(None, refusal)] * entries, time.perf_counter() - started
+        took = time.perf_counter() - started
+        results: Sequence[Mapping[str, Any]] = found.get("BulkEmailEntryResults") or []
+        if len(results) != entries:
+            # Which entry a result belongs to is told by its place only: with one missing, none can be told.
+            return [Answer(None, _NO_RESULT)] * entries, took
+        return [_entry(result, _address(params)) for result in results], took
+
+
+_NO_RESULT = unusable("SES answered without a result for this message")
+
+
+def _entry(result: Mapping[str, Any], from_address: str) -> Answer:
+    refusal = classify_entry(result, from_address=from_address)
+    if refusal is not None:
+        return Answer(None, refusal)
+    message_id = result.get("MessageId")
+    return Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
+
+
+def _address(params: Mapping[str, Any]) -> str:
+    return parseaddr(params.get("FromEmailAddress", ""))[1]

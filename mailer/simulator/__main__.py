@@ -1,0 +1,81 @@
+"""python -m mailer.simulator: serves until SIGTERM or SIGINT. One line of JSON on standard output says where."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from . import Simulator, SimulatorConfig, serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    config = SimulatorConfig(
+        region=options.region,
+        production=not options.sandbox,
+        max_send_rate=options.max_send_rate,
+        max_24h=options.max_24h,
+        verified=tuple(name.strip() for name in options.verified.split(",") if name.strip()),
+        bulk_calls_per_s=options.bulk_calls_per_s,
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(config, options.host, options.port))
+    except OSError as error:
+        sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:  # before the signal handlers were in place
+        return 0
+    return 0
+
+
+async def _run(config: SimulatorConfig, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serve(Simulator(config), host, port) as url:
+        sys.stdout.write(json.dumps({"url": url}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = SimulatorConfig()
+    parser = argparse.ArgumentParser("python -m mailer.simulator", description="A local Amazon SES v2 for tests and development.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    parser.add_argument("--region", default=default.region, help="region of the account (default: %(default)s)")
+    parser.add_argument(
+        "--max-send-rate", type=float, default=default.max_send_rate, help="recipients per second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-24h", type=float, default=default.max_24h, help="recipients per 24 h, -1 = unlimited (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--bulk-calls-per-s", type=float, default=None, help="SendBulkEmail calls per second (default: unlimited)"
+    )
+    parser.add_argument("--sandbox", action="store_true", help="an account without production access")
+    parser.add_argument(
+        "--verified",
+        default=",".join(default.verified),
+        help="verified addresses and domains, with commas (default: %(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,321 @@
+"""The operations that manage things: the account, templates, identities, suppressed addresses, configuration sets."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime
+from email.message import EmailMessage
+from typing import Any
+
+from . import handlebars, limits, refusals
+from .refusals import Code, Refusal, bad_request, constraint
+from .sending import compile_parts
+from .state import REASONS, ConfigurationSet, Identity, State, StoredTemplate
+from .wire import Json, array, boolean, required, required_struct, string, struct, template_data
+
+Query = dict[str, list[str]]
+_PAGE = 100  # items, when no PageSize is given
+
+
+# ---- account -------------------------------------------------------------------------------------------------------
+
+
+def get_account(state: State) -> Json:
+    return {
+        "DedicatedIpAutoWarmupEnabled": False,
+        "EnforcementStatus": "SHUTDOWN" if state.suspended else state.enforcement,
+        "ProductionAccessEnabled": state.production,
+        "SendQuota": {
+            "Max24HourSend": state.quota.limit,
+            "MaxSendRate": state.rate.rate,
+            "SentLast24Hours": float(state.quota.used()),
+        },
+        "SendingEnabled": state.sending_enabled and not state.suspended,
+        "SuppressionAttributes": {"SuppressedReasons": list(state.suppressed_reasons)},
+        "VdmAttributes": {"VdmEnabled": "DISABLED"},
+    }
+
+
+def put_account_sending_attributes(state: State, body: Json) -> Json:
+    state.sending_enabled = boolean(body, "SendingEnabled", False)
+    return {}
+
+
+# ---- templates -----------------------------------------------------------------------------------------------------
+
+
+def create_email_template(state: State, body: Json) -> Json:
+    name = required(body, "TemplateName")
+    if not 1 <= len(name) <= limits.MAX_NAME:
+        raise constraint("templateName", f"Member must have length between 1 and {limits.MAX_NAME}, inclusive")
+    if name in state.templates:
+        raise refusals.already_exists("Template", name)
+    if len(state.templates) >= limits.MAX_TEMPLATES:
+        raise Refusal(Code.LIMIT_EXCEEDED, f"There are {limits.MAX_TEMPLATES} templates already.")
+    state.templates[name] = _stored(state, name, body, state.config.clock())
+    return {}
+
+
+def update_email_template(state: State, body: Json, name: str) -> Json:
+    """Replaces all parts: one that is not given is gone."""
+    state.templates[name] = _stored(state, name, body, _template(state, name).created)
+    return {}
+
+
+def _stored(state: State, name: str, body: Json, created: float) -> StoredTemplate:
+    content = required_struct(body, "TemplateContent")
+    source = {key: text for key in ("Subject", "Text", "Html") if (text := string(content, key)) is not None}
+    if not source.get("Text") and not source.get("Html"):
+        raise bad_request("The template must have a text or an HTML part.")
+    if sum(len(text.encode()) for text in source.values()) > limits.MAX_STORED_TEMPLATE:
+        raise bad_request("The template is larger than 500 KB.")
+    try:
+        return StoredTemplate(name, source, compile_parts(source), created)
+    except handlebars.TemplateSyntaxError as error:
+        raise bad_request(f"Invalid template: {error}") from None
+
+
+def _template(state: State, name: str) -> StoredTemplate:
+    found = state.templates.get(name)
+    if found is None:
+        raise refusals.not_found("Template", name)
+    return found
+
+
+def get_email_template(state: State, name: str) -> Json:
+    return {"TemplateName": name, "TemplateContent": _template(state, name).source}
+
+
+def delete_email_template(state: State, name: str) -> Json:
+    _template(state, name)
+    del state.templates[name]
+    return {}
+
+
+def list_email_templates(state: State, query: Query) -> Json:
+    names, token = _page(sorted(state.templates), query)
+    metadata = [{"TemplateName": name, "CreatedTimestamp": state.templates[name].created} for name in names]
+    return {"TemplatesMetadata": metadata, **token}
+
+
+def test_render_email_template(state: State, body: Json, name: str) -> Json:
+    """Unlike sending, this says at once that a value is missing. The answer is a whole MIME message, as SES gives it."""
+    parts = _template(state, name).parts
+    data = template_data(required(body, "TemplateData"), "templateData", limits.MAX_TEMPLATE_DATA)
+    if why := parts.why_not(data):
+        raise bad_request(why)
+    message = EmailMessage()
+    message["Subject"] = " ".join((parts.subject.render(data) if parts.subject else "").splitlines())
+    if parts.text:
+        message.set_content(parts.text.render(data))
+    if parts.html:
+        html = parts.html.render(data)
+        if parts.text:
+            message.add_alternative(html, subtype="html")
+        else:
+            message.set_content(html, subtype="html")
+    return {"RenderedTemplate": message.as_string()}
+
+
+# ---- identities ----------------------------------------------------------------------------------------------------
+
+
+def create_email_identity(state: State, body: Json) -> Json:
+    """The simulator has no mailbox to confirm and no DNS to look at: an identity is verified when it is made."""
+    name = limits.lower_domain(required(body, "EmailIdentity"))
+    if "@" in name:
+        limits.mailbox(name)
+    elif "." not in name or not name.replace(".", "").replace("-", "").isalnum() or not name.isascii():
+        raise bad_request(f"Invalid domain name {name}.")
+    if name in state.identities:
+        raise refusals.already_exists("Email identity", name)
+    set_name = string(body, "ConfigurationSetName")
+    if set_name is not None:
+        _set(state, set_name)
+    identity = Identity(name, True, array(body, "Tags"), set_name)
+    state.identities[name] = identity
+    return {"IdentityType": identity.kind, "VerifiedForSendingStatus": identity.verified, "DkimAttributes": _dkim(identity)}
+
+
+def _dkim(identity: Identity) -> Json:
+    enabled = identity.kind == "DOMAIN"
+    return {"SigningEnabled": enabled, "Status": "SUCCESS" if enabled else "NOT_STARTED", "SigningAttributesOrigin": "AWS_SES"}
+
+
+def _identity(state: State, name: str) -> Identity:
+    found = state.identities.get(limits.lower_domain(name))
+    if found is None:
+        raise refusals.not_found("Email identity", name)
+    return found
+
+
+def get_email_identity(state: State, name: str) -> Json:
+    identity = _identity(state, name)
+    answer: Json = {
+        "IdentityType": identity.kind,
+        "FeedbackForwardingStatus": True,
+        "VerifiedForSendingStatus": identity.verified,
+        "VerificationStatus": "SUCCESS" if identity.verified else "PENDING",
+        "DkimAttributes": _dkim(identity),
+        "Policies": {},
+        "Tags": identity.tags,
+    }
+    return answer if identity.configuration_set is None else {**answer, "ConfigurationSetName": identity.configuration_set}
+
+
+def delete_email_identity(state: State, name: str) -> Json:
+    del state.identities[_identity(state, name).name]
+    return {}
+
+
+def list_email_identities(state: State, query: Query) -> Json:
+    names, token = _page(sorted(state.identities), query)
+    found = [state.identities[name] for name in names]
+    return {
+        "EmailIdentities": [
+            {
+                "IdentityType": identity.kind,
+                "IdentityName": identity.name,
+                "SendingEnabled": identity.verified,
+                "VerificationStatus": "SUCCESS" if identity.verified else "PENDING",
+            }
+            for identity in found
+        ],
+        **token,
+    }
+
+
+# ---- suppression ---------------------------------------------------------------------------------------------------
+
+
+def put_suppressed_destination(state: State, body: Json) -> Json:
+    if not state.production:  # SES developer guide: not while the account is in the sandbox
+        raise bad_request("Your account is in the sandbox: addresses cannot be added to the account-level suppression list.")
+    address, reason = limits.lower_domain(required(body, "EmailAddress")), required(body, "Reason")
+    if reason not in REASONS:
+        raise constraint("reason", f"Member must satisfy enum value set: [{', '.join(REASONS)}]")
+    limits.mailbox(address)
+    state.suppress(address, reason)
+    return {}
+
+
+def get_suppressed_destination(state: State, address: str) -> Json:
+    found = state.suppressed.get(limits.lower_domain(address))
+    if found is None:
+        raise _not_suppressed(address)
+    return {"SuppressedDestination": {"EmailAddress": found.address, "Reason": found.reason, "LastUpdateTime": found.at}}
+
+
+def delete_suppressed_destination(state: State, address: str) -> Json:
+    if not state.unsuppress(limits.lower_domain(address)):
+        raise _not_suppressed(address)
+    return {}
+
+
+def _not_suppressed(address: str) -> Refusal:
+    return Refusal(Code.NOT_FOUND, f"Email address {address} does not exist on your suppression list.")
+
+
+def list_suppressed_destinations(state: State, query: Query) -> Json:
+    reasons = query.get("Reason") or REASONS
+    start, end = _time(query, "StartDate", float("-inf")), _time(query, "EndDate", float("inf"))
+    chosen = [item for item in state.suppressed.values() if item.reason in reasons and start <= item.at <= end]
+    page, token = _page(sorted(item.address for item in chosen), query, Code.INVALID_NEXT_TOKEN)
+    found = [state.suppressed[address] for address in page]
+    summaries = [{"EmailAddress": item.address, "Reason": item.reason, "LastUpdateTime": item.at} for item in found]
+    return {"SuppressedDestinationSummaries": summaries, **token}
+
+
+def _time(query: Query, name: str, default: float) -> float:
+    if name not in query:
+        return default
+    try:
+        return datetime.fromisoformat(query[name][0].replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        raise bad_request(f"{name} is not a time: {query[name][0]}") from None
+
+
+# ---- configuration sets --------------------------------------------------------------------------------------------
+
+
+def create_configuration_set(state: State, body: Json) -> Json:
+    name = required(body, "ConfigurationSetName")
+    if not 1 <= len(name) <= limits.MAX_NAME or not name.isascii() or not name.replace("_", "").replace("-", "").isalnum():
+        raise bad_request(f"Invalid configuration set name <{name}>: 1 to {limits.MAX_NAME} of letters, digits, '_' and '-'.")
+    if name in state.configuration_sets:
+        raise refusals.already_exists("Configuration set", name)
+    suppression = struct(body, "SuppressionOptions")
+    state.configuration_sets[name] = ConfigurationSet(
+        name,
+        boolean(struct(body, "SendingOptions") or {}, "SendingEnabled", True),
+        None if suppression is None else tuple(array(suppression, "SuppressedReasons")),
+        {
+            key: body[key]
+            for key in ("TrackingOptions", "DeliveryOptions", "ReputationOptions", "VdmOptions", "Tags")
+            if body.get(key)
+        },
+    )
+    return {}
+
+
+def _set(state: State, name: str) -> ConfigurationSet:
+    found = state.configuration_sets.get(name)
+    if found is None:
+        raise refusals.not_found("Configuration set", name)
+    return found
+
+
+def get_configuration_set(state: State, name: str) -> Json:
+    found = _set(state, name)
+    answer: Json = {
+        "ConfigurationSetName": name,
+        "SendingOptions": {"SendingEnabled": found.sending_enabled},
+        "Tags": [],
+        **found.options,
+    }
+    if found.suppressed_reasons is not None:
+        answer["SuppressionOptions"] = {"SuppressedReasons": list(found.suppressed_reasons)}
+    return answer
+
+
+def delete_configuration_set(state: State, name: str) -> Json:
+    del state.configuration_sets[_set(state, name).name]
+    return {}
+
+
+def list_configuration_sets(state: State, query: Query) -> Json:
+    names, token = _page(sorted(state.configuration_sets), query)
+    return {"ConfigurationSets": names, **token}
+
+
+def put_configuration_set_sending_options(state: State, body: Json, name: str) -> Json:
+    _set(state, name).sending_enabled = boolean(body, "SendingEnabled", False)
+    return {}
+
+
+# ---- paging --------------------------------------------------------------------------------------------------------
+
+
+def _page(names: Sequence[str], query: Query, bad_token: Code = Code.BAD_REQUEST) -> tuple[list[str], dict[str, Any]]:
+    """A page of sorted names. The token is the last name seen, so that adding and deleting between pages skips nothing."""
+    size = _size(query)
+    after = ""
+    if token := query.get("NextToken", [""])[0]:
+        try:
+            after = base64.urlsafe_b64decode(token.encode()).decode()
+        except (binascii.Error, UnicodeError):
+            raise Refusal(bad_token, "The next token is not valid.") from None
+    rest = [name for name in names if name > after]
+    page = rest[:size]
+    if len(rest) <= size:
+        return page, {}
+    return page, {"NextToken": base64.urlsafe_b64encode(page[-1].encode()).decode()}
+
+
+def _size(query: Query) -> int:
+    text = query.get("PageSize", [str(_PAGE)])[0]
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise constraint("pageSize", "Member must have value between 1 and 1000, inclusive")
+    return int(text)

@@ -1,0 +1,63 @@
+"""The web pages: what the account looks like and what it accepted. Rendered here, without scripts and outside assets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .control import stats
+from .operations import Simulator
+
+PER_PAGE = 50  # messages
+# A message's HTML is shown in a sandboxed srcdoc frame, which inherits this: no scripts, no forms, nothing from elsewhere.
+SECURITY = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def router(simulator: Simulator) -> APIRouter:
+    routes = APIRouter(default_response_class=HTMLResponse)
+    templates = Environment(
+        loader=PackageLoader(__package__ or "mailer.simulator", "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(time=_time, number=_number)
+
+    def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
+        html = templates.get_template(name).render(stats=stats(simulator), **values)
+        return HTMLResponse(html, status, SECURITY)
+
+    @routes.get("/")
+    async def messages(offset: Annotated[int, Query(ge=0)] = 0, to: str = "") -> HTMLResponse:
+        total, found = simulator.mailroom.page(offset, PER_PAGE, to)
+        rows = [(message, message.content.show()) for message in found]
+        return page("messages.html", rows=rows, total=total, offset=offset, to=to, per_page=PER_PAGE)
+
+    @routes.get("/messages/{message_id}")
+    async def message(message_id: str) -> HTMLResponse:
+        found = simulator.mailroom.get(message_id)
+        if found is None:
+            return page("missing.html", 404, message_id=message_id)
+        return page("message.html", message=found, shown=found.content.show())
+
+    return routes
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _number(value: float) -> str:
+    """1234567.0 → 1,234,567, and 0.5 as it is."""
+    return f"{int(value):,}" if value == int(value) else f"{value:,.2f}"

@@ -1,0 +1,249 @@
+"""The simulated account: what it is set up with, what changes while it runs, and the gates that SES puts before a message."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import uuid4
+
+from . import refusals
+from .faults import Faults
+from .journal import Log, Mailroom, Message, Parts
+from .limits import RollingQuota, TokenBucket, domain_of, lower_domain, mailbox
+from .refusals import Code, Status
+
+MAILBOX_SIMULATOR = "simulator.amazonses.com"  # may always be written to, and does not count against the daily quota
+REASONS = ("BOUNCE", "COMPLAINT")
+_ARN = re.compile(r"arn:aws[\w-]*:ses:([\w-]+):(\d{12}):identity/(\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorConfig:
+    """What a simulator starts with, and goes back to on reset."""
+
+    region: str = "eu-west-1"
+    account: str = "123456789012"
+    production: bool = True  # False: the sandbox
+    max_send_rate: float = 200.0  # recipients per second
+    max_24h: float = 50_000.0  # recipients per rolling 24 h; -1 = unlimited
+    verified: tuple[str, ...] = ("example.com",)  # addresses and domains
+    authorised: tuple[str, ...] = ()  # ARNs of other accounts' identities that this account may send as
+    configuration_sets: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    bulk_calls_per_s: float | None = None  # SendBulkEmail calls; AWS does not publish a number
+    daily_code: str = Code.LIMIT_EXCEEDED  # or ThrottlingException: which of the two SES uses is not documented
+    keep: int = 20_000  # whole messages; the log keeps a line for every one
+    seed: int = 0  # of the faults
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class Identity:
+    name: str
+    verified: bool
+    tags: list[dict[str, str]] = field(default_factory=list)
+    configuration_set: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "EMAIL_ADDRESS" if "@" in self.name else "DOMAIN"
+
+
+@dataclass(slots=True)
+class StoredTemplate:
+    name: str
+    source: dict[str, str]  # Subject, Text, Html: those that were given
+    parts: Parts
+    created: float
+
+
+@dataclass(slots=True)
+class ConfigurationSet:
+    name: str
+    sending_enabled: bool = True
+    suppressed_reasons: tuple[str, ...] | None = None  # None: as the account says; empty: no suppression for this stream
+    options: dict[str, object] = field(default_factory=dict)  # what Create was given and Get gives back
+
+
+@dataclass(slots=True)
+class Suppressed:
+    address: str
+    reason: str
+    at: float
+
+
+class Envelope(NamedTuple):
+    """What all messages of one call share."""
+
+    operation: str
+    action: str  # the IAM action that SES checks, which is not always the operation's name
+    from_: str  # as given
+    reply_to: tuple[str, ...]
+    identity_arn: str | None
+    feedback: str | None
+    feedback_arn: str | None
+    configuration_set: str | None
+    tenant: str | None
+
+    def identities(self) -> list[tuple[str, str | None]]:
+        """The addresses that must be verified, each with the ARN that stands for it if the caller gave one."""
+        pairs = [(self.from_, self.identity_arn), (self.feedback, self.feedback_arn)]
+        return [(text, arn) for text, arn in pairs if text]
+
+
+class State:
+    """Everything that the operations read and change. No I/O; not safe for threads, it lives in one event loop."""
+
+    def __init__(self, config: SimulatorConfig) -> None:
+        self.config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the configuration: no messages, no faults, full allowance."""
+        config = self.config
+        self.production = config.production
+        self.sending_enabled = True
+        self.suspended = False
+        self.enforcement = "HEALTHY"
+        self.daily_code = str(config.daily_code)
+        self.rate = TokenBucket(config.max_send_rate, config.monotonic)
+        self.quota = RollingQuota(config.max_24h, config.clock)
+        self.bulk_calls = TokenBucket(_or_unlimited(config.bulk_calls_per_s), config.monotonic)
+        self.identities = {lower_domain(name): Identity(lower_domain(name), True) for name in config.verified}
+        self.templates: dict[str, StoredTemplate] = {}
+        self.configuration_sets = {name: ConfigurationSet(name) for name in config.configuration_sets}
+        self.suppressed: dict[str, Suppressed] = {}  # by the address as it was put; the case of the local part tells them apart
+        self.suppressed_lower: dict[str, str] = {}  # sending matches without regard to case; → reason
+        self.suppressed_reasons: tuple[str, ...] = REASONS
+        self.faults = Faults(config.seed)
+        self.log = Log()
+        self.mailroom = Mailroom(config.keep)
+        self.counts: Counter[str] = Counter()
+
+    # ---- gates ----
+
+    def admit_call(self, envelope: Envelope) -> None:
+        """What SES refuses whatever the recipients are: account, configuration set, identities. Raises Refusal."""
+        if self.suspended:
+            raise refusals.account_suspended()
+        if not self.sending_enabled:
+            raise refusals.account_paused()
+        self._admit_configuration_set(envelope.configuration_set)
+        failing = [text for text, arn in envelope.identities() if arn is None and not self.is_verified(mailbox(text))]
+        if failing:
+            raise refusals.not_verified(dict.fromkeys(failing), self.config.region)
+
+    def _admit_configuration_set(self, name: str | None) -> None:
+        if name is None:
+            return
+        found = self.configuration_sets.get(name)
+        if found is None:
+            raise refusals.not_found("Configuration set", name, Status.CONFIGURATION_SET_NOT_FOUND)
+        if not found.sending_enabled:
+            raise refusals.set_paused(name)
+
+    def authorise(self, envelope: Envelope) -> None:
+        """Sending authorization: the identity behind an ARN must be one that this account may use, and cover the address."""
+        for text, arn in envelope.identities():
+            if arn is not None:
+                self._authorise(text, arn, envelope.action)
+
+    def _authorise(self, text: str, arn: str, action: str) -> None:
+        match = _ARN.fullmatch(arn)
+        if match is None or match[1] != self.config.region:
+            raise refusals.bad_request(f"Invalid identity ARN <{arn}> for region {self.config.region}.")
+        name = lower_domain(match[3])
+        own = match[2] == self.config.account and name in self.identities and self.identities[name].verified
+        if not own and arn not in self.config.authorised:
+            raise refusals.access_denied(self.config.account, action, arn)
+        if not _covers(name, mailbox(text)):
+            raise refusals.not_verified([text], self.config.region)
+
+    def is_verified(self, address: str) -> bool:
+        """An address identity counts for itself, a domain identity for every address at the domain and below it."""
+        own = self.identities.get(lower_domain(address))
+        if own is not None and own.verified:
+            return True
+        domain = domain_of(address)
+        while domain:
+            found = self.identities.get(domain)
+            if found is not None and found.verified:
+                return True
+            domain = domain.partition(".")[2]
+        return False
+
+    def admit_recipients(self, addresses: Iterable[str]) -> None:
+        """Sandbox, daily quota, rate; counts the recipients against both. Raises Refusal."""
+        recipients = list(addresses)
+        if not self.production:
+            failing = [text for text in recipients if not self._may_receive_in_sandbox(mailbox(text))]
+            if failing:
+                raise refusals.not_verified(dict.fromkeys(failing), self.config.region)
+        counted = sum(domain_of(mailbox(text)) != MAILBOX_SIMULATOR for text in recipients)
+        if not self.quota.has(counted):
+            self.counts["over_quota"] += 1
+            raise refusals.quota_exceeded(self.daily_code)
+        if not self.rate.take(len(recipients)):
+            self.counts["throttled"] += 1
+            raise refusals.rate_exceeded()
+        self.quota.add(counted)
+
+    def _may_receive_in_sandbox(self, address: str) -> bool:
+        return domain_of(address) == MAILBOX_SIMULATOR or self.is_verified(address)
+
+    def suppressed_of(self, addresses: Iterable[str], configuration_set: str | None) -> tuple[str, ...]:
+        """Those of the addresses that SES accepts and does not deliver to."""
+        if not self.suppressed_lower:
+            return ()
+        chosen = self.configuration_sets.get(configuration_set or "")
+        reasons = chosen.suppressed_reasons if chosen else None
+        reasons = self.suppressed_reasons if reasons is None else reasons
+        return tuple(text for text in addresses if self.suppressed_lower.get(mailbox(text).lower()) in reasons)
+
+    # ---- accepting ----
+
+    def message_id(self, now: float) -> str:
+        """As SES writes it: ``0102`` and the time in ms as 12 hex digits, a UUID, ``-000000``."""
+        return f"0102{int(now * 1000):012x}-{uuid4()}-000000"
+
+    def accept(self, message: Message) -> str:
+        entry = message.accepted
+        self.log.add(entry)
+        self.mailroom.add(message)
+        self.counts["accepted"] += 1
+        self.counts["recipients"] += len(entry.recipients)
+        self.counts["suppressed"] += len(entry.suppressed)
+        self.counts["rendering_failures"] += entry.failure is not None
+        return entry.id
+
+    # ---- changing ----
+
+    def suppress(self, address: str, reason: str) -> None:
+        self.suppressed[address] = Suppressed(address, reason, self.config.clock())
+        self.suppressed_lower[address.lower()] = reason
+
+    def unsuppress(self, address: str) -> bool:
+        if self.suppressed.pop(address, None) is None:
+            return False
+        lower = address.lower()
+        del self.suppressed_lower[lower]
+        for other in self.suppressed.values():  # `Foo@x` and `foo@x` are two entries and one recipient
+            if other.address.lower() == lower:
+                self.suppressed_lower[lower] = other.reason
+        return True
+
+
+def _covers(identity: str, address: str) -> bool:
+    if "@" in identity:
+        return identity == lower_domain(address)
+    domain = domain_of(address)
+    return domain == identity or domain.endswith(f".{identity}")
+
+
+def _or_unlimited(rate: float | None) -> float:
+    return float("inf") if rate is None else rate

