@@ -25,8 +25,11 @@ QUIET = ("arq", "aioboto3", "aiobotocore", "boto3", "botocore", "urllib3", "aioh
 # These bring handlers of their own, which would write a line a second time in another form.
 WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq")
 
-# A local part may be quoted and hold spaces; "%40" is "@" in a URL. A password in a URL goes the same way: redis://:pw@host.
-_ADDRESS = re.compile(r"""(?:"[^"\n]{1,64}"|[^\s<>"'(),;:=\[\]{}\\]{1,320})(?:@|%40)[^\s<>"'(),;:=\[\]{}\\]+""")
+# A local part may be quoted and hold spaces, or an apostrophe; "%40" is "@" in a URL; a domain may be an IP in brackets.
+# Too much goes rather than too little, and the password of redis://:password@host goes the same way.
+_LOCAL = r"""(?:"[^"\n]{1,64}"|(?:[^\s<>"'(),;:\[\]{}\\]|(?<=\w)'){1,320})"""
+_DOMAIN = r"""(?:\[[^\s\]]+\]|[^\s<>"'(),;:=\[\]{}\\]+)"""
+_ADDRESS = re.compile(rf"{_LOCAL}(?:@|%40){_DOMAIN}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MANY_LINES = ("exception", "stack")  # written by us from a traceback; everything else is one line
 
@@ -98,6 +101,8 @@ def _plain(value: Any) -> Any:
         return {_line(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
+    if isinstance(value, (bytes, bytearray)):
+        value = value.decode(errors="replace")
     return _line(value if isinstance(value, str) else str(value))
 
 

@@ -112,9 +112,11 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True
-        await asyncio.wait([task], timeout=GRACE_S + 1)
-        task.cancel()
-        listener.close()
+        try:
+            await asyncio.wait([task], timeout=GRACE_S + 1)
+        finally:
+            task.cancel()
+            listener.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from operator import itemgetter
@@ -41,7 +41,8 @@ class Header:
 class Records:
     """What one stretch of text holds."""
 
-    found: list[tuple[int, list[str] | str]] = field(default_factory=list)  # (line, fields), or (line, why not)
+    lines: Sequence[int]  # the physical line on which each row starts
+    found: list[list[str] | str]  # the fields of each, or why it cannot be read; no fields for a blank line
     rest: str = ""  # the beginning of a row that the text does not finish
     rest_line: int = 0
 
@@ -54,17 +55,18 @@ def csv_rows(source: str, blocks: Iterator[Block]) -> Iterator[Group]:
     row = 0
     records = parse(text, line, header, final=False)
     for block in blocks:
-        yield _check(records, header, row, len(block.data))
-        row += len(records.found)
+        group = _check(records, header, row, len(block.data))
+        yield group
+        row += len(group.rows)
         text, line = records.rest, records.rest_line
         if block.too_long:
             records = parse(text, line, header, final=True)
-            records.found.append((block.line, TOO_LONG))
+            records = Records([*records.lines, block.line], [*records.found, TOO_LONG])
         else:
             records = parse(text + block.text(source), line if text else block.line, header, final=False)
-    yield _check(records, header, row, 0)
-    row += len(records.found)
-    yield _check(parse(records.rest, records.rest_line, header, final=True), header, row, 0)
+    group = _check(records, header, row, 0)
+    yield group
+    yield _check(parse(records.rest, records.rest_line, header, final=True), header, row + len(group.rows), 0)
 
 
 # ---- the header ----------------------------------------------------------------------------------------------------
@@ -152,25 +154,36 @@ def _picker(*columns: int) -> Callable[[list[str]], Sequence[str]]:
 
 def parse(text: str, line: int, header: Header, *, final: bool) -> Records:
     """Rows of `text`, whose first line is `line`. Unless `final`, a row that is open at its end is handed back as `rest`."""
+    if '"' not in text:
+        return _parse_plain(text, line, header.delimiter)
     lines = StringIO(text, newline="").readlines()
-    records, at = Records(), 0
+    starts: list[int] = []
+    records, at = Records(starts, []), 0
     while at < len(lines):
-        at = _parse_from(at, lines, line, header, records, final=final)
+        at = _parse_from(at, lines, line, header, records, starts, final=final)
     return records
 
 
-def _parse_from(at: int, lines: list[str], line: int, header: Header, records: Records, *, final: bool) -> int:
+def _parse_plain(text: str, line: int, delimiter: str) -> Records:
+    """Without a quote a row is a line, and a field what lies between delimiters: a fifth of the csv module's time."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return Records(range(line, line + len(lines)), [one.split(delimiter) if one else [] for one in lines])
+
+
+def _parse_from(at: int, lines: list[str], line: int, header: Header, records: Records, starts: list[int], *, final: bool) -> int:
     """Reads on from lines[at] to the end, or to the first row that is not to be trusted; returns where to go on."""
     reader = csv.reader(islice(lines, at, None), delimiter=header.delimiter, strict=True)
     found, width, base = records.found, header.width, at
     try:
         for fields in reader:
             end = base + reader.line_num
+            starts.append(line + at)
             if end - at > 1 and (doubt := _doubt(fields, lines[at:end], width)):
-                found.append((line + at, doubt))
+                found.append(doubt)
                 return at + 1
-            if len(fields) > 1 or not lines[at].isspace():
-                found.append((line + at, fields))
+            found.append(fields)
             at = end
     except csv.Error as error:
         why = f"its quotes are not as CSV has them: {error}"
@@ -181,7 +194,8 @@ def _parse_from(at: int, lines: list[str], line: int, header: Header, records: R
             elif not final:
                 records.rest, records.rest_line = "".join(lines[at:]), line + at
                 return len(lines)
-        found.append((line + at, why))
+        starts.append(line + at)
+        found.append(why)
         return at + 1
     return at
 
@@ -203,11 +217,16 @@ def _check(records: Records, header: Header, row: int, size: int) -> Group:
     """Fields → rows, numbered from `row` + 1."""
     email, width, names, pick, extra = header.email, header.width, header.names, header.pick, header.extras
     rows: list[Row] = []
-    for line, fields in records.found:
-        row += 1
-        if isinstance(fields, str) or len(fields) != width:
-            rows.append(_malformed(row, line, fields, header))
+    lines: list[int] = []
+    for line, fields in zip(records.lines, records.found, strict=True):
+        if isinstance(fields, str) or len(fields) != width or (width == 1 and fields[0].isspace()):
+            if fields and (len(fields) > 1 or not fields[0].isspace()):
+                row += 1
+                lines.append(line)
+                rows.append(_malformed(row, line, fields, header))
             continue
+        row += 1
+        lines.append(line)
         try:
             address, data = normalise(fields[email]), dict(zip(names, pick(fields), strict=True))
             if extra is None:
@@ -216,7 +235,7 @@ def _check(records: Records, header: Header, row: int, size: int) -> Group:
                 rows.append(Recipient(row, address, data, *_extras(fields, *extra)))
         except (InvalidAddress, Refused) as error:
             rows.append(rejected(row, fields[email], f"line {line}: ", str(error)))
-    return Group(rows, [line for line, _ in records.found], size)
+    return Group(rows, lines, size)
 
 
 def _malformed(row: int, line: int, fields: list[str] | str, header: Header) -> BadRow:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from email.utils import parseaddr
+from email.utils import getaddresses
 from types import TracebackType
 from typing import Any
 
@@ -127,19 +127,19 @@ class Gateway:
         if len(results) != entries:
             # Which entry a result belongs to is told by its place only: with one missing, none can be told.
             return [Answer(None, _NO_RESULT)] * entries, took
-        return [_entry(result, _address(params)) for result in results], took
+        return [_entry(result, params) for result in results], took
 
 
 _NO_RESULT = unusable("SES answered without a result for this message")
 
 
-def _entry(result: Mapping[str, Any], from_address: str) -> Answer:
-    refusal = classify_entry(result, from_address=from_address)
-    if refusal is not None:
-        return Answer(None, refusal)
-    message_id = result.get("MessageId")
-    return Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
+def _entry(result: Mapping[str, Any], params: Mapping[str, Any]) -> Answer:
+    if result.get("Status") == "SUCCESS":
+        message_id = result.get("MessageId")
+        return Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
+    return Answer(None, classify_entry(result, from_address=_address(params)))
 
 
 def _address(params: Mapping[str, Any]) -> str:
-    return parseaddr(params.get("FromEmailAddress", ""))[1]
+    ours = (params.get("FromEmailAddress", ""), params.get("FeedbackForwardingEmailAddress", ""))
+    return ", ".join(address for _, address in getaddresses(list(filter(None, ours))))

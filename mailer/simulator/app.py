@@ -133,7 +133,11 @@ class _Protocol(H11Protocol):
 
         async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
             scope[_TRANSPORT] = transport
-            await cast(ASGIApp, app)(scope, receive, send)
+            try:
+                await cast(ASGIApp, app)(scope, receive, send)
+            except asyncio.CancelledError:  # the server stops; whoever still waits sees the connection close
+                transport.abort()
+                await asyncio.sleep(0)  # lets uvicorn learn of it, so that it does not ask where the answer is
 
         self.app = cast(Any, with_transport)
 

@@ -52,6 +52,7 @@ _PLAIN_ADDRESS = re.compile(
 _NAMED_ADDRESS = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[^"<>]*?)\s*<([^<>]*)>\s*', re.DOTALL)
 _LOCAL = re.compile(r'"(?:[^"\\\r\n]|\\.)*"|[^\s\x00-\x1f\x7f()<>,;:\\"\[\]@]+')
 _DOMAIN = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+_LINE = re.compile(r"[\r\n\x00]")
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -62,6 +63,8 @@ def mailbox(text: str) -> str:
     """``Ana <ana@example.com>`` or ``ana@example.com`` → ``ana@example.com``. Raises the refusal that SES answers."""
     if len(text) <= MAX_ADDRESS and _PLAIN_ADDRESS.fullmatch(text):
         return text
+    if _LINE.search(text):  # a line break here could end a header and start another
+        raise bad_request("Address contains control characters")
     if len(text.encode("utf-16-le", "surrogatepass")) // 2 > MAX_ADDRESS:
         raise bad_request(f"Address length is more than {MAX_ADDRESS} characters long: '{text}'.")
     named = _NAMED_ADDRESS.fullmatch(text)

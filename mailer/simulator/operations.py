@@ -31,121 +31,52 @@ class Operation(NamedTuple):
     name: str
     method: str
     path: str
-    run: Callable[[Call], Json]
+    function: Callable[..., Json]
+    takes: str  # the attributes of Call that the function takes, in order
+
+    def run(self, call: Call) -> Json:
+        return self.function(*(getattr(call, name) for name in self.takes.split()))
 
 
-OPERATIONS = tuple(
-    Operation(*row)
-    for row in (
-        ("SendEmail", "POST", "/v2/email/outbound-emails", lambda c: sending.send_email(c.state, c.body, c.size)),
-        (
-            "SendBulkEmail",
-            "POST",
-            "/v2/email/outbound-bulk-emails",
-            lambda c: sending.send_bulk_email(c.state, c.body, c.size, c.hit),
-        ),
-        ("GetAccount", "GET", "/v2/email/account", lambda c: catalogue.get_account(c.state)),
-        (
-            "PutAccountSendingAttributes",
-            "PUT",
-            "/v2/email/account/sending",
-            lambda c: catalogue.put_account_sending_attributes(c.state, c.body),
-        ),
-        ("CreateEmailTemplate", "POST", "/v2/email/templates", lambda c: catalogue.create_email_template(c.state, c.body)),
-        ("ListEmailTemplates", "GET", "/v2/email/templates", lambda c: catalogue.list_email_templates(c.state, c.query)),
-        (
-            "GetEmailTemplate",
-            "GET",
-            "/v2/email/templates/{TemplateName}",
-            lambda c: catalogue.get_email_template(c.state, c.label),
-        ),
-        (
-            "UpdateEmailTemplate",
-            "PUT",
-            "/v2/email/templates/{TemplateName}",
-            lambda c: catalogue.update_email_template(c.state, c.body, c.label),
-        ),
-        (
-            "DeleteEmailTemplate",
-            "DELETE",
-            "/v2/email/templates/{TemplateName}",
-            lambda c: catalogue.delete_email_template(c.state, c.label),
-        ),
-        (
-            "TestRenderEmailTemplate",
-            "POST",
-            "/v2/email/templates/{TemplateName}/render",
-            lambda c: catalogue.test_render_email_template(c.state, c.body, c.label),
-        ),
-        ("CreateEmailIdentity", "POST", "/v2/email/identities", lambda c: catalogue.create_email_identity(c.state, c.body)),
-        ("ListEmailIdentities", "GET", "/v2/email/identities", lambda c: catalogue.list_email_identities(c.state, c.query)),
-        (
-            "GetEmailIdentity",
-            "GET",
-            "/v2/email/identities/{EmailIdentity}",
-            lambda c: catalogue.get_email_identity(c.state, c.label),
-        ),
-        (
-            "DeleteEmailIdentity",
-            "DELETE",
-            "/v2/email/identities/{EmailIdentity}",
-            lambda c: catalogue.delete_email_identity(c.state, c.label),
-        ),
-        (
-            "PutSuppressedDestination",
-            "PUT",
-            "/v2/email/suppression/addresses",
-            lambda c: catalogue.put_suppressed_destination(c.state, c.body),
-        ),
-        (
-            "ListSuppressedDestinations",
-            "GET",
-            "/v2/email/suppression/addresses",
-            lambda c: catalogue.list_suppressed_destinations(c.state, c.query),
-        ),
-        (
-            "GetSuppressedDestination",
-            "GET",
-            "/v2/email/suppression/addresses/{EmailAddress}",
-            lambda c: catalogue.get_suppressed_destination(c.state, c.label),
-        ),
-        (
-            "DeleteSuppressedDestination",
-            "DELETE",
-            "/v2/email/suppression/addresses/{EmailAddress}",
-            lambda c: catalogue.delete_suppressed_destination(c.state, c.label),
-        ),
-        (
-            "CreateConfigurationSet",
-            "POST",
-            "/v2/email/configuration-sets",
-            lambda c: catalogue.create_configuration_set(c.state, c.body),
-        ),
-        (
-            "ListConfigurationSets",
-            "GET",
-            "/v2/email/configuration-sets",
-            lambda c: catalogue.list_configuration_sets(c.state, c.query),
-        ),
-        (
-            "GetConfigurationSet",
-            "GET",
-            "/v2/email/configuration-sets/{ConfigurationSetName}",
-            lambda c: catalogue.get_configuration_set(c.state, c.label),
-        ),
-        (
-            "DeleteConfigurationSet",
-            "DELETE",
-            "/v2/email/configuration-sets/{ConfigurationSetName}",
-            lambda c: catalogue.delete_configuration_set(c.state, c.label),
-        ),
-        (
-            "PutConfigurationSetSendingOptions",
-            "PUT",
-            "/v2/email/configuration-sets/{ConfigurationSetName}/sending",
-            lambda c: catalogue.put_configuration_set_sending_options(c.state, c.body, c.label),
-        ),
-    )
+_SET, _TEMPLATE = "/v2/email/configuration-sets", "/v2/email/templates"
+_IDENTITY, _SUPPRESSED = "/v2/email/identities", "/v2/email/suppression/addresses"
+_ONE_SET, _ONE_TEMPLATE = f"{_SET}/{{ConfigurationSetName}}", f"{_TEMPLATE}/{{TemplateName}}"
+_ONE_IDENTITY, _ONE_SUPPRESSED = f"{_IDENTITY}/{{EmailIdentity}}", f"{_SUPPRESSED}/{{EmailAddress}}"
+
+OPERATIONS = (
+    Operation("SendEmail", "POST", "/v2/email/outbound-emails", sending.send_email, "state body size"),
+    Operation("SendBulkEmail", "POST", "/v2/email/outbound-bulk-emails", sending.send_bulk_email, "state body size hit"),
+    Operation("GetAccount", "GET", "/v2/email/account", catalogue.get_account, "state"),
+    Operation(
+        "PutAccountSendingAttributes", "PUT", "/v2/email/account/sending", catalogue.put_account_sending_attributes, "state body"
+    ),
+    Operation("CreateEmailTemplate", "POST", _TEMPLATE, catalogue.create_email_template, "state body"),
+    Operation("ListEmailTemplates", "GET", _TEMPLATE, catalogue.list_email_templates, "state query"),
+    Operation("GetEmailTemplate", "GET", _ONE_TEMPLATE, catalogue.get_email_template, "state label"),
+    Operation("UpdateEmailTemplate", "PUT", _ONE_TEMPLATE, catalogue.update_email_template, "state body label"),
+    Operation("DeleteEmailTemplate", "DELETE", _ONE_TEMPLATE, catalogue.delete_email_template, "state label"),
+    Operation(
+        "TestRenderEmailTemplate", "POST", f"{_ONE_TEMPLATE}/render", catalogue.test_render_email_template, "state body label"
+    ),
+    Operation("CreateEmailIdentity", "POST", _IDENTITY, catalogue.create_email_identity, "state body"),
+    Operation("ListEmailIdentities", "GET", _IDENTITY, catalogue.list_email_identities, "state query"),
+    Operation("GetEmailIdentity", "GET", _ONE_IDENTITY, catalogue.get_email_identity, "state label"),
+    Operation("DeleteEmailIdentity", "DELETE", _ONE_IDENTITY, catalogue.delete_email_identity, "state label"),
+    Operation("PutSuppressedDestination", "PUT", _SUPPRESSED, catalogue.put_suppressed_destination, "state body"),
+    Operation("ListSuppressedDestinations", "GET", _SUPPRESSED, catalogue.list_suppressed_destinations, "state query"),
+    Operation("GetSuppressedDestination", "GET", _ONE_SUPPRESSED, catalogue.get_suppressed_destination, "state label"),
+    Operation("DeleteSuppressedDestination", "DELETE", _ONE_SUPPRESSED, catalogue.delete_suppressed_destination, "state label"),
+    Operation("CreateConfigurationSet", "POST", _SET, catalogue.create_configuration_set, "state body"),
+    Operation("ListConfigurationSets", "GET", _SET, catalogue.list_configuration_sets, "state query"),
+    Operation("GetConfigurationSet", "GET", _ONE_SET, catalogue.get_configuration_set, "state label"),
+    Operation("DeleteConfigurationSet", "DELETE", _ONE_SET, catalogue.delete_configuration_set, "state label"),
+    Operation(
+        "PutConfigurationSetSendingOptions",
+        "PUT",
+        f"{_ONE_SET}/sending",
+        catalogue.put_configuration_set_sending_options,
+        "state body label",
+    ),
 )
 _LABEL = "{}"
 _ROUTES = {

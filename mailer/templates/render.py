@@ -72,6 +72,7 @@ class Compiled:
         self._text = self._compile(env, content.text) if content.text else None
         for file in content.files:
             self._compile(env, file)
+        self._globals = dict(env.globals)
 
     def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
         try:
@@ -84,10 +85,11 @@ class Compiled:
 
     def pieces(self, data: Mapping[str, Any]) -> Pieces:
         """Render for one recipient. Raises RenderFailed, which names the variable that is missing."""
+        variables = {**self._globals, **data}
         try:
-            subject = "".join(_render(self._subject, data)).strip()
-            html = _render(self._html, data) if self._html else None
-            text = _render(self._text, data) if self._text else None
+            subject = "".join(_render(self._subject, variables)).strip()
+            html = _render(self._html, variables) if self._html else None
+            text = _render(self._text, variables) if self._text else None
         except UndefinedError as error:
             raise RenderFailed(name=self.name, why=_name_the_missing(error)) from None
         except Exception as error:
@@ -103,8 +105,9 @@ class Compiled:
         return self.pieces(data).join()
 
 
-def _render(template: Template, data: Mapping[str, Any]) -> list[str]:
-    return list(template.root_render_func(template.new_context(dict(data))))
+def _render(template: Template, variables: dict[str, Any]) -> list[str]:
+    # `shared` takes the variables as they are: without it Jinja2 copies them, and its globals one by one, for every part.
+    return list(template.root_render_func(template.new_context(variables, shared=True)))
 
 
 def _name_the_missing(error: UndefinedError) -> str:

@@ -1,0 +1,269 @@
+"""The simulator over HTTP: a real aioboto3 client, cut connections, the pages, the controls, the command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aioboto3
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account, create_app, serve
+from mailer.simulator.operations import OPERATIONS
+
+HTML = "<p>Hello {{name}}</p><script>alert(1)</script>"
+
+
+class Running:
+    """A served simulator, and a client of each kind."""
+
+    def __init__(self, simulator: Simulator, url: str, ses: Any, http: httpx.AsyncClient) -> None:
+        self.simulator, self.url, self.ses, self.http = simulator, url, ses, http
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    async with AsyncExitStack() as stack:
+        simulator = Simulator(SimulatorConfig(max_send_rate=100_000))
+        url = await stack.enter_async_context(serve(simulator))
+        session = aioboto3.Session(aws_access_key_id="id", aws_secret_access_key="key", region_name="eu-west-1")
+        config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        ses = await stack.enter_async_context(session.client("sesv2", endpoint_url=url, config=config))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
+        yield Running(simulator, url, ses, http)
+
+
+def simple(to: str = "ana@example.org") -> dict[str, Any]:
+    return {
+        "FromEmailAddress": "news@example.com",
+        "Destination": {"ToAddresses": [to]},
+        "Content": {"Simple": {"Subject": {"Data": "Grüße"}, "Body": {"Text": {"Data": "Hallo"}, "Html": {"Data": "<p>Hallo"}}}},
+    }
+
+
+def bulk(count: int) -> dict[str, Any]:
+    return {
+        "FromEmailAddress": "news@example.com",
+        "DefaultContent": {"Template": {"TemplateContent": {"Subject": "Hi {{name}}", "Html": HTML}, "TemplateData": "{}"}},
+        "BulkEmailEntries": [
+            {
+                "Destination": {"ToAddresses": [f"u{n}@example.org"]},
+                "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": json.dumps({"name": f"<{n}>"})}},
+            }
+            for n in range(count)
+        ],
+    }
+
+
+async def test_every_operation_through_a_client(running: Running) -> None:
+    ses = running.ses
+    await ses.create_email_identity(EmailIdentity="me@other.org", Tags=[{"Key": "a", "Value": "b"}])
+    assert (await ses.get_email_identity(EmailIdentity="me@other.org"))["VerifiedForSendingStatus"] is True
+    names = [item["IdentityName"] for item in (await ses.list_email_identities())["EmailIdentities"]]
+    assert names == ["example.com", "me@other.org"]
+    await ses.delete_email_identity(EmailIdentity="me@other.org")
+    await ses.create_email_template(TemplateName="t", TemplateContent={"Subject": "s", "Text": "a {{x}}"})
+    await ses.update_email_template(TemplateName="t", TemplateContent={"Subject": "s", "Text": "b {{x}}"})
+    assert (await ses.get_email_template(TemplateName="t"))["TemplateContent"]["Text"] == "b {{x}}"
+    assert (await ses.list_email_templates())["TemplatesMetadata"][0]["CreatedTimestamp"].year >= 2024
+    rendered = await ses.test_render_email_template(TemplateName="t", TemplateData='{"x": 1}')
+    assert rendered["RenderedTemplate"].endswith("b 1\n")
+    await ses.create_configuration_set(ConfigurationSetName="c")
+    await ses.put_configuration_set_sending_options(ConfigurationSetName="c", SendingEnabled=True)
+    assert (await ses.get_configuration_set(ConfigurationSetName="c"))["SendingOptions"] == {"SendingEnabled": True}
+    assert (await ses.list_configuration_sets())["ConfigurationSets"] == ["c"]
+    sent = await ses.send_email(**simple(), ConfigurationSetName="c", EmailTags=[{"Name": "n", "Value": "v"}])
+    assert sent["MessageId"].endswith("-000000")
+    assert [item["Status"] for item in (await ses.send_bulk_email(**bulk(3)))["BulkEmailEntryResults"]] == ["SUCCESS"] * 3
+    odd = "a/b+c%d@example.org"  # a path segment that must be quoted
+    await ses.put_suppressed_destination(EmailAddress=odd, Reason="COMPLAINT")
+    found = (await ses.get_suppressed_destination(EmailAddress=odd))["SuppressedDestination"]
+    assert (found["EmailAddress"], found["Reason"], found["LastUpdateTime"].year >= 2024) == (odd, "COMPLAINT", True)
+    listed = await ses.list_suppressed_destinations(Reasons=["COMPLAINT"], PageSize=10, StartDate=found["LastUpdateTime"])
+    assert len(listed["SuppressedDestinationSummaries"]) == 1
+    await ses.delete_suppressed_destination(EmailAddress=odd)
+    await ses.put_account_sending_attributes(SendingEnabled=True)
+    account = await ses.get_account()
+    assert account["SendQuota"] == {"Max24HourSend": 50000.0, "MaxSendRate": 100000.0, "SentLast24Hours": 4.0}
+    await ses.delete_email_template(TemplateName="t")
+    await ses.delete_configuration_set(ConfigurationSetName="c")
+    assert {operation.name for operation in OPERATIONS} == {name for name in running.simulator.counts if name[0].isupper()}
+
+
+async def test_errors_arrive_as_botocore_knows_them(running: Running) -> None:
+    ses = running.ses
+    with pytest.raises(ses.exceptions.MessageRejected, match=r"failed the check in region EU-WEST-1: x@other\.org"):
+        await ses.send_email(**{**simple(), "FromEmailAddress": "x@other.org"})
+    with pytest.raises(ses.exceptions.NotFoundException):
+        await ses.get_email_template(TemplateName="no")
+    with pytest.raises(ses.exceptions.BadRequestException):
+        await ses.send_email(**{**simple(), "Content": {}})
+    change_account(running.simulator, AccountChange(max_send_rate=0))
+    with pytest.raises(ses.exceptions.TooManyRequestsException, match=r"Maximum sending rate exceeded\.") as caught:
+        await ses.send_email(**simple())
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+    change_account(running.simulator, AccountChange(max_24h=0))
+    with pytest.raises(ses.exceptions.LimitExceededException, match=r"Daily message quota exceeded\."):
+        await ses.send_email(**simple())
+    with pytest.raises(ClientError) as unknown:
+        await ses.list_contact_lists()
+    assert unknown.value.response["Error"]["Code"] == "UnknownOperationException"
+
+
+@pytest.mark.parametrize(("kind", "accepted"), [(Kind.CUT_BEFORE, 0), (Kind.CUT_AFTER, 5)])
+async def test_cut_connection(running: Running, kind: Kind, accepted: int) -> None:
+    running.simulator.faults.set([Fault(kind=kind, count=2)])
+    with pytest.raises(HTTPClientError) as caught:
+        await running.ses.send_bulk_email(**bulk(5))
+    assert isinstance(caught.value, BotoCoreError)
+    assert len(running.simulator.log) == accepted
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
+    body = json.dumps(simple()).encode()
+    head = f"POST /v2/email/outbound-emails HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""  # not one byte of an answer
+    writer.close()
+    await running.ses.send_bulk_email(**bulk(1))  # and the next connection is served
+
+
+async def test_faults_over_http(running: Running) -> None:
+    rules: list[dict[str, Any]] = [
+        {"kind": "error", "operation": "SendEmail", "nth": 1, "code": "ThrottlingException", "status": 400, "message": "no"}
+    ]
+    rules += [{"kind": "internal_error", "operation": "SendEmail", "count": 1}, {"kind": "latency", "seconds": 0.2}]
+    assert (await running.http.post("/_simulator/faults", json=rules)).status_code == 200
+    start = asyncio.get_running_loop().time()
+    with pytest.raises(ClientError, match=r"ThrottlingException.*: no"):
+        await running.ses.send_email(**simple())
+    assert asyncio.get_running_loop().time() - start >= 0.2
+    await running.ses.send_email(**simple())
+    fired = (await running.http.get("/_simulator/stats")).json()["faults"]
+    assert [(item["rule"]["kind"], item["fired"]) for item in fired] == [("error", 1), ("internal_error", 1), ("latency", 2)]
+    assert (await running.http.post("/_simulator/faults", json=[{"kind": "nonsense"}])).status_code == 422
+
+
+async def test_controls(running: Running) -> None:
+    http, ses = running.http, running.ses
+    await ses.send_bulk_email(**bulk(50))
+    await ses.send_email(**simple())
+    page = (await http.get("/_simulator/messages", params={"offset": 1, "limit": 2})).json()
+    assert (page["total"], [message["subject"] for message in page["messages"]]) == (51, ["Hi <49>", "Hi <48>"])
+    found = (await http.get("/_simulator/messages", params={"to": "U7@"})).json()["messages"]
+    assert [message["to"] for message in found] == [["u7@example.org"]]
+    assert (await http.get(f"/_simulator/messages/{found[0]['id']}")).json() == found[0]
+    assert (await http.get("/_simulator/messages/none")).status_code == 404
+    log = (await http.get("/_simulator/log")).text.splitlines()
+    assert [json.loads(line)["recipients"][0] for line in log] == [*[f"u{n}@example.org" for n in range(50)], "ana@example.org"]
+    changed = (await http.post("/_simulator/account", json={"production": False, "max_24h": 60, "sent_24h": 60})).json()
+    assert changed["ProductionAccessEnabled"] is False
+    assert changed["SendQuota"]["SentLast24Hours"] == 60
+    with pytest.raises(ses.exceptions.LimitExceededException):
+        await ses.send_email(**simple("a@example.com"))
+    assert (await http.post("/_simulator/account", json={"nonsense": 1})).status_code == 422
+    assert (await http.post("/_simulator/reset")).json()["accepted"] == 0
+    await ses.send_email(**simple())
+
+
+async def test_pages(running: Running) -> None:
+    http, ses = running.http, running.ses
+    assert "Nothing has been sent yet" in (await http.get("/")).text
+    answer = await ses.send_bulk_email(**bulk(50))
+    await ses.put_suppressed_destination(EmailAddress="ana@example.org", Reason="BOUNCE")
+    await ses.send_email(**simple())
+    first = await http.get("/")
+    assert "Grüße" in first.text
+    assert "suppressed" in first.text
+    assert "Hi &lt;49&gt;" in first.text
+    assert "<49>" not in first.text
+    assert "Hi &lt;0&gt;" in (await http.get("/", params={"offset": 50})).text
+    assert "No message here" in (await http.get("/", params={"to": '"><script>'})).text
+    assert '"><script>' not in (await http.get("/", params={"to": '"><script>'})).text
+    message_id = answer["BulkEmailEntryResults"][3]["MessageId"]
+    page = await http.get(f"/messages/{message_id}")
+    assert 'sandbox srcdoc="&lt;p&gt;Hello &lt;3&gt;' in page.text
+    assert "<script" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "script-src" not in policy
+    assert (await http.get("/messages/none")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"origin": "https://evil.example"}]
+)
+async def test_requests_from_elsewhere_are_refused(running: Running, headers: dict[str, str]) -> None:
+    for path in ("/", "/_simulator/stats", "/v2/email/account"):
+        assert (await running.http.get(path, headers=headers)).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:80", "127.0.0.1:9", "[::1]:80", "ses.localhost"])
+async def test_local_names_are_served(running: Running, host: str) -> None:
+    headers = {"host": host, "origin": f"http://{host}"}
+    assert (await running.http.get("/v2/email/account", headers=headers)).status_code == 200
+
+
+async def test_application_without_the_server() -> None:
+    """`create_app` is plain ASGI; only cutting needs the server."""
+    simulator = Simulator(SimulatorConfig())
+    transport = httpx.ASGITransport(create_app(simulator))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        assert (await http.get("/v2/email/account")).json()["ProductionAccessEnabled"] is True
+        simulator.faults.set([Fault(kind=Kind.CUT_AFTER)])
+        with pytest.raises(RuntimeError, match=r"mailer\.simulator\.serve"):
+            await http.get("/v2/email/account")
+
+
+async def test_stopping_does_not_wait_for_a_slow_answer(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator(SimulatorConfig())
+    simulator.faults.set([Fault(kind=Kind.LATENCY, seconds=3600)])
+    async with serve(simulator) as url:
+        http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=None)
+        waiting = asyncio.create_task(http.get("/v2/email/account"))
+        while not simulator.faults.fired:
+            await asyncio.sleep(0.01)
+    with pytest.raises(httpx.TransportError):
+        await waiting
+    await http.aclose()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_oversized_request(running: Running) -> None:
+    answer = await running.http.post("/v2/email/outbound-emails", content=b" " * 60_000_001)
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (413, "RequestEntityTooLargeException")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_command(number: signal.Signals) -> None:
+    words = "--port 0 --max-send-rate 7 --max-24h -1 --sandbox --verified a.org,b@c.org --bulk-calls-per-s 2 --region us-east-1"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mailer.simulator", *words.split(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    url = json.loads(await process.stdout.readline())["url"]
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        shown = (await http.get("/_simulator/stats")).json()["account"]
+        process.send_signal(number)  # while a connection is open
+        rest, errors = await process.communicate()
+    assert (shown["region"], shown["ProductionAccessEnabled"]) == ("us-east-1", False)
+    assert shown["SendQuota"] == {"Max24HourSend": -1.0, "MaxSendRate": 7.0, "SentLast24Hours": 0.0}
+    assert (process.returncode, rest, errors) == (0, b"", b"")
+
+
+async def test_command_when_the_port_is_taken(running: Running) -> None:
+    port = running.url.rpartition(":")[2]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mailer.simulator", "--port", port, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert errors.startswith(b"cannot listen on 127.0.0.1:")
