@@ -85,4 +85,4 @@ def _half_sentence(message: str) -> str:
     if _NOT_ASCII in message:
         which = message.partition(_NOT_ASCII)[2].strip(": .")
         return "Amazon SES takes only ASCII letters before the @-sign" + (f", not {which}" if which else "")
-    return message[:1].lower() + message[1:].removesuffix(".")
+    return message[:1].lower() + message[1:].removesuffix(".").replace(". It ", "; it ")

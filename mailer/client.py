@@ -13,7 +13,7 @@ from .email import Campaign, Email, Outcome, Sender, State
 from .ids import new_campaign_id, new_message_id
 from .ledger import CampaignStatus, Ledger, Literal, MessageStatus, RecipientStatus, Spec
 from .ledger.ledger import CHUNK_ROWS, NewChunk
-from .queue import Queue, connect, ping
+from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipient, Row, Source, open_recipients
 from .settings import Settings, load_settings
 from .templates import Compiled, Content, Rendered, TemplateFolder
@@ -51,7 +51,7 @@ class Mailer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._redis.aclose()  # type: ignore[attr-defined]  # the stubs name it close()
+        await disconnect(self._redis)
 
     # ---- send ----------------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import formataddr, parseaddr
+from email.header import Header
+from email.utils import formataddr
 from enum import Enum, StrEnum
 from typing import Annotated, Any
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .address import normalise
@@ -22,15 +24,20 @@ MAX_HEADERS = 15  # custom headers of one message, SES v2 model
 MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API reference
 MAX_HEADER_VALUE = 870  # characters, SES v2 model
 MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
+MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HALF = re.compile(r"[\ud800-\udfff]")
+_NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>,;][^<>,;]*)?)\s*<([^<>]*)>\s*')
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
+_HEADER_VALUE = re.compile(rf"[ -~]{{1,{MAX_HEADER_VALUE}}}")
 # Written by SES or by this service from their own fields; a second copy would be refused or, worse, believed.
-_RESERVED_HEADERS = frozenset(
-    "bcc cc content-type content-transfer-encoding content-disposition content-id date dkim-signature from message-id "
-    "mime-version received reply-to return-path sender subject to".split()
-)
+_RESERVED = """
+    bcc cc content-type content-transfer-encoding content-disposition content-id date dkim-signature from message-id
+    mime-version received reply-to return-path sender subject to
+"""
+_RESERVED_HEADERS = frozenset(_RESERVED.split())
 RESERVED_TAG = "mailer_id"  # the tag that carries our own id on every message
 
 
@@ -82,20 +89,45 @@ def one_line(value: str) -> str:
     """Header injection ends here: CR, LF, NUL and their like are refused, never stripped."""
     if _CONTROL.search(value):
         raise ValueError("must be one line without control characters")
-    return value
+    return whole(value)
 
 
 def mailbox(value: str) -> str:
     """``ana@example.com`` or ``Ana <ana@example.com>`` → the form that SES takes: ASCII, RFC 2047 name, Punycode domain."""
     one_line(value)
-    name, address = parseaddr(value) if "<" in value else ("", value)
+    name, address = _named(value) if "<" in value else ("", value)
     try:
-        result = formataddr((name, normalise(address)), "utf-8")
+        result = formataddr((name, normalise(address)))
     except InvalidAddress as error:
         raise ValueError(str(error)) from None
     if len(result) > MAX_ADDRESS:
         raise ValueError(f"longer than the {MAX_ADDRESS} characters that SES takes for an address")
     return one_line(result)
+
+
+def _named(value: str) -> tuple[str, str]:
+    """`Name <address>` → the name, encoded where it is not ASCII, and the address. More than one address is refused."""
+    match = _NAMED.fullmatch(value)
+    if match is None:
+        raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
+    quoted, bare, address = match.groups()
+    name = (bare or "").strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    return name if name.isascii() else Header(name, "utf-8", maxlinelen=MAX_WORD).encode(linesep=""), address
+
+
+def whole(value: str) -> str:
+    """Half a character, as a broken `\\ud83d` leaves it, fits into no request."""
+    if not value.isascii() and _HALF.search(value):
+        raise ValueError("has half a character in it (a lone surrogate)")
+    return value
+
+
+def _data(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+    return value
 
 
 def _tags(value: dict[str, str]) -> dict[str, str]:
@@ -115,9 +147,8 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"header name {name!r} must be 1 to 126 visible ASCII characters without a colon")
         if name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-"):
             raise ValueError(f"header {name} is set from its own field, not from headers")
-        one_line(text)
-        if not text.isascii() or not 1 <= len(text) <= MAX_HEADER_VALUE:
-            raise ValueError(f"header {name} must be 1 to {MAX_HEADER_VALUE} ASCII characters; encode others by RFC 2047")
+        if not _HEADER_VALUE.fullmatch(text):
+            raise ValueError(f"header {name} must be one line of 1 to {MAX_HEADER_VALUE} ASCII characters (RFC 2047 has others)")
     return value
 
 
@@ -126,11 +157,13 @@ def _listed(value: Any) -> Any:
 
 
 OneLine = Annotated[str, AfterValidator(one_line)]
+Text = Annotated[str, AfterValidator(whole)]
+Data = Annotated[dict[str, Any], AfterValidator(_data)]
 Mailbox = Annotated[str, AfterValidator(mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Headers = Annotated[dict[str, str], AfterValidator(_headers)]
-Arn = Annotated[str, Field(pattern=r"^arn:[\w-]+:ses:[\w-]+:\d{12}:identity/[^\s]+$")]
+Arn = Annotated[str, Field(pattern=r"^arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+$")]
 
 
 class Model(BaseModel):
@@ -156,8 +189,8 @@ class _Content(Model):
     from_: Mailbox | None = Field(None, alias="from")
     sender: str | None = None
     subject: OneLine | None = None
-    html: str | None = None
-    text: str | None = None
+    html: Text | None = None
+    text: Text | None = None
     template: OneLine | None = None
     reply_to: Mailboxes = ()
     headers: Headers = Field(default_factory=dict)
@@ -192,7 +225,7 @@ class Email(_Content):
     to: Mailboxes
     cc: Mailboxes = ()
     bcc: Mailboxes = ()
-    data: dict[str, Any] | None = None
+    data: Data | None = None
     lane: Lane = Lane.TRANSACTIONAL
 
     @model_validator(mode="after")
@@ -209,7 +242,7 @@ class Campaign(_Content):
     """One content, many recipients. `subject`, `html` and `text` are Jinja2 templates; `data` is what every row shares."""
 
     name: OneLine = ""
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: Data = Field(default_factory=dict)
     lane: Lane = Lane.BULK
 
 
@@ -217,10 +250,16 @@ def explain_validation(error: ValidationError) -> str:
     """Pydantic's first complaint as half a sentence: where, and what is wrong there."""
     first: Mapping[str, Any] = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    text = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    text = str(first["msg"])
+    if first["type"] == "value_error":
+        text = text.removeprefix("Value error, ")
+    elif first["type"] == "extra_forbidden":
         text = "is not a name that is known here"
+    elif first["type"] == "missing":
+        text = "is missing"
     elif first["type"] == "string_pattern_mismatch":
         text = f"{first['input']!r} does not have the form {first['ctx']['pattern']}"
+    else:
+        text = text[:1].lower() + text[1:]
     more = error.error_count() - 1
     return (f"`{where}` {text}" if where else text) + (f" (and {more} more)" if more else "")

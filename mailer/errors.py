@@ -41,7 +41,7 @@ class EmbeddedUnavailable(MailerError):
 
 
 class StackFailed(MailerError):
-    """{what} ended before it was ready: {why}"""
+    """{what} ended by itself or did not get ready: {why}"""
 
 
 # ---- what a caller asks for ----------------------------------------------------------------------------------------

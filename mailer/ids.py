@@ -10,6 +10,7 @@ Campaign and message ids sort by the time they were made. All of them fit SES's 
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing in it can be mistaken for something else
 _TIME_CHARS = 9  # 45 bits of milliseconds: until the year 3084
 _RANDOM_CHARS = 9  # 45 random bits for each millisecond
+_ATTEMPT = re.compile(r"([cm][0-9a-z]+)-(0|[1-9][0-9]*)-(0|[1-9][0-9]*)-([1-9][0-9]*)")
 
 
 def _base32(number: int, length: int) -> str:
@@ -24,7 +26,8 @@ def _base32(number: int, length: int) -> str:
 
 
 def _new(prefix: str) -> str:
-    return prefix + _base32(time.time_ns() // 1_000_000, _TIME_CHARS) + _base32(secrets.randbits(5 * _RANDOM_CHARS), _RANDOM_CHARS)
+    milliseconds, random = time.time_ns() // 1_000_000, secrets.randbits(5 * _RANDOM_CHARS)
+    return prefix + _base32(milliseconds, _TIME_CHARS) + _base32(random, _RANDOM_CHARS)
 
 
 def new_campaign_id() -> str:
@@ -66,7 +69,7 @@ class Attempt:
     @classmethod
     def parse(cls, text: str) -> Attempt:
         """Raises ValueError where the text is not one of ours."""
-        container, chunk, position, attempt = text.split("-")
-        if container[:1] not in ("c", "m") or not container.isalnum():
+        match = _ATTEMPT.fullmatch(text)
+        if match is None:
             raise ValueError(f"not an attempt id: {text!r}")
-        return cls(container, int(chunk), int(position), int(attempt))
+        return cls(match[1], int(match[2]), int(match[3]), int(match[4]))

@@ -70,6 +70,11 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
     return ArqRedis(pool_or_conn=pool, **arq)
 
 
+async def disconnect(redis: Redis[bytes]) -> None:
+    """Close the client and its pool, which redis-py leaves open where it was given one."""
+    await redis.aclose(close_connection_pool=True)  # type: ignore[attr-defined]  # the stubs name it close()
+
+
 def _parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:
     """`redis+sentinel://[user:password@]host:port,host:port/service/db` → its parts. Raises ConfigError."""
     parts = urlsplit(url)

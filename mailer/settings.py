@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from .email import Lane, Sender, explain_validation
 from .errors import ConfigError, UnknownSender
@@ -48,10 +56,14 @@ class Settings(BaseSettings):
     @field_validator("lanes", mode="before")
     @classmethod
     def _split_lanes(cls, value: Any) -> Any:
-        names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else list(value)
-        if not names:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("lanes")
+    @classmethod
+    def _each_lane_once(cls, value: tuple[Lane, ...]) -> tuple[Lane, ...]:
+        if not value:
             raise ValueError("name at least one lane: transactional, bulk")
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(value))
 
     @field_validator("store_url")
     @classmethod
@@ -85,10 +97,13 @@ class Settings(BaseSettings):
         try:
             return self.senders[name]
         except KeyError:
-            where = config_path() or "no mailer.toml was found"
-            known = f"{where} has: {', '.join(sorted(self.senders))}" if self.senders else f"{where}, so add [senders.{name}]"
-            if config_path() and not self.senders:
-                known = f"{where} has none, so add [senders.{name}]"
+            path = config_path()
+            if self.senders:
+                known = f"there are: {', '.join(sorted(self.senders))}"
+            elif path:
+                known = f"{path} has none, so add [senders.{name}]"
+            else:
+                known = f"no {DEFAULT_CONFIG} was found, so make one with [senders.{name}]"
             raise UnknownSender(name=name, known=known) from None
 
 
@@ -109,5 +124,20 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(where=str(path), why=f"not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(where=str(path), why="not UTF-8, as TOML is") from None
+    except OSError as error:
+        raise ConfigError(where=str(path), why=f"cannot be read: {error.strerror}") from None
+    except SettingsError:  # the one value that the environment holds as JSON
+        raise ConfigError(where="MAILER_SENDERS", why='not JSON, as in {"news": {"from": "news@example.com"}}') from None
     except ValidationError as error:
-        raise ConfigError(where=str(path or "settings"), why=explain_validation(error)) from None
+        raise ConfigError(where=_source(error, overrides, path), why=explain_validation(error)) from None
+
+
+def _source(error: ValidationError, overrides: Mapping[str, Any], path: Path | None) -> str:
+    """Where the value stands that the error is about."""
+    name = str(error.errors()[0]["loc"][0])
+    variable = f"MAILER_{name.upper()}"
+    if name in overrides:
+        return "settings"
+    return variable if os.environ.get(variable) else str(path or "settings")

@@ -20,7 +20,7 @@ from mailer.settings import Settings, load_settings
 
 from . import http, maintenance
 from .lanes import serve_lane
-from .runtime import Runtime
+from .runtime import Runtime, cancel
 
 log = structlog.get_logger()
 
@@ -75,9 +75,7 @@ async def serve(settings: Settings) -> None:
         finally:
             runtime.stopping.set()
             await asyncio.gather(*lanes.values(), return_exceptions=True)
-            for task in upkeep.values():
-                task.cancel()
-            await asyncio.gather(*upkeep.values(), return_exceptions=True)
+            await cancel(*upkeep.values())
         log.info("stopped; nothing is in flight")
     finally:
         await runtime.__aexit__(None, None, None)

@@ -165,9 +165,10 @@ async def _admitted(runtime: Runtime, shift: Shift, call: Call) -> bool:
     metrics.record_admission_wait(lane, time.monotonic() - started)
     if admission.verdict is Verdict.GO:
         return True
-    shift.over, shift.delay_s = True, admission.retry_s
-    if admission.verdict is not Verdict.LATER:
-        await runtime.ledger.park(container_of(shift.work.chunk), admission.reason)
+    if admission.verdict is Verdict.LATER:
+        shift.over, shift.delay_s = True, admission.retry_s
+    else:
+        await _park(runtime, shift, admission.reason)
     return False
 
 
@@ -232,8 +233,7 @@ async def _act_on(runtime: Runtime, shift: Shift, call: Call, answers: Sequence[
     if (config := refusals.get(Kind.CONFIG)) and not is_message(container):
         await _stop(runtime, shift, config.reason)
     elif parking := next((r for kind, r in refusals.items() if kind in _PARKING), None):
-        shift.over, shift.delay_s = True, PARK_S * random.uniform(0.8, 1.2)
-        await runtime.ledger.park(container, f"waiting: {parking.reason}")
+        await _park(runtime, shift, f"waiting: {parking.reason}")
     elif Kind.RATE in refusals:
         metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind is Kind.RATE))
         shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
@@ -241,6 +241,12 @@ async def _act_on(runtime: Runtime, shift: Shift, call: Call, answers: Sequence[
         worst = max(shift.failures.get(item.position, 1) for item in call.items)
         first, most = BACKOFF_S
         shift.over, shift.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
+
+
+async def _park(runtime: Runtime, shift: Shift, reason: str) -> None:
+    """It waits for something outside, costs no attempt, and goes on by itself."""
+    shift.over, shift.delay_s = True, PARK_S * random.uniform(0.8, 1.2)
+    await runtime.ledger.park(container_of(shift.work.chunk), reason)
 
 
 async def _stop(runtime: Runtime, shift: Shift, reason: str) -> None:

@@ -44,7 +44,7 @@ def create_app(
     collect: Callable[[], Awaitable[None]],
 ) -> FastAPI:
     """The three pages. `alive`: each loop of the process, is it running. `ready`: each check. `collect` refreshes the gauges."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None)  # and so no documentation pages either
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

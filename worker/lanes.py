@@ -23,10 +23,10 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from mailer.email import Lane
-from mailer.queue import JOB, connect, dump_job, load_job
+from mailer.queue import JOB, connect, disconnect, dump_job, load_job
 
 from .deliver import deliver
-from .runtime import Runtime
+from .runtime import Runtime, cancel
 
 log = structlog.get_logger()
 
@@ -88,9 +88,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
             log.warning("the lane's queue cannot be read; trying again", lane=lane.value, error=type(error).__name__)
         finally:
             runtime.serving.discard(lane)
-            stop.cancel()
-            run.cancel()
-            await asyncio.wait({run, stop})
+            await cancel(run, stop)
             await _close(worker)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, longest) if worker.jobs_complete == 0 else first
@@ -106,8 +104,6 @@ async def _drain(worker: Worker) -> None:
 
 async def _close(worker: Worker) -> None:
     """Jobs that still run are cancelled, which lets them finish what they have claimed."""
-    for task in worker.tasks.values():
-        task.cancel()
-    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    await cancel(*worker.tasks.values())
     with suppress(RedisError, OSError):
-        await worker.pool.aclose()  # type: ignore[attr-defined]  # the stubs name it close()
+        await disconnect(worker.pool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from mailer.email import Lane
@@ -13,7 +12,7 @@ from mailer.settings import load_settings
 
 from . import maintenance
 from .lanes import DRAIN_S, arq_options
-from .runtime import Runtime
+from .runtime import Runtime, cancel
 
 
 def worker_settings(lane_name: str, class_name: str) -> type:
@@ -32,9 +31,7 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         ctx["upkeep"] = maintenance.start(runtime)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
-        for task in ctx["upkeep"].values():
-            task.cancel()
-        await asyncio.gather(*ctx["upkeep"].values(), return_exceptions=True)
+        await cancel(*ctx["upkeep"].values())
         await ctx["runtime"].__aexit__(None, None, None)
 
     return type(

@@ -9,22 +9,33 @@ import socket
 from collections import OrderedDict
 from contextlib import AsyncExitStack
 from types import TracebackType
+from typing import Any
 
 from mailer.email import Lane
 from mailer.gates.quota import Quota
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.accounts import Accounts
-from mailer.queue import Queue, connect
+from mailer.queue import Queue, connect, disconnect
 from mailer.ses.gateway import Gateway
 from mailer.settings import Settings
 from mailer.templates import Compiled, Content
 
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
-
+CANCEL_AGAIN_S = 1.0
 # A worker that is gone is noticed after this long; it must be longer than a call to SES with its time-outs.
 LEASE_MS = 30_000
 PATIENCE_MS = 20_000  # how long a wake-up may lie in arq's queue before the reaper looks whether it got lost
 WINDOW_CHUNKS = 16  # chunks of one campaign that are queued or being worked on
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and see them end. More than once: what runs inside may swallow a cancellation (a time-out that ends in
+    the same moment does, on Python 3.11), and then it would be waited for in vain."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 class Runtime:
@@ -44,11 +55,15 @@ class Runtime:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
-        self._stack.push_async_callback(self.redis.aclose)  # type: ignore[attr-defined]  # stubs name it close()
+        self._stack.push_async_callback(disconnect, self.redis)
         await self._stack.enter_async_context(self.gateway)
         self.account = self.gateway.region
         self.quota = Quota(
-            self.ledger, self.account, lower_rate=self.settings.max_send_rate, refresh_s=self.settings.account_refresh_s
+            self.ledger,
+            self.account,
+            lower_rate=self.settings.max_send_rate,
+            refresh_s=self.settings.account_refresh_s,
+            stopping=self.stopping,
         )
         return self
 

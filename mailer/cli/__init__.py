@@ -1,36 +1,64 @@
-"""The command line: `mailer`."""
+"""The command line: `mailer`.
+
+Exit status: 0 done, 1 it could not be done (one line says why and what to do), 2 the words were wrong, 130 Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-
-from redis.exceptions import RedisError
-
-from ..errors import MailerError
-from .output import err
+import traceback
+from io import TextIOWrapper
 
 
 def main() -> None:
-    """Exit status: 0 done, 1 it could not be done (one line says why and what to do), 2 the words were wrong."""
-    from .app import app
-
+    """Whatever happens, the user reads one sentence. Logs and tracebacks are for MAILER_LOG_LEVEL=DEBUG."""
+    debug = os.environ.get("MAILER_LOG_LEVEL") == "DEBUG"  # now: `demo` and `dev` take the caller's settings away
     try:
-        app(prog_name="mailer")
-    except MailerError as error:
-        fail(str(error))
-    except RedisError as error:
-        from ..queue import explain_redis
-
-        fail(f"Redis stopped answering: {explain_redis(error)}. Nothing is lost; run the command again when it is back.")
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _run(debug)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _fail(error)
 
 
-def fail(text: str) -> None:
-    err.print("mailer:", text, style="red" if err.is_terminal else None, markup=False, soft_wrap=True)
+def _run(debug: bool) -> None:
+    if sys.stdout is None:  # closed by the caller (`>&-`)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end
+    from ..log import configure_logging
+    from .app import app
+    from .output import ReaderGone
+
+    if isinstance(sys.stdout, TextIOWrapper):  # another program gets UTF-8, a terminal what it can show
+        sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
+    configure_logging(None, "DEBUG" if debug else "CRITICAL")  # what is to be said, the commands say themselves
+    try:
+        app(prog_name="mailer")
+    except ReaderGone:
+        # Python flushes once more at its exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(error: Exception) -> None:
+    from .output import err, one_line
+
+    err.print(f"mailer: {one_line(_explain(error))}", style="red", markup=False, soft_wrap=True)
     sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    from redis.exceptions import RedisError
+
+    from ..errors import MailerError
+    from ..queue import explain_redis
+
+    if isinstance(error, MailerError):
+        return str(error)
+    if isinstance(error, RedisError):
+        return f"Redis stopped answering: {explain_redis(error)}. Nothing is lost; run the command again when it is back."
+    if isinstance(error, OSError) and error.strerror:
+        return f"the system says: {error.strerror}" + (f" ({error.filename})" if error.filename else "") + "."
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"this is a mistake in the program, not in what you typed: {what}. MAILER_LOG_LEVEL=DEBUG shows where."

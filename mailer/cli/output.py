@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 from rich.console import Console
@@ -15,17 +16,51 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from ..email import Outcome
 from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PIPE_WIDTH = 100_000  # columns: what another program reads is neither wrapped nor cut
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class ReaderGone(Exception):
+    """Whoever read our standard output (`| head`) has enough."""
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderGone
+
+
+class _Messages(Console):
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # nobody reads what we say; that is no reason to stop what we do
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _width(terminal: bool) -> int | None:
+    return None if terminal else PIPE_WIDTH
+
+
+_out_tty, _err_tty = _is_terminal(sys.stdout), _is_terminal(sys.stderr)
+out = _Output(highlight=False, force_terminal=_out_tty, width=_width(_out_tty))
+err = _Messages(stderr=True, highlight=False, force_terminal=_err_tty, width=_width(_err_tty))
 
 GOOD = {"sent", "delivered", "finished", "running"}
 BAD = {"failed", "rejected", "bounced", "complained", "stopped", "unknown"}
-# Outcomes in the order of a message's way, as every table shows them.
-ORDER = (
-    "queued claimed sent delivered bounced complained suppressed rejected failed duplicate expired cancelled unknown".split()
-)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """To the human, on standard error."""
+    err.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def one_line(text: str) -> str:
+    """Part of it may be somebody else's: no line breaks, nothing that a terminal would obey."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
 
 
 def print_json(value: Any) -> None:
@@ -51,7 +86,9 @@ def when(moment: datetime | None) -> str:
 
 def facts(pairs: Mapping[str, Any]) -> None:
     """Names and values, aligned."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in pairs.items():
         if value not in (None, ""):
             table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(str(value)))
@@ -60,13 +97,15 @@ def facts(pairs: Mapping[str, Any]) -> None:
 
 def campaign_table(campaigns: list[CampaignStatus]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("ID", "NAME", "STATE", "CREATED"):
+    table.add_column("ID", no_wrap=True, min_width=len(campaigns[0].id))  # to be copied whole, however narrow the terminal
+    table.add_column("NAME", overflow="fold")
+    for column in ("STATE", "CREATED"):
         table.add_column(column)
     for column in ("ROWS", "SENT", "LEFT"):
         table.add_column(column, justify="right")
     for c in campaigns:
-        left = c.counts.get("queued", 0) + c.counts.get("claimed", 0)
-        table.add_row(c.id, c.name, styled(c.state.value), when(c.created_at), f"{c.rows:,}", f"{accepted(c):,}", f"{left:,}")
+        numbers = (f"{number:,}" for number in (c.rows, accepted(c), left(c)))
+        table.add_row(c.id, Text(c.name), styled(c.state), when(c.created_at), *numbers)
     out.print(table)
 
 
@@ -75,12 +114,17 @@ def accepted(status: CampaignStatus) -> int:
     return sum(status.counts.get(name, 0) for name in ("sent", "delivered", "bounced", "complained"))
 
 
+def left(status: CampaignStatus) -> int:
+    """Recipients of which nobody knows yet what becomes of them."""
+    return status.counts.get("queued", 0) + status.counts.get("claimed", 0)
+
+
 def outcome_table(status: CampaignStatus) -> None:
     """The outcomes of a campaign; the last line is their sum, which is the rows that were read."""
     table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True, footer_style="bold")
     table.add_column("OUTCOME", footer="rows read")
     table.add_column("RECIPIENTS", justify="right", footer=f"{sum(status.counts.values()):,}")
-    for name in ORDER:
+    for name in (outcome.label for outcome in Outcome):
         if status.counts.get(name):
             table.add_row(styled(name), f"{status.counts[name]:,}")
     out.print(table)
@@ -108,12 +152,12 @@ class Speed(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "", style="cyan")
 
 
-def progress_bar(unit: bool = True) -> Progress:
+def progress_bar() -> Progress:
     """A live bar on a terminal, on standard error."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
-        *([MofNCompleteColumn()] if unit else [TextColumn("{task.percentage:>3.0f} %")]),
+        MofNCompleteColumn(),
         Speed(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=err,

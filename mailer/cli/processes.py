@@ -1,41 +1,51 @@
 """The processes of `mailer demo` and `mailer dev`: started one after the other, ended in the opposite order, always.
 
 Each child is in a session of its own, so that Ctrl-C reaches this process alone and the children are ended in order: the
-worker settles what is in flight while SES and Redis still answer. Where the kernel can (Linux), they also end when this
-process is killed.
+worker settles what is in flight while SES and Redis still answer. A second Ctrl-C kills them. Where the kernel can (Linux),
+they are also killed when this process is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ..errors import EmbeddedUnavailable, StackFailed
+from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
 
 START_S = 30.0  # a cold machine takes a few seconds to import everything
 STOP_S = 35.0  # above the worker's own time for draining
 POLL_S = 0.05
+NOTICE_S = 0.5  # between the end of a process and our knowing of it
+CONFIG = "mailer.toml"  # an empty one, unless the user of `mailer dev` writes settings of the worker into it
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+VALKEY, SES, WORKER = "Valkey", "the simulated SES", "the worker"
+T = TypeVar("T")
 
 
-def _die_with_parent() -> None:
-    """In the child, before it runs: SIGTERM when the parent is gone."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with(parent: int) -> None:
+    """In the child, before it runs: SIGKILL when the parent is gone. After SIGTERM the worker would wait for a Redis that
+    is ending as well; Valkey has written what it has answered to, so nothing is lost."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before we asked
+            os._exit(1)
 
 
 class Stack:
@@ -47,21 +57,45 @@ class Stack:
         self._max_24h = max_24h
         self._sandbox = sandbox
         self._stack = AsyncExitStack()
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.redis_url = self.ses_url = self.worker_url = ""
 
     async def __aenter__(self) -> Stack:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Raises ConfigError where the folder cannot be used, EmbeddedUnavailable, StackFailed."""
+        self._stack.enter_context(_own(self.folder))
+        (self.folder / CONFIG).touch()
         try:
             await self._start_valkey()
             await self._start_ses()
             await self._start_worker()
-        except BaseException:
-            await asyncio.shield(self._stack.aclose())
+        except BaseException as error:
+            await self._end(in_order=not isinstance(error, StackFailed))
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await asyncio.shield(self._stack.aclose())
+        await self._end(in_order=not isinstance(error, StackFailed))
+
+    async def _end(self, *, in_order: bool) -> None:
+        """End the processes. When one of them has failed, or the user asks a second time, the rest are not waited for."""
+        if not in_order:
+            self._kill()
+        ending = asyncio.ensure_future(self._stack.aclose())
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                cancelled = True
+                self._kill()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _kill(self) -> None:
+        for process in self._processes.values():
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
 
     @property
     def variables(self) -> dict[str, str]:
@@ -71,7 +105,22 @@ class Stack:
             "AWS_ENDPOINT_URL_SESV2": self.ses_url,
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "simulated",
-            "AWS_SECRET_ACCESS_KEY": "simulated",  # noqa: S105  # not a secret
+            "AWS_SECRET_ACCESS_KEY": "simulated",
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What this stack's own programs run in: the caller's account, Redis, settings and proxy stay out of it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAILER_", "AWS_"))}
+        return {
+            **inherited,
+            **self.variables,
+            "MAILER_CONFIG": str(self.folder / CONFIG),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "*",
+            "no_proxy": "*",
         }
 
     async def _start_valkey(self) -> None:
@@ -79,40 +128,32 @@ class Stack:
         data.mkdir(exist_ok=True)
         port = free_port()
         self.redis_url = f"redis://127.0.0.1:{port}/0"
-        process = await self._spawn("valkey", [valkey_binary(), *valkey_options(data, port)])
-        await self._until(process, "Valkey", self._valkey_answers, self.folder / "valkey.log")
+        await self._spawn(VALKEY, [valkey_binary(), *valkey_options(data, port)])
+        await self._until(VALKEY, self._valkey_answers)
 
     async def _valkey_answers(self) -> bool:
-        redis = Redis.from_url(self.redis_url)
         try:
-            return bool(await redis.ping())
+            async with Redis.from_url(self.redis_url) as redis:
+                return bool(await redis.ping())
         except (RedisError, OSError):
             return False
-        finally:
-            await redis.aclose()  # type: ignore[attr-defined]  # the stubs name it close()
 
     async def _start_ses(self) -> None:
-        arguments = ["--port", "0", "--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h), "--verified", "example.com"]
-        if self._sandbox:
-            arguments.append("--sandbox")
-        process = await self._spawn("ses", [sys.executable, "-m", "mailer.simulator", *arguments], pipe=True)
-        assert process.stdout is not None
-        line = await self._first_line(process.stdout, "the simulated SES", self.folder / "ses.log")
-        self.ses_url = str(json.loads(line)["url"])
-
-    async def _first_line(self, output: asyncio.StreamReader, what: str, log: Path) -> bytes:
-        with suppress(TimeoutError):
-            line = await asyncio.wait_for(output.readline(), START_S)
-            if line:
-                return line
-        raise StackFailed(what=what, why=f"see {log}")
+        account = ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h), "--verified", "example.com"]
+        sandbox = ["--sandbox"] if self._sandbox else []
+        process = await self._spawn(SES, [sys.executable, "-P", "-m", "mailer.simulator", *account, *sandbox], pipe=True)
+        with suppress(TimeoutError, ValueError):  # a process that has ended gives an empty line, which is no JSON
+            line = await asyncio.wait_for(process.stdout.readline(), START_S) if process.stdout else b""
+            self.ses_url = str(json.loads(line)["url"])
+            return
+        raise self._failed(SES)
 
     async def _start_worker(self) -> None:
         port = free_port()
         self.worker_url = f"http://127.0.0.1:{port}"
-        extra = {**self.variables, "MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
-        process = await self._spawn("worker", [sys.executable, "-m", "worker"], extra=extra)
-        await self._until(process, "the worker", self._worker_ready, self.folder / "worker.log")
+        extra = {"MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
+        await self._spawn(WORKER, [sys.executable, "-P", "-m", "worker"], extra=extra)
+        await self._until(WORKER, self._worker_ready)
 
     async def _worker_ready(self) -> bool:
         address = urlsplit(self.worker_url)
@@ -128,32 +169,74 @@ class Stack:
         finally:
             writer.close()
 
-    async def _until(self, process: asyncio.subprocess.Process, what: str, ready: object, log: Path) -> None:
-        assert callable(ready)
+    async def _until(self, name: str, ready: Callable[[], Awaitable[bool]]) -> None:
         deadline = asyncio.get_running_loop().time() + START_S
         while not await ready():
-            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                raise StackFailed(what=what, why=f"see {log}: {_last_line(log)}")
+            if self._processes[name].returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise self._failed(name)
             await asyncio.sleep(POLL_S)
 
     async def _spawn(
         self, name: str, command: list[str], *, extra: Mapping[str, str] | None = None, pipe: bool = False
     ) -> asyncio.subprocess.Process:
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with self._log(name).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if pipe else log,
                 stderr=log,
-                env={**os.environ, **(extra or {})},
+                env={**self.environment, **(extra or {})},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_die_with, os.getpid()),
             )
-        self._stack.push_async_callback(_end, process)
+        self._processes[name] = process
+        self._stack.push_async_callback(_terminate, process)
         return process
 
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name.split()[-1].lower()}.log"
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+    def _failed(self, name: str) -> StackFailed:
+        log = self._log(name)
+        return StackFailed(what=name, why=f"see {log}: {_last_line(log)}")
+
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`. Raises StackFailed when one of the processes ends before it does."""
+        task = asyncio.ensure_future(work)
+        waits = {asyncio.ensure_future(process.wait()): name for name, process in self._processes.items()}
+        try:
+            await asyncio.wait({task, *waits}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and task.exception() is not None:
+                # It may have failed because a process has: that is the better reason.
+                await asyncio.wait(waits, timeout=NOTICE_S, return_when=asyncio.FIRST_COMPLETED)
+            for wait, name in waits.items():
+                if wait.done():
+                    raise self._failed(name)
+            return await task
+        finally:
+            for future in (task, *waits):
+                future.cancel()
+            await asyncio.gather(task, *waits, return_exceptions=True)
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    """The folder is there and nobody else's until the end. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigError(where=str(folder), why=f"cannot be used: {error.strerror}; name another folder with --dir") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = "another `mailer dev` is running in this folder; stop it, or name another folder with --dir"
+            raise ConfigError(where=str(folder), why=why) from None
+        yield
+
+
+async def _terminate(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.terminate()

@@ -12,12 +12,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
+from itertools import count as count_up
 
 from ..templates.render import html_to_text
 
 # Text that Handlebars would read as a tag: it is carried as a value instead.
 _TAG = re.compile(r"(\\*\{\{+)")
-_MARK = re.compile("\ue000(\\d+)\ue001")
+# A value of HTML that is more than text which was escaped.
+_MARKUP = re.compile(r"<|&(?!(?:amp|lt|gt|#34|#39);)")
+_BLANKS = re.compile(r"\s+")
 
 
 @dataclass(slots=True)
@@ -99,30 +103,42 @@ def _guard(parts: Sequence[Segment], count: int) -> list[Segment]:
     return found
 
 
-def text_segments(html_parts: Sequence[Segment]) -> list[Segment]:
-    """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share."""
-    frame = "".join(part if isinstance(part, str) else f"\ue000{i}\ue001" for i, part in enumerate(html_parts))
-    found: list[Segment] = []
-    for i, text in enumerate(_MARK.split(_frame_text(frame))):
-        if i % 2:
-            values = html_parts[int(text)]
-            assert isinstance(values, tuple)
-            found.append(values if _plain(values) else tuple(map(_value_text, values)))
-        elif text:
-            found.append(text)
-    return found
+def text_segments(html_parts: Sequence[Segment], count: int) -> list[Segment]:
+    """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share.
+
+    Each message gets the text that its own HTML would have given, as long as its values are nothing but text. Two things may
+    differ: blanks beside a value that is empty or begins or ends with one, and links whose whole address is a value, which
+    are always `[text](<address>)`. Where values are more than text, each message is converted.
+    """
+    values = [part for part in html_parts if isinstance(part, tuple)]
+    frame = _text_frame(tuple(None if isinstance(part, tuple) else part for part in html_parts))
+    if values and (frame is None or any(map(_MARKUP.search, chain.from_iterable(values)))):
+        columns = [part if isinstance(part, tuple) else (part,) * count for part in html_parts]
+        return [tuple(html_to_text("".join(row)) for row in zip(*columns, strict=True))]
+    return [part if isinstance(part, str) else tuple(map(_as_read, values[part])) for part in frame or ()]
 
 
 @lru_cache(maxsize=256)
-def _frame_text(frame: str) -> str:
-    return html_to_text(frame)
+def _text_frame(parts: tuple[str | None, ...]) -> tuple[str | int, ...] | None:
+    """HTML with None for each slot → its text, with the slots' numbers; or None where a slot does more than hold text."""
+    text = "".join(filter(None, parts))
+    if None not in parts:
+        return (html_to_text(text),)
+    mark, numbers = _mark(text), count_up()
+    frame = "".join(f"{mark}{next(numbers)}{mark}" if part is None else part for part in parts)
+    if not mark or re.search(rf"(?i)<pre\b|</?\w*{mark}|<ol\b[^>]*{mark}", frame):
+        return None
+    found = re.split(f"{mark}([0-9]+){mark}", html_to_text(frame))
+    return tuple(int(text) if i % 2 else text for i, text in enumerate(found) if text)
 
 
-def _plain(values: tuple[str, ...]) -> bool:
-    return not any("&" in value or "<" in value or "\n" in value for value in values)
+def _mark(text: str) -> str:
+    """A character that is not in the text, neither as it is nor by its number (`&#xe000;`); "" where all of them are."""
+    lower = text.lower()
+    codes = range(0xE000, 0xF900)  # Unicode's private use
+    free = (chr(code) for code in codes if chr(code) not in text and f"{code:x}" not in lower and str(code) not in text)
+    return next(free, "")
 
 
-def _value_text(value: str) -> str:
-    if "<" in value:
-        return html_to_text(value).strip()
-    return " ".join(html.unescape(value).split())
+def _as_read(value: str) -> str:
+    return _BLANKS.sub(" ", html.unescape(value))

@@ -23,7 +23,7 @@ from .factor import Segment, Slots, segments, template, text_segments
 MAX_ENTRIES = 50
 MAX_REQUEST_BYTES = 1_000_000  # SES says 1 MB; the smaller of its two readings
 MAX_DATA_CHARS = 262_144
-_WORST_ESCAPE = 12  # bytes of JSON that one character can become: two \uXXXX
+_WORST_ESCAPE = 6  # bytes of ASCII JSON that one byte of UTF-8 JSON can become
 
 
 class Operation(StrEnum):
@@ -92,7 +92,7 @@ def _bulk_call(spec: Spec, items: Sequence[Item]) -> Call | None:
     if items[0].pieces.html is not None:
         html = segments([item.pieces.html or [] for item in items])
         content["Html"] = template(html, count, slots)
-    text = text_segments(html) if items[0].pieces.text is None else segments([item.pieces.text or [] for item in items])
+    text = text_segments(html, count) if items[0].pieces.text is None else segments([item.pieces.text or [] for item in items])
     content["Text"] = template(text, count, slots)
 
     names = list(slots.values)
@@ -116,16 +116,14 @@ def _bulk_call(spec: Spec, items: Sequence[Item]) -> Call | None:
             for item, values in zip(items, data, strict=True)
         ],
     }
-    if not _fits(params, sum(map(len, data)) + sum(map(len, content.values())), count):
+    if not _fits(params):
         return None
     return Call(operation=Operation.SEND_BULK_EMAIL, mode=Mode.BULK, params=params, items=items)
 
 
-def _fits(params: dict[str, Any], chars: int, entries: int) -> bool:
-    """Whether the request stays under SES's limit as botocore will write it (ASCII JSON)."""
-    if chars * _WORST_ESCAPE + entries * 8_192 < MAX_REQUEST_BYTES:
-        return True
-    return len(json.dumps(params)) <= MAX_REQUEST_BYTES
+def _fits(params: dict[str, Any]) -> bool:
+    """Whether the request stays under SES's limit as botocore will write it: ASCII JSON, by the slow `json`."""
+    return len(orjson.dumps(params)) * _WORST_ESCAPE <= MAX_REQUEST_BYTES or len(json.dumps(params)) <= MAX_REQUEST_BYTES
 
 
 def _simple(spec: Spec, item: Item) -> Call:

@@ -40,8 +40,8 @@ REASONS = {
 @dataclass(frozen=True, slots=True)
 class Admission:
     verdict: Verdict
-    retry_s: float = 0.0
-    reason: str = ""
+    retry_s: float = 0.0  # with LATER
+    reason: str = ""  # with everything but GO and LATER: what it waits for
 
 
 class Quota:
@@ -54,6 +54,7 @@ class Quota:
         *,
         lower_rate: float | None,
         refresh_s: float,
+        stopping: asyncio.Event | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +63,7 @@ class Quota:
         self._account = account
         self._lower_rate = lower_rate
         self._stale_ms = int(refresh_s * STALE_AFTER_REFRESHES * 1000)
+        self._stopping = stopping or asyncio.Event()
         self._sleep = sleep
         self._clock = clock
         self._rate = 0.0
@@ -85,9 +87,9 @@ class Quota:
                     await self._sleep(ms / 1000)
                 return Admission(Verdict.GO)
             if status != "wait":
-                return Admission(Verdict(status), ms / 1000, await self._reason(Verdict(status)))
+                return Admission(Verdict(status), reason=await self._reason(Verdict(status)))
             wait = max(ms / 1000, MIN_WAIT_S)
-            if self._clock() + wait > deadline:
+            if self._stopping.is_set() or self._clock() + wait > deadline:
                 return Admission(Verdict.LATER, wait)
             await self._sleep(wait)
 

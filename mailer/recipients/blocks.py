@@ -58,8 +58,9 @@ class _Counted(io.RawIOBase):
 
     def __init__(self, raw: BinaryIO, *, waits: bool) -> None:
         self._raw = raw
-        self._read = getattr(raw, "read1", raw.read)  # what is there now, not all that is asked for
+        self._read1 = getattr(raw, "read1", raw.read)  # what is there now, not all that is asked for
         self._waits = waits and hasattr(select, "poll")
+        self._ahead = b""  # read, and not handed out yet
         self.count = 0
         self.stopped = False
 
@@ -67,14 +68,24 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        data = self._ahead or self._receive(len(buffer))
+        data, self._ahead = data[: len(buffer)], data[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def look(self, size: int) -> bytes:
+        """The first `size` bytes, fewer only where there are no more; reading begins with them all the same."""
+        while len(self._ahead) < size and (data := self._receive(size - len(self._ahead))):
+            self._ahead += data
+        return self._ahead
+
+    def _receive(self, size: int) -> bytes:
         data: bytes | None = None
         while data is None and not self.stopped:  # None: the descriptor is non-blocking and has nothing
             if not self._waits or self._ready():
-                data = self._read(len(buffer))
-        data = data or b""
-        buffer[: len(data)] = data
-        self.count += len(data)
-        return len(data)
+                data = self._read1(size)
+        self.count += len(data or b"")
+        return data or b""
 
     def _ready(self) -> bool:
         poll = select.poll()
@@ -91,8 +102,8 @@ class ByteSource:
         self._raw = raw
         self._owned = owned
         self._counted = _Counted(raw, waits=waits)
-        self._plain = io.BufferedReader(self._counted, CHUNK_BYTES)
-        self._stream: io.BufferedReader | gzip.GzipFile = self._plain
+        self._plain: io.BufferedReader[Any] = io.BufferedReader(self._counted, CHUNK_BYTES)
+        self._stream: io.BufferedReader[Any] | gzip.GzipFile = self._plain
         self._lines = 0  # whole lines handed out
 
     @property
@@ -122,7 +133,7 @@ class ByteSource:
 
     def _unzip(self) -> None:
         """gzip shows in the first two bytes; a name in .gz counts only where there is less than that, a copy that failed."""
-        head = self._plain.peek(2)[:2]
+        head = self._counted.look(len(_GZIP_MAGIC))
         if len(head) < 2 and _GZIP_MAGIC.startswith(head) and self.name.lower().endswith(".gz"):
             raise EOFError
         if head == _GZIP_MAGIC:

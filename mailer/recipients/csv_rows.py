@@ -8,21 +8,21 @@ goes on with the line after the one on which that row started: nobody in between
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
 from ..address import normalise
 from ..errors import EmptyRecipients, InvalidAddress, NoEmailColumn, RecipientsError
 from .blocks import Block
-from .row import MAX_ROW_BYTES, RESERVED, TOO_LONG, BadRow, Group, Recipient, Refused, Row, extras, printable, rejected
+from .row import MAX_ROW_BYTES, RESERVED, TOO_LONG, Group, Recipient, Refused, Row, extras, printable, rejected
 
 DELIMITERS: Final = (",", ";", "\t")  # in the order of preference
 
-_OPEN = "unexpected end of data"  # what the csv module says of a quote that is open at the end
+_END = "unexpected end of data"  # what the csv module says of a quote that is open at the end
+_OPEN = f"opens a quote and does not close it within {MAX_ROW_BYTES:,} characters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +37,23 @@ class Header:
     pick: Callable[[list[str]], Sequence[str]]  # the fields of those columns
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row of which there are no fields."""
+
+    beginning: str
+    why: str
+
+
 @dataclass(slots=True)
 class Records:
     """What one stretch of text holds."""
 
     lines: Sequence[int]  # the physical line on which each row starts
-    found: list[list[str] | str]  # the fields of each, or why it cannot be read; no fields for a blank line
+    found: Iterable[list[str] | Unreadable]  # the fields of each, to be taken once; no fields for a blank line
     rest: str = ""  # the beginning of a row that the text does not finish
     rest_line: int = 0
+    nul: bool = False  # there is a NUL byte somewhere in it
 
 
 def csv_rows(source: str, blocks: Iterator[Block]) -> Iterator[Group]:
@@ -61,7 +70,8 @@ def csv_rows(source: str, blocks: Iterator[Block]) -> Iterator[Group]:
         text, line = records.rest, records.rest_line
         if block.too_long:
             records = parse(text, line, header, final=True)
-            records = Records([*records.lines, block.line], [*records.found, TOO_LONG])
+            too_long = Unreadable(block.data.decode(errors="replace"), TOO_LONG)
+            records = Records([*records.lines, block.line], [*records.found, too_long], nul=records.nul)
         else:
             records = parse(text + block.text(source), line if text else block.line, header, final=False)
     group = _check(records, header, row, 0)
@@ -117,7 +127,7 @@ def _try_header(source: str, lines: list[str], line: int) -> tuple[Header, int] 
             best = names, delimiter, reader.line_num
     if best is not None:
         return _layout(source, *best[:2]), best[2]
-    if any(_OPEN in problem for problem in problems):
+    if any(_END in problem for problem in problems):
         return None
     if not columns:
         raise RecipientsError(source=source, why=f"the header row on line {line} cannot be read: {problems[0]}")
@@ -154,50 +164,51 @@ def _picker(*columns: int) -> Callable[[list[str]], Sequence[str]]:
 
 def parse(text: str, line: int, header: Header, *, final: bool) -> Records:
     """Rows of `text`, whose first line is `line`. Unless `final`, a row that is open at its end is handed back as `rest`."""
+    nul = "\0" in text
     if '"' not in text:
-        return _parse_plain(text, line, header.delimiter)
+        return _parse_plain(text, line, header.delimiter, nul=nul)
     lines = StringIO(text, newline="").readlines()
     starts: list[int] = []
-    records, at = Records(starts, []), 0
+    found: list[list[str] | Unreadable] = []
+    at = 0
     while at < len(lines):
-        at = _parse_from(at, lines, line, header, records, starts, final=final)
-    return records
+        at, problem = _parse_from(at, lines, line, header, starts, found)
+        if problem is None:
+            break
+        if problem == _OPEN and not final and sum(map(len, lines[at:])) <= MAX_ROW_BYTES:
+            return Records(starts, found, "".join(lines[at:]), line + at, nul=nul)
+        starts.append(line + at)
+        found.append(Unreadable(lines[at], problem))
+        at += 1
+    return Records(starts, found, nul=nul)
 
 
-def _parse_plain(text: str, line: int, delimiter: str) -> Records:
+def _parse_plain(text: str, line: int, delimiter: str, *, nul: bool) -> Records:
     """Without a quote a row is a line, and a field what lies between delimiters: a fifth of the csv module's time."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.removesuffix("\n").split("\n") if text else []
-    return Records(range(line, line + len(lines)), [one.split(delimiter) if one else [] for one in lines])
+    # One by one: thousands of lists at a time would set the garbage collector to work.
+    return Records(range(line, line + len(lines)), (one.split(delimiter) if one else [] for one in lines), nul=nul)
 
 
-def _parse_from(at: int, lines: list[str], line: int, header: Header, records: Records, starts: list[int], *, final: bool) -> int:
-    """Reads on from lines[at] to the end, or to the first row that is not to be trusted; returns where to go on."""
-    reader = csv.reader(islice(lines, at, None), delimiter=header.delimiter, strict=True)
-    found, width, base = records.found, header.width, at
+def _parse_from(
+    at: int, lines: list[str], line: int, header: Header, starts: list[int], found: list[list[str] | Unreadable]
+) -> tuple[int, str | None]:
+    """Reads on from lines[at] to the end, or to the first row that cannot be trusted: where that is, and why not."""
+    reader = csv.reader(map(lines.__getitem__, range(at, len(lines))), delimiter=header.delimiter, strict=True)
+    width, base = header.width, at
     try:
         for fields in reader:
             end = base + reader.line_num
-            starts.append(line + at)
             if end - at > 1 and (doubt := _doubt(fields, lines[at:end], width)):
-                found.append(doubt)
-                return at + 1
+                return at, doubt
+            starts.append(line + at)
             found.append(fields)
             at = end
     except csv.Error as error:
-        why = f"its quotes are not as CSV has them: {error}"
-        if _OPEN in str(error):
-            why = "opens a quote and never closes it"
-            if sum(map(len, lines[at:])) > MAX_ROW_BYTES:
-                why = f"opens a quote and does not close it within {MAX_ROW_BYTES:,} characters"
-            elif not final:
-                records.rest, records.rest_line = "".join(lines[at:]), line + at
-                return len(lines)
-        starts.append(line + at)
-        found.append(why)
-        return at + 1
-    return at
+        return at, _OPEN if _END in str(error) else f"its quotes are not as CSV has them: {error}"
+    return at, None
 
 
 def _doubt(fields: list[str], lines: list[str], width: int) -> str | None:
@@ -216,33 +227,36 @@ def _counts(fields: list[str], width: int) -> str:
 def _check(records: Records, header: Header, row: int, size: int) -> Group:
     """Fields → rows, numbered from `row` + 1."""
     email, width, names, pick, extra = header.email, header.width, header.names, header.pick, header.extras
+    nul = records.nul
     rows: list[Row] = []
     lines: list[int] = []
     for line, fields in zip(records.lines, records.found, strict=True):
-        if isinstance(fields, str) or len(fields) != width or (width == 1 and fields[0].isspace()):
-            if fields and (len(fields) > 1 or not fields[0].isspace()):
-                row += 1
-                lines.append(line)
-                rows.append(_malformed(row, line, fields, header))
+        if isinstance(fields, list) and (not fields or (len(fields) == 1 and fields[0].isspace())):
             continue
         row += 1
         lines.append(line)
         try:
+            if isinstance(fields, Unreadable):
+                raise Refused(fields.why)
+            if len(fields) != width:
+                raise Refused(_counts(fields, width))
+            if nul and any("\0" in one for one in fields):
+                raise Refused("has a NUL byte in it")
             address, data = normalise(fields[email]), dict(zip(names, pick(fields), strict=True))
             if extra is None:
                 rows.append(Recipient(row, address, data))
             else:
                 rows.append(Recipient(row, address, data, *_extras(fields, *extra)))
         except (InvalidAddress, Refused) as error:
-            rows.append(rejected(row, fields[email], f"line {line}: ", str(error)))
+            rows.append(rejected(row, _shown(fields, email), f"line {line}: ", str(error)))
     return Group(rows, lines, size)
 
 
-def _malformed(row: int, line: int, fields: list[str] | str, header: Header) -> BadRow:
-    if isinstance(fields, str):
-        return rejected(row, "", f"line {line}: ", fields)
-    to = fields[header.email] if len(fields) > header.email else fields[0]
-    return rejected(row, to, f"line {line}: ", _counts(fields, header.width))
+def _shown(fields: list[str] | Unreadable, email: int) -> str:
+    """What a bad row shows of itself: its address if it is where it should be."""
+    if isinstance(fields, Unreadable):
+        return fields.beginning.rstrip("\r\n")
+    return fields[email] if len(fields) > email else fields[0]
 
 
 def _extras(fields: list[str], *columns: int | None) -> Any:

@@ -51,7 +51,7 @@ class BadRow:
     """A row that is not sent to, and why. It costs nobody else anything."""
 
     row: int  # place in the source, from 1
-    to: str  # what the source has for an address, else what it begins with; at most 320 characters, all printable
+    to: str  # what the source has for an address, else how the row begins; at most 320 characters, without control characters
     outcome: Outcome  # REJECTED or DUPLICATE
     reason: str  # half a sentence; for files it begins with `line N: `, the physical line on which the row starts
 

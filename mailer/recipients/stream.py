@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -154,11 +155,17 @@ class Recipients:
     def _without_repeats(self, group: Group) -> list[Row]:
         """The rows, with a BadRow in place of each whose address was there before. A row that was rejected was never there."""
         rows = group.rows
-        good = [(index, row) for index, row in enumerate(rows) if isinstance(row, Recipient)]
-        for repeat in self._seen.repeats([dedup_key(row.address) for _, row in good]):
-            index, row = good[repeat]
-            where = f"line {group.lines[index]}: " if group.lines else ""
-            rows[index] = BadRow(row.row, row.address, Outcome.DUPLICATE, f"{where}same address as an earlier row")
+        try:
+            repeats = self._seen.repeats([dedup_key(row.address) for row in rows if isinstance(row, Recipient)])
+        except sqlite3.Error as error:
+            why = f"the temporary file for finding repeats failed ({error}); set TMPDIR to a folder with room and start again"
+            raise RecipientsError(source=self._name, why=why) from None
+        if repeats:
+            good = [index for index, row in enumerate(rows) if isinstance(row, Recipient)]
+            for index in map(good.__getitem__, repeats):
+                row, where = rows[index], f"line {group.lines[index]}: " if group.lines else ""
+                if isinstance(row, Recipient):
+                    rows[index] = BadRow(row.row, row.address, Outcome.DUPLICATE, f"{where}same address as an earlier row")
         return rows
 
 

@@ -99,19 +99,20 @@ _DO_OPEN = "SES may have accepted it"
 _DAILY = Rule(kind=Kind.DAILY, says=r"daily (message|sending) quota", do=_DO_DAILY)
 _RATE = Rule(kind=Kind.RATE, says=r"sending rate", do=_DO_RATE)
 _PAUSED_SET = Rule(
-    kind=Kind.PAUSED_SET, says=r"sending paused.*configuration[ -]set|configuration[ -]set.*paused", do=_DO_PAUSED_SET
+    kind=Kind.PAUSED_SET, says=r"sending paused.{0,200}configuration[ -]set|configuration[ -]set.{0,200}paused", do=_DO_PAUSED_SET
 )
 _PAUSED = Rule(kind=Kind.PAUSED, says=r"sending paused", do=_DO_PAUSED)
 _MAIL_FROM = Rule(kind=Kind.CONFIG, says=r"MAIL FROM domain is not verified", do=_DO_MAIL_FROM)
+_FORBIDDEN = Rule(kind=Kind.CONFIG, says=r"not authorized to perform", do=_DO_PERMIT)
 # "The following identities failed the check in region EU-WEST-1: a@x, b@y", and the list may be cut with "…".
 # Order matters: both the sender and, in the sandbox, the recipients can be in it, and the sender stops everything.
 _NOT_VERIFIED = (
     Rule(kind=Kind.CONFIG, says=r"not verified", ours=True, do=_DO_SENDER),
-    Rule(kind=Kind.SANDBOX, says=r"not verified.*failed the check[^:]*:\s*\S", do=_DO_SANDBOX),
+    Rule(kind=Kind.SANDBOX, says=r"identities failed the check[^:]{0,80}:\s*\S", do=_DO_SANDBOX),
     Rule(kind=Kind.CONFIG, says=r"not verified", do=_DO_SENDER),
 )
 _ABSENT = Rule(
-    kind=Kind.CONFIG, says=r"\b(configuration[ -]set|template|tenant|contact list)\b.* (not exist|not found)", do=_DO_EXISTS
+    kind=Kind.CONFIG, says=r"\b(configuration[ -]set|template|tenant|contact list)\b.{0,200} (not exist|not found)", do=_DO_EXISTS
 )
 # Parts of a request that are the same for every message of a campaign; a fault in one of them is nobody's bad row.
 _SHARED = (
@@ -123,7 +124,7 @@ _SHARED = (
     Rule(kind=Kind.CONFIG, says=r"address|domain|identit", ours=True, do=_DO_SENDER),
 )
 # For a code or a status that this table does not know.
-_ANY_CODE = (_DAILY, _RATE, _PAUSED_SET, _PAUSED, _MAIL_FROM, *_NOT_VERIFIED, _ABSENT)
+_ANY_CODE = (_DAILY, _RATE, _PAUSED_SET, _PAUSED, _FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, _ABSENT)
 
 
 def _always(kind: Kind, do: str = "") -> tuple[Rule, ...]:
@@ -131,7 +132,7 @@ def _always(kind: Kind, do: str = "") -> tuple[Rule, ...]:
 
 
 _THROTTLED = (_DAILY, _RATE, *_always(Kind.RATE, _DO_INCIDENT))
-_REFUSED = (_MAIL_FROM, *_NOT_VERIFIED, *_always(Kind.MESSAGE))
+_REFUSED = (_FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, *_always(Kind.MESSAGE))
 _BAD = (*_NOT_VERIFIED, _ABSENT, *_SHARED, *_always(Kind.MESSAGE))
 _SIGNED = (
     Rule(kind=Kind.CREDENTIALS, says=r"expired|not yet|clock|skew", do=_DO_CLOCK),
@@ -376,7 +377,10 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _SECRETS = (
     (re.compile(r"(The )?(Canonical String|String-to-Sign).*", re.DOTALL), "…"),
     (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}\b"), r"\1…"),
-    (re.compile(r"((?:secret|token|signature|credential|password)\w{0,40}['\"]?\s*[=:]\s*)['\"]?[^\s,'\"]+", re.IGNORECASE), r"\1…"),
+    (
+        re.compile(r"((?:secret|token|signature|credential|password)\w{0,40}['\"]?\s*[=:]\s*)['\"]?[^\s,'\"]+", re.IGNORECASE),
+        r"\1…",
+    ),
     (re.compile(r"(?<=://)[^/\s@]+@"), "…@"),
 )
 _LONG_TOKEN = re.compile(r"(?<![\w/+=])[A-Za-z0-9/+=]{40,}(?![\w/+=])")  # a secret key has 40 characters, a token more

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import TemplateSyntaxError, meta
+from jinja2 import meta
 
 from ..errors import TemplateBroken, TemplateNotFound, TemplateOutside
 from .content import Content
-from .render import environment
+from .render import broken, environment
 
 PARTS = ("subject.txt", "body.html", "body.txt")
 
@@ -25,7 +25,7 @@ class TemplateFolder:
         """The templates there are: folders that hold a `subject.txt`."""
         if not self._folder.is_dir():
             return []
-        return sorted(path.parent.relative_to(self._folder).as_posix() for path in self._folder.rglob("subject.txt"))
+        return sorted(path.parent.relative_to(self._folder).as_posix() for path in self._folder.rglob("*/subject.txt"))
 
     def read(self, name: str) -> Content:
         """The template with all that it includes. Raises TemplateNotFound, TemplateOutside, TemplateBroken."""
@@ -56,8 +56,8 @@ class TemplateFolder:
             found[file] = self._source(name, file)
             try:
                 tree = environment({}).parse(found[file], name=file)
-            except TemplateSyntaxError as error:
-                raise TemplateBroken(name=name, file=file, line=error.lineno, why=(error.message or "").rstrip(".")) from None
+            except Exception as error:
+                raise broken(name, file, error) from None
             for reference in meta.find_referenced_templates(tree):
                 if reference is None:
                     why = "an include, import or extends must name its file, not compute it"
@@ -68,7 +68,7 @@ class TemplateFolder:
     def _source(self, name: str, file: str) -> str:
         path = self._inside(name, file)
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
         except FileNotFoundError:
             raise TemplateNotFound(name=name, folder=self._folder, known=f"it includes '{file}', which is not there") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -77,8 +77,12 @@ class TemplateFolder:
 
     def _inside(self, name: str, file: str) -> Path:
         """The path of a file of the folder, symbolic links followed. Raises TemplateOutside."""
-        root = self._folder.resolve()
-        path = (root / file).resolve() if "\x00" not in file else root
-        if path == root or not path.is_relative_to(root):
-            raise TemplateOutside(name=name, file=file)
-        return path
+        try:
+            root = self._folder.resolve()
+            path = (root / file).resolve()
+            if path != root and path.is_relative_to(root):
+                path.exists()  # raises where the name is too long
+                return path
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, a symbolic link to itself
+            pass
+        raise TemplateOutside(name=name, file=file)

@@ -10,20 +10,34 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 import html2text
 from jinja2 import DictLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
-from jinja2 import TemplateError as JinjaError
+from jinja2.environment import TemplateModule
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import RenderFailed, TemplateBroken
 from .content import Content
 
+MAX_WHY = 300  # characters of what a template or the sandbox says
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TAG = re.compile(r"<[^<>]*>")
+_HUGE = re.compile(r"&#[0-9]{9,};?")  # no character; and `int` raises where there are more than 4300 digits
+_ESCAPED = re.compile(r"\\([\\\[\]()])")
 _UNDEFINED = re.compile(r"^'([^']+)' is undefined$")
 _NO_ATTRIBUTE = re.compile(r"^'?(.+?)'? has no attribute '([^']+)'$")
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")  # Jinja2's own, without lipsum
+
+
+class _Template(Template):
+    """A file that is imported is run anew for each row. Jinja2 keeps the first run, and with it what a macro stored there."""
+
+    def _get_default_module(self, ctx: Context | None = None) -> TemplateModule:
+        return self.make_module()
 
 
 def environment(files: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
@@ -34,6 +48,7 @@ def environment(files: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
         auto_reload=False,
         cache_size=-1,
     )
+    env.template_class = _Template
     env.globals = {name: env.globals[name] for name in _GLOBALS}
     return env
 
@@ -77,11 +92,8 @@ class Compiled:
     def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
         try:
             return env.get_template(file)
-        except TemplateSyntaxError as error:
-            why = (error.message or "it cannot be parsed").rstrip(".")
-            raise TemplateBroken(name=self.name, file=error.name or file, line=error.lineno, why=why) from None
-        except JinjaError as error:
-            raise TemplateBroken(name=self.name, file=file, line=1, why=str(error) or type(error).__name__) from None
+        except Exception as error:
+            raise broken(self.name, file, error) from None
 
     def pieces(self, data: Mapping[str, Any]) -> Pieces:
         """Render for one recipient. Raises RenderFailed, which names the variable that is missing."""
@@ -92,9 +104,15 @@ class Compiled:
             text = _render(self._text, variables) if self._text else None
         except UndefinedError as error:
             raise RenderFailed(name=self.name, why=_name_the_missing(error)) from None
+        except RecursionError:
+            raise RenderFailed(name=self.name, why="the template extends, includes or calls itself without end") from None
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(error.object[error.start]):04X}"
+            raise RenderFailed(name=self.name, why=f"the template makes half a character for this row: {half}") from None
         except Exception as error:
             # A template may divide by a recipient's zero, or call what the sandbox forbids: that row fails, not the worker.
-            raise RenderFailed(name=self.name, why=f"the template failed on this row: {type(error).__name__}: {error}"[:300]) from None
+            why = f"the template failed on this row: {type(error).__name__}: {error}"[:MAX_WHY]
+            raise RenderFailed(name=self.name, why=why) from None
         if not subject:
             raise RenderFailed(name=self.name, why="the subject is empty for this row")
         if _CONTROL.search(subject):
@@ -107,7 +125,21 @@ class Compiled:
 
 def _render(template: Template, variables: dict[str, Any]) -> list[str]:
     # `shared` takes the variables as they are: without it Jinja2 copies them, and its globals one by one, for every part.
-    return list(template.root_render_func(template.new_context(variables, shared=True)))
+    # `str`, because escaped values are Markup, which escapes what it is added to.
+    pieces = list(map(str, template.root_render_func(template.new_context(variables, shared=True))))
+    for piece in pieces:
+        if not piece.isascii():
+            piece.encode()  # half of a surrogate pair, which a template can make, fits into no request
+    return pieces
+
+
+def broken(name: str, file: str, error: Exception) -> TemplateBroken:
+    """What Jinja2 raised on compiling. Python's own errors are among it: for 25 loops in each other, or 3000 brackets."""
+    if isinstance(error, TemplateSyntaxError):
+        file, line, why = error.name or file, error.lineno, error.message or "it cannot be parsed"
+    else:
+        line, why = 1, str(error) or type(error).__name__
+    return TemplateBroken(name=name, file=file, line=line, why=why.rstrip("."))
 
 
 def _name_the_missing(error: UndefinedError) -> str:
@@ -119,12 +151,37 @@ def _name_the_missing(error: UndefinedError) -> str:
     return f"the template uses a value that this row does not have: {text}"
 
 
+class _Reader(html2text.HTML2Text):
+    """Text to be read as it is: without the backslashes that keep Markdown from taking `1.` for a list."""
+
+    def handle_data(self, data: str, entity_char: bool = False) -> None:
+        super().handle_data(data, entity_char=True)
+
+    def handle_tag(self, tag: str, attrs: dict[str, str | None], start: bool) -> None:
+        if tag == "a":
+            attrs.pop("title", None)  # what a mouse shows
+        if tag != "img":
+            super().handle_tag(tag, attrs, start)
+        elif start:
+            self.handle_data(attrs.get("alt") or "")
+        self.quiet = max(self.quiet, 0)  # an end tag too many would silence all that follows
+
+    def o(self, data: str, puredata: bool = False, force: bool | str = False) -> None:
+        if data.startswith("](") and not puredata:  # the address of a link
+            data = _ESCAPED.sub(r"\1", data)
+        super().o(data, puredata, force)
+
+
 def html_to_text(html: str) -> str:
     """The text part of an HTML body: links kept, images by their alt text, no wrapping (SES encodes long lines)."""
-    converter = html2text.HTML2Text(bodywidth=0)
-    converter.images_to_alt = True
+    converter = _Reader(bodywidth=0)
     converter.ignore_tables = True
     converter.ignore_emphasis = True
     converter.protect_links = True
     converter.unicode_snob = True
-    return str(converter.handle(html)).strip() + "\n"
+    html = _HUGE.sub("\N{REPLACEMENT CHARACTER}", html)
+    try:
+        text = converter.handle(html)
+    except Exception:  # it stops at some of what browsers take, `<![x[` for one
+        text = unescape(_TAG.sub(" ", html))
+    return str(text).strip() + "\n"

@@ -163,11 +163,14 @@ async def test_leaving_frees_the_port_and_passes_the_bodys_error_on() -> None:
 
 async def test_leaving_is_bounded_although_an_answer_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "GRACE_S", 1)
-    entered = asyncio.Event()
+    entered, ended = asyncio.Event(), asyncio.Event()
 
     async def ready() -> Any:
         entered.set()
-        await asyncio.sleep(60)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
 
     monkeypatch.setattr(http, "READY_TIMEOUT_S", 60)
     async with serve(app(ready=ready), "127.0.0.1", 0) as port:
@@ -176,8 +179,9 @@ async def test_leaving_is_bounded_although_an_answer_hangs(monkeypatch: pytest.M
         await entered.wait()
         start = time.monotonic()
     assert time.monotonic() - start < 4
+    await asyncio.wait_for(ended.wait(), 1)
+    assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
     writer.close()
-    assert reader is not None
 
 
 async def test_cancelling_the_body_cleans_up_and_goes_on_as_a_cancellation() -> None:

@@ -118,8 +118,8 @@ def test_the_applications_own_registry_stays_as_it_was() -> None:
 
 def test_recording_costs_microseconds() -> None:
     n = 20_000
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(n):
         metrics.record_outcomes(Lane.BULK, Outcome.SENT, 50)
         metrics.record_admission_wait(Lane.BULK, 0.01)
-    assert (time.perf_counter() - start) / n < 50e-6
+    assert (time.process_time() - start) / n < 50e-6

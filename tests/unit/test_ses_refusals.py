@@ -211,6 +211,9 @@ ENTRIES: list[tuple[str, str, Kind]] = [
     ("MESSAGE_REJECTED", "Message contains a virus.", Kind.MESSAGE),
     ("MESSAGE_REJECTED", LISTED + FROM, Kind.CONFIG),
     ("MESSAGE_REJECTED", LISTED + "ana@example.org", Kind.SANDBOX),
+    ("MESSAGE_REJECTED", FORBIDDEN, Kind.CONFIG),
+    ("FAILED", FORBIDDEN, Kind.CONFIG),
+    ("FAILED", "Tenant example does not exist.", Kind.CONFIG),
     ("MAIL_FROM_DOMAIN_NOT_VERIFIED", "", Kind.CONFIG),
     ("CONFIGURATION_SET_NOT_FOUND", "", Kind.CONFIG),
     ("CONFIGURATION_SET_DOES_NOT_EXIST", "", Kind.CONFIG),
@@ -365,11 +368,14 @@ def test_a_reason_never_holds_a_credential(error: BaseException) -> None:
     assert not re.search("wJalrXUtnFEMI|IQoJb3JpZ2lu|IOSFODNN7", reason), reason
 
 
-@pytest.mark.parametrize("text", ["a" * 90_000, "<" * 90_000, "token" * 20_000, "=:" * 50_000, "@" * 90_000])
-def test_a_gateways_page_is_classified_in_no_time(text: str) -> None:
-    start = time.perf_counter()
+@pytest.mark.parametrize(
+    "piece", ["a", "<", "token", "=:", "@", "not verified, failed the check ", "sending paused configuration set "]
+)
+def test_a_gateways_page_is_classified_in_no_time(piece: str) -> None:
+    text = piece * 200_000
+    start = time.process_time()
     classify(answer("BadRequestException", 400, text), from_address=FROM)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 # ---- what the network really does to a client ----------------------------------------------------------------------
@@ -384,7 +390,7 @@ def serves(data: bytes = b"", *, read: bool = True, linger: float = 0.0, reset: 
     """A server of one answer: reads the request (or does not), sends `data`, waits `linger` seconds, closes (or resets)."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             if read:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"(?i)content-length: (\d+)", head)
@@ -395,7 +401,6 @@ def serves(data: bytes = b"", *, read: bool = True, linger: float = 0.0, reset: 
             if reset:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
-        writer.close()
 
     return handle
 
@@ -419,11 +424,30 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=tls)
+    """A server on a free port; when the block ends, so does every connection that it still has."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await handler(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            running.discard(task)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running)
 
 
 @contextlib.asynccontextmanager
@@ -628,7 +652,6 @@ async def test_a_kept_connection_that_the_server_drops_under_the_next_request_is
         writer.write(says(200, b'{"MessageId": "m-1"}'))
         with contextlib.suppress(asyncio.IncompleteReadError):
             await reader.readuntil(b"POST ")
-        writer.close()
 
     async with listening(once) as port, client(f"http://127.0.0.1:{port}") as ses:
         assert (await send(ses))["MessageId"] == "m-1"

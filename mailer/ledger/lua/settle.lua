@@ -30,7 +30,9 @@ for i = 1, #rows, 6 do
   local state, more = rows:sub(i + 4, i + 4), rows:byte(i + 5)
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
-  if (was == 'c' or was == 'k') and attempts == attempt and was ~= state then
+  -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template.
+  local ours = was == 'c' or was == 'k' or (was == 'q' and state ~= 's' and state ~= 'k')
+  if ours and attempts == attempt and was ~= state then
     redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempts, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     if is_open(was) and not is_open(state) then opened = opened - 1 end

@@ -1,0 +1,192 @@
+"""`mailer campaign …`"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TaskID
+
+from .. import Campaign, Lane, Mailer, State, load_settings
+from ..errors import MailerError
+from ..ids import is_message
+from ..ledger import CampaignStatus
+from .output import Report, accepted, campaign_facts, campaign_json, campaign_table, err, left, print_json, progress_bar, say
+from .run import on_interrupt, run
+from .words import parse_data, parse_pairs, read_text
+
+app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def _campaign_id(id: str) -> str:
+    if is_message(id):
+        raise MailerError(why=f"{id} is the id of a message; show it with: mailer status {id}")
+    return id
+
+
+Id = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", callback=_campaign_id)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
+WATCH_EVERY_S = 0.25
+SAY_EVERY_S = 5.0  # without a terminal: a line at a time
+
+
+class Format(StrEnum):
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+@app.command()
+def start(
+    recipients: Annotated[str, typer.Option("--recipients", help="CSV or NDJSON file, plain or gzipped; - for standard input.")],
+    template: Annotated[str | None, typer.Option("--template", help="A folder of the templates folder.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="Jinja2, with --html-file or --text-file.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html-file", help="Jinja2.")] = None,
+    text_file: Annotated[Path | None, typer.Option("--text-file", help="Jinja2.")] = None,
+    name: Annotated[str, typer.Option("--name", help="What lists call it.")] = "",
+    sender: Annotated[str | None, typer.Option("--sender", help="A [senders.NAME] of mailer.toml.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="From address, instead of --sender.")] = None,
+    reply_to: Annotated[list[str] | None, typer.Option("--reply-to")] = None,
+    configuration_set: Annotated[str | None, typer.Option("--configuration-set")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", help="'Name: value'; may be given several times.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="name=value; may be given several times.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Variables that every row shares, a JSON object.")] = None,
+    lane: Annotated[Lane, typer.Option("--lane")] = Lane.BULK,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a list and send to it; prints the campaign's id."""
+    campaign = Campaign(
+        name=name, sender=sender, from_=from_, template=template, subject=subject, html=read_text(html_file, "--html-file"),
+        text=read_text(text_file, "--text-file"), reply_to=reply_to, configuration_set=configuration_set,
+        headers=parse_pairs(header, ":", "--header"), tags=parse_pairs(tag, "=", "--tag"), data=parse_data(data) or {}, lane=lane,
+    )  # fmt: skip
+    run(_start(campaign, recipients, watch, as_json))
+
+
+async def _start(campaign: Campaign, recipients: str, watch: bool, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        with on_interrupt("stopped before the list was read to its end; nothing was sent"):
+            id = await read_in(mailer, campaign, recipients)
+        if not as_json:
+            typer.echo(id)  # flushed: a program that reads it need not wait for the rest
+        if watch:
+            await _watch(mailer, id, as_json)
+        elif as_json:
+            print_json(campaign_json(await mailer.campaign(id)))
+
+
+async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path) -> str:
+    """Start the campaign, with a bar that shows how far the list has been read."""
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(rows: int, read: int, size: int | None) -> None:
+            # The rows that are still to come are not known; the bytes are.
+            total = int(rows * size / read) if size and read else None
+            bar.update(task, completed=rows, total=total)
+
+        id = await mailer.start_campaign(campaign, recipients, progress=show)
+        rows = (await mailer.campaign(id)).rows
+        bar.update(task, completed=rows, total=rows)
+    return id
+
+
+async def follow(mailer: Mailer, id: str) -> CampaignStatus:
+    """Show a campaign's progress until it is over."""
+    with progress_bar() as bar:
+        task = bar.add_task("sending", total=None)
+        since = SAY_EVERY_S
+        while True:
+            status = await mailer.campaign(id)
+            _show(bar, task, status)
+            over = status.state in OVER
+            since += WATCH_EVERY_S
+            if not err.is_terminal and (since >= SAY_EVERY_S or over):
+                since = 0.0
+                say(_line(status))
+            if over:
+                return status
+            await asyncio.sleep(WATCH_EVERY_S)
+
+
+def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
+    words = status.reason if status.state in (State.PARKED, State.STOPPED, State.PAUSED) else "sending"
+    bar.update(task, completed=status.rows - left(status), total=status.rows, description=words[:100])
+
+
+def _line(status: CampaignStatus) -> str:
+    why = f" ({status.reason})" if status.reason else ""
+    return f"{status.state}{why}: {accepted(status):,} sent, {left(status):,} left of {status.rows:,}, {status.rate:,.0f}/s"
+
+
+@app.command("list")
+def list_(as_json: Json = False, limit: Annotated[int, typer.Option("--limit", min=1)] = 50) -> None:
+    """The campaigns, newest first."""
+    run(_list(as_json, limit))
+
+
+async def _list(as_json: bool, limit: int) -> None:
+    async with Mailer(load_settings()) as mailer:
+        found = await mailer.campaigns(limit)
+    if as_json:
+        print_json([campaign_json(status) for status in found])
+    elif found:
+        campaign_table(found)
+    else:
+        say("no campaigns yet; start one with: mailer campaign start --recipients FILE …")
+
+
+@app.command()
+def status(id: Id, as_json: Json = False) -> None:
+    """One campaign: its state, and its recipients by outcome."""
+    run(show(id, as_json))
+
+
+async def show(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        found = await mailer.campaign(id)
+    print_json(campaign_json(found)) if as_json else campaign_facts(found)
+
+
+@app.command()
+def watch(id: Id, as_json: Json = False) -> None:
+    """Follow a campaign until it is over; exit status 1 where it was stopped or cancelled."""
+    run(_watch_one(id, as_json))
+
+
+async def _watch_one(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        await _watch(mailer, id, as_json)
+
+
+async def _watch(mailer: Mailer, id: str, as_json: bool) -> None:
+    with on_interrupt(f"it goes on without being watched; to watch it again: mailer campaign watch {id}"):
+        found = await follow(mailer, id)
+    print_json(campaign_json(found)) if as_json else campaign_facts(found)
+    if found.state is not State.FINISHED:
+        raise MailerError(why=f"campaign {id} is {found.state}: {found.reason or 'nothing more of it is sent'}")
+
+
+@app.command()
+def report(
+    id: Id,
+    format: Annotated[Format | None, typer.Option("--format", help="NDJSON where nothing is said.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
+) -> None:
+    """A line for each recipient, in the order of the list."""
+    if as_json and format is Format.CSV:
+        raise typer.BadParameter("give either --json or --format csv, not both")
+    run(_report(id, format or Format.NDJSON))
+
+
+async def _report(id: str, format: Format) -> None:
+    async with Mailer(load_settings()) as mailer:
+        await mailer.campaign(id)
+        lines = Report(format.value)
+        async for line in mailer.outcomes(id):
+            lines.add(line)
+        lines.close()

@@ -1,0 +1,134 @@
+"""What most tests need: a real Redis, a simulated SES on a socket, and a worker between them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mailer import Mailer, Settings
+from mailer.ledger import Ledger
+from mailer.queue import connect, disconnect
+from mailer.simulator import Simulator, SimulatorConfig
+from mailer.simulator import serve as serve_ses
+from worker import maintenance
+from worker.lanes import serve_lane
+from worker.runtime import Runtime, cancel
+
+from .servers import RedisServer, kinds
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the settings or the AWS account of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith(("MAILER_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "simulated",
+        "AWS_SECRET_ACCESS_KEY": "simulated",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", params=kinds())
+def any_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Each kind of server there is, in turn."""
+    server = RedisServer(request.param)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server that the test may stop and start."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    """A templates folder with one template, `letter`, that uses `name`."""
+    folder = tmp_path / "templates" / "letter"
+    folder.mkdir(parents=True)
+    (folder / "subject.txt").write_text("Hello {{ name }}\n")
+    (folder / "body.html").write_text("<p>Dear {{ name }}, from <b>us</b>.</p>\n")
+    return folder.parent
+
+
+@pytest.fixture
+def settings(server: RedisServer, namespace: str, templates: Path) -> Settings:
+    return Settings(redis_url=server.url, namespace=namespace, templates_dir=templates, account_refresh_s=1)
+
+
+@pytest.fixture
+async def ledger(any_server: RedisServer, namespace: str) -> AsyncIterator[Ledger]:
+    redis = connect(Settings(redis_url=any_server.url))
+    yield Ledger(redis, namespace)
+    await disconnect(redis)
+
+
+@asynccontextmanager
+async def simulated_ses(monkeypatch: pytest.MonkeyPatch, config: SimulatorConfig) -> AsyncIterator[Simulator]:
+    simulator = Simulator(config)
+    async with serve_ses(simulator) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", url)
+        yield simulator
+
+
+@pytest.fixture
+async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
+    """A production account that is fast enough not to be what a test waits for."""
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=5000, max_24h=1_000_000)) as simulator:
+        yield simulator
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings) -> AsyncIterator[Runtime]:
+    """A whole worker in this process, ended as SIGTERM ends it."""
+    async with Runtime(settings) as runtime:
+        upkeep = maintenance.start(runtime)
+        lanes = [asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes]
+        try:
+            yield runtime
+        finally:
+            runtime.stopping.set()
+            await asyncio.gather(*lanes)
+            await cancel(*upkeep.values())
+
+
+@pytest.fixture
+async def runtime(settings: Settings, ses: Simulator) -> AsyncIterator[Runtime]:
+    async with running_worker(settings) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def mailer(settings: Settings) -> AsyncIterator[Mailer]:
+    async with Mailer(settings) as mailer:
+        yield mailer

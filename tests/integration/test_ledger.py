@@ -1,0 +1,301 @@
+"""The ledger's promises, on each kind of server there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mailer.email import Lane, Outcome, State
+from mailer.errors import NotFound
+from mailer.ids import new_campaign_id, new_message_id
+from mailer.ledger import ClaimStatus, Ledger, LeaseStatus, Mode, Settlement, Spec, Work
+from mailer.ledger.ledger import NewChunk
+from mailer.ledger.records import unpack_records
+
+SPEC = Spec(lane=Lane.BULK, from_address="a@example.com", name="June", content="none")
+MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-{:06d}"
+LEASE_MS = 60_000
+
+
+async def campaign(ledger: Ledger, *sizes: int, bad: int = 0) -> str:
+    """A running campaign of chunks of these sizes; the first `bad` rows of each are rejected."""
+    id = new_campaign_id()
+    await ledger.plan_campaign(id, SPEC)
+    chunks, counts, row = [], Counter[Outcome](), 0
+    for size in sizes:
+        outcomes = [Outcome.REJECTED] * bad + [Outcome.QUEUED] * (size - bad)
+        rows = [[row + i + 1, f"u{row + i}@example.org", {"n": i}] for i in range(size)]
+        chunks.append(NewChunk(rows, outcomes, dict.fromkeys(range(bad), "line 1: bad")))
+        counts.update(outcomes)
+        row += size
+    await ledger.add_chunks(id, 0, chunks)
+    await ledger.start_campaign(id, rows=row, chunks=len(chunks), counts=counts)
+    await ledger.scripts.feed(id, window=16, patience_ms=60_000)
+    return id
+
+
+async def take(ledger: Ledger, chunk: str, lease_ms: int = LEASE_MS) -> Work:
+    work = await ledger.lease(chunk, owner="me", lease_ms=lease_ms)
+    assert isinstance(work, Work)
+    return work
+
+
+async def claim(ledger: Ledger, work: Work, *positions: int, attempt: int = 1) -> ClaimStatus:
+    rows = [(position, attempt) for position in positions]
+    return await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows)
+
+
+def settled(position: int, outcome: Outcome, *, attempt: int = 1, **more: Any) -> Settlement:
+    return Settlement(position=position, attempt=attempt, outcome=outcome, **more)
+
+
+async def states(ledger: Ledger, id: str) -> list[str]:
+    return [line.state async for line in ledger.report(id)]
+
+
+async def counts(ledger: Ledger, id: str) -> dict[str, int]:
+    """The campaign's counters, after checking that they say the same as its records."""
+    status = await ledger.campaign(id)
+    assert status.counts == dict(Counter(await states(ledger, id)))
+    assert sum(status.counts.values()) == status.rows
+    return status.counts
+
+
+async def test_a_claim_of_a_recipient_that_is_settled_is_refused_whole(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT)])
+    assert await claim(ledger, work, 0, 1, attempt=2) is ClaimStatus.CONFLICT
+    assert await counts(ledger, id) == {"sent": 1, "queued": 2}
+
+
+async def test_repeating_a_claim_whose_answer_was_lost_changes_nothing(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    assert [await claim(ledger, work, 0, 1) for _ in range(3)] == [ClaimStatus.OK] * 3
+    assert await counts(ledger, id) == {"claimed": 2, "queued": 1}
+    assert [line.attempts async for line in ledger.report(id)] == [1, 1, 0]
+
+
+async def test_repeating_a_settle_whose_answer_was_lost_changes_nothing(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1)
+    rows = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0)), settled(1, Outcome.REJECTED, reason="no")]
+    first = await ledger.scripts.settle(work.chunk, rows)
+    again = await ledger.scripts.settle(work.chunk, rows)
+    assert (first.late, again.late) == (0, 2)
+    assert await counts(ledger, id) == {"sent": 1, "rejected": 1, "queued": 1}
+    lines = [line async for line in ledger.report(id)]
+    assert (lines[0].ses_message_id, lines[1].reason) == (MESSAGE_ID.format(0), "no")
+
+
+async def test_only_one_of_many_workers_gets_the_lease(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2)
+    found = await asyncio.gather(*(ledger.lease(f"{id}-0", owner=f"w{i}", lease_ms=LEASE_MS) for i in range(20)))
+    assert sum(isinstance(one, Work) for one in found) == 1
+    assert sum(one is LeaseStatus.BUSY for one in found) == 19
+
+
+async def test_a_claim_without_a_settle_is_unknown_once_the_lease_is_over_and_nobody_else_is(ledger: Ledger) -> None:
+    id = await campaign(ledger, 5)
+    work = await take(ledger, f"{id}-0", lease_ms=30)
+    await claim(ledger, work, 1, 2)
+    await ledger.scripts.settle(work.chunk, [settled(1, Outcome.SENT)])
+    await asyncio.sleep(0.05)
+    second = await take(ledger, f"{id}-0")
+    assert second.fence > work.fence
+    assert await states(ledger, id) == ["queued", "sent", "unknown", "queued", "queued"]
+    assert (await counts(ledger, id)) == {"queued": 3, "sent": 1, "unknown": 1}
+
+
+async def test_whoever_lost_the_lease_can_not_claim_renew_or_release(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    old = await take(ledger, f"{id}-0", lease_ms=30)
+    await asyncio.sleep(0.05)
+    assert await claim(ledger, old, 0) is ClaimStatus.LOST
+    new = await take(ledger, f"{id}-0")
+    assert await claim(ledger, old, 0) is ClaimStatus.LOST
+    assert not await ledger.scripts.renew(old.chunk, fence=old.fence, lease_ms=LEASE_MS)
+    assert not await ledger.scripts.release(old.chunk, fence=old.fence)
+    assert await ledger.scripts.renew(new.chunk, fence=new.fence, lease_ms=LEASE_MS)
+
+
+async def test_what_a_lost_lease_learnt_late_still_settles_the_doubt(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2)
+    old = await take(ledger, f"{id}-0", lease_ms=30)
+    await claim(ledger, old, 0)
+    await asyncio.sleep(0.05)
+    await take(ledger, f"{id}-0")
+    assert await states(ledger, id) == ["unknown", "queued"]
+    result = await ledger.scripts.settle(old.chunk, [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(7))])
+    assert result.late == 0
+    line = [line async for line in ledger.report(id)][0]
+    assert (line.state, line.reason, line.ses_message_id) == ("sent", "", MESSAGE_ID.format(7))
+    assert await counts(ledger, id) == {"sent": 1, "queued": 1}
+
+
+async def test_a_late_result_of_an_earlier_attempt_never_touches_a_later_one(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED, failed=True)])
+    await claim(ledger, work, 0, attempt=2)
+    late = await ledger.scripts.settle(work.chunk, [settled(0, Outcome.REJECTED, attempt=1)])
+    assert late.late == 1
+    assert await states(ledger, id) == ["claimed"]
+
+
+async def test_a_refusal_learnt_late_reopens_a_campaign_that_was_finished_in_doubt(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.UNKNOWN)])).finished
+    assert (await ledger.campaign(id)).state is State.FINISHED
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])
+    assert (await ledger.campaign(id)).state is State.RUNNING
+    assert await counts(ledger, id) == {"queued": 1}
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    assert (work.chunk, work.fence) in await ledger.scripts.reap(limit=10, patience_ms=1000)
+
+
+async def test_a_campaign_is_finished_with_its_last_recipient_and_not_before(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2, 1, bad=0)
+    for chunk, positions in ((0, (0, 1)), (1, (0,))):
+        work = await take(ledger, f"{id}-{chunk}")
+        for position in positions:
+            assert (await ledger.campaign(id)).state is State.RUNNING
+            await claim(ledger, work, position)
+            await ledger.scripts.settle(work.chunk, [settled(position, Outcome.SENT)])
+    status = await ledger.campaign(id)
+    assert status.state is State.FINISHED
+    assert status.finished_at is not None
+    assert not await ledger.redis.zscore(ledger.keys.due, f"{id}-0")
+
+
+async def test_a_chunk_of_bad_rows_only_is_over_when_it_is_taken(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3, 3, bad=3)
+    assert (await ledger.campaign(id)).state is State.FINISHED
+    mixed = await campaign(ledger, 2, 4, bad=2)
+    assert await ledger.lease(f"{mixed}-0", owner="me", lease_ms=LEASE_MS) is LeaseStatus.OVER
+    assert (await ledger.campaign(mixed)).state is State.RUNNING
+    assert await counts(ledger, mixed) == {"rejected": 4, "queued": 2}
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.STOPPED, State.CANCELLED])
+async def test_nothing_is_claimed_of_a_campaign_that_is_halted(ledger: Ledger, state: State) -> None:
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0")
+    await ledger.scripts.halt(id, to=state, reason="because", allowed=[State.RUNNING])
+    assert await claim(ledger, work, 0) is ClaimStatus.HALTED
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    assert await ledger.lease(f"{id}-0", owner="me", lease_ms=LEASE_MS) is LeaseStatus.HALTED
+    assert await counts(ledger, id) == {"queued": 2}
+
+
+async def test_a_planned_campaign_gives_no_work(ledger: Ledger) -> None:
+    id = new_campaign_id()
+    await ledger.plan_campaign(id, SPEC)
+    await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
+    assert await ledger.scripts.feed(id, window=4, patience_ms=1000) == []
+    assert await ledger.lease(f"{id}-0", owner="me", lease_ms=LEASE_MS) is LeaseStatus.HALTED
+
+
+async def test_the_window_is_bounded_and_moves_on_as_chunks_are_done(ledger: Ledger) -> None:
+    id = await campaign(ledger, *[1] * 20)
+    assert await ledger.scripts.feed(id, window=16, patience_ms=1000) == []
+    work = await take(ledger, f"{id}-3")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT)])).closed
+    assert await ledger.scripts.feed(id, window=16, patience_ms=1000) == [f"{id}-16"]
+
+
+async def test_the_reaper_finds_a_lost_wake_up_and_a_dead_lease_and_hands_each_to_one_caller(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1, 1)
+    await ledger.redis.zadd(ledger.keys.due, {f"{id}-0": 1})
+    work = await take(ledger, f"{id}-1", lease_ms=20)
+    await asyncio.sleep(0.04)
+    found = await asyncio.gather(*(ledger.scripts.reap(limit=10, patience_ms=60_000) for _ in range(8)))
+    assert sorted(sum(found, [])) == [(f"{id}-0", 0), (f"{id}-1", work.fence)]
+
+
+async def test_a_delay_is_kept_from_the_reaper_until_it_is_over(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    assert await ledger.scripts.release(work.chunk, fence=work.fence, delay_ms=150)
+    assert await ledger.scripts.reap(limit=10, patience_ms=1000) == []
+    await asyncio.sleep(0.2)
+    assert await ledger.scripts.reap(limit=10, patience_ms=1000) == [(work.chunk, work.fence)]
+
+
+async def test_a_message_is_forgotten_after_its_retention_and_not_before_it_is_settled(ledger: Ledger) -> None:
+    id = new_message_id()
+    spec = Spec(lane=Lane.TRANSACTIONAL, from_address="a@example.com", content="x", to=("b@example.org",))
+    chunk = await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    keys = [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*{id}*")]
+    assert keys
+    assert {await ledger.redis.ttl(key) for key in keys} == {-1}
+    work = await take(ledger, chunk)
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(chunk, [settled(0, Outcome.SENT, message_id="of-another-form")])
+    assert (await ledger.message(id)).ses_message_id == "of-another-form"
+    keys = [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*{id}*")]
+    assert all(0 < ttl <= 100 for ttl in [await ledger.redis.ttl(key) for key in keys])
+
+
+async def test_a_campaign_is_forgotten_after_its_retention(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(1))])
+    await ledger.retire_campaign(id, 100)
+    keys = [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:?:{id}*")]
+    assert len(keys) >= 5
+    assert all(0 < ttl <= 100 for ttl in [await ledger.redis.ttl(key) for key in keys])
+    assert await ledger.active_campaigns() == []
+
+
+async def test_an_abandoned_list_leaves_a_reason_and_no_rows(ledger: Ledger) -> None:
+    id = new_campaign_id()
+    await ledger.plan_campaign(id, SPEC)
+    await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
+    await ledger.abandon_campaign(id)
+    status = await ledger.campaign(id)
+    assert (status.state, "start it again" in status.reason) == (State.CANCELLED, True)
+    assert not [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:?:{id}-*")]
+
+
+@pytest.mark.parametrize("id", ["nope", "c0", "m0", ""])
+async def test_an_id_that_is_not_there_is_said_so(ledger: Ledger, id: str) -> None:
+    with pytest.raises(NotFound):
+        await ledger.campaign(id)
+    with pytest.raises(NotFound):
+        await ledger.message(id)
+
+
+async def test_a_chunk_of_full_size_costs_at_most_160_bytes_a_recipient_with_its_message_ids(ledger: Ledger) -> None:
+    id = await campaign(ledger, 500)
+    work = await take(ledger, f"{id}-0")
+    for first in range(0, 500, 50):
+        await claim(ledger, work, *range(first, first + 50))
+        rows = [settled(p, Outcome.SENT, message_id=MESSAGE_ID.format(p)) for p in range(first, first + 50)]
+        await ledger.scripts.settle(work.chunk, rows)
+    used = sum([int(await ledger.redis.memory_usage(key) or 0) async for key in ledger.redis.scan_iter(f"*{id}-0")])
+    assert used / 500 < 160
+    assert [line.ses_message_id async for line in ledger.report(id)] == [MESSAGE_ID.format(p) for p in range(500)]
+
+
+async def test_records_stay_nine_bytes_a_recipient_at_any_number_of_attempts(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    for attempt in range(1, 301):
+        assert await claim(ledger, work, 0, attempt=attempt) is ClaimStatus.OK
+        await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED, attempt=attempt, failed=True)])
+    packed = await ledger.redis.get(ledger.keys.records(work.chunk))
+    assert packed is not None
+    (record,) = unpack_records(packed)
+    assert (record.attempts, record.failures, len(packed)) == (300, 255, 9)

@@ -1,0 +1,175 @@
+"""The short way through `normalise` comes to the same answers as email-validator, and every refusal says what is wrong."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
+from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mailer.address import _by_library, dedup_key, normalise
+from mailer.errors import InvalidAddress
+
+
+def by_library(text: str) -> str | None:
+    try:
+        result = validate_email(text.strip(), check_deliverability=False, allow_smtputf8=False, strict=True)
+    except EmailNotValidError:
+        return None
+    return f"{result.local_part}@{result.ascii_domain}"
+
+
+def by_us(text: str) -> str | None:
+    try:
+        return normalise(text)
+    except InvalidAddress:
+        return None
+
+
+# Near-valid: what an address is made of, and what goes wrong at its seams.
+_ATEXT = string.ascii_letters + string.digits + "_!#$%&'*+-/=?^`{|}~"
+_piece = st.one_of(
+    st.text(_ATEXT, min_size=1, max_size=12),
+    st.sampled_from(
+        [*CASE_INSENSITIVE_MAILBOX_NAMES, "PostMaster", "INFO", '"', '"a b"', "(c)", "a,b", " ", "é", "\u212a", "\x00", "\\"]
+    ),
+    st.text(_ATEXT, min_size=58, max_size=66),
+)
+_label = st.one_of(
+    st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=10),
+    st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=10),
+    st.text(string.ascii_letters + "-", min_size=60, max_size=65),
+    st.sampled_from(
+        [
+            "example",
+            "com",
+            "COM",
+            "xn--bcher-kva",
+            "xn--p1ai",
+            "xn--zz",
+            "XN--a",
+            "a--b",
+            "ab--c",
+            "-a",
+            "a-",
+            "a_b",
+            "bücher",
+            "1",
+            "c1",
+        ]
+    ),
+    st.sampled_from([*SPECIAL_USE_DOMAIN_NAMES, *map(str.upper, SPECIAL_USE_DOMAIN_NAMES), "contest", "nolocal", "\u212aelvin"]),
+)
+_local = st.lists(_piece, min_size=1, max_size=4).map(".".join)
+_domain = st.lists(_label, min_size=1, max_size=6).map(".".join)
+_seam = st.sampled_from(["@"] * 12 + ["", "@@", " @", "@.", ".@", "@-", "＠"])
+_edge = st.sampled_from([""] * 12 + [" ", "\n", "\t", ".", "<", ">", "\u00a0", "\x1c"])
+near_valid = st.tuples(_edge, _local, _seam, _domain, _edge).map("".join)
+
+
+@settings(max_examples=3000, deadline=None)
+@given(near_valid)
+@example("a@\u212aelvin.com")
+@example("Ana@Example.COM")
+@example("WWW@Example.com")
+@example("a@example.com\n")
+def test_the_short_way_and_the_library_agree(text: str) -> None:
+    assert by_us(text) == by_library(text)
+
+
+_atom = st.text(string.ascii_lowercase + string.digits + "_!#$%&'*+-/=?^`{|}~", min_size=1, max_size=6)
+_plain_label = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=5)
+_tld = st.text(string.ascii_lowercase, min_size=1, max_size=5) | st.sampled_from(SPECIAL_USE_DOMAIN_NAMES)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.lists(_atom, min_size=1, max_size=4).map(".".join),
+    st.lists(st.lists(_plain_label, min_size=1, max_size=3).map("-".join), min_size=1, max_size=3).map(".".join),
+    _tld,
+    st.booleans(),
+)
+def test_plain_addresses_of_every_kind_are_what_the_library_says(local: str, domain: str, tld: str, shout: bool) -> None:
+    text = f"{local}@{domain}.{tld}"
+    text = text.upper() if shout else text
+    assert by_us(text) == by_library(text)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(st.text(max_size=80), st.text('a@."<>()[]\\ é\ud800\x00', max_size=30), st.text(min_size=250, max_size=400)))
+def test_no_text_raises_anything_but_invalid_address(text: str) -> None:
+    if (address := by_us(text)) is not None:
+        assert address.isascii()
+        assert normalise(address) == address, "normalising is done once and for all"
+
+
+def test_plain_addresses_do_not_go_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def long_way(text: str) -> str:
+        raise AssertionError(text)
+
+    monkeypatch.setattr("mailer.address._by_library", long_way)
+    for text in ("ana@example.com", "o'neill+list_2@mail-1.example.co.uk", " Ana.Silva@EXAMPLE.org\n", "Info@example.com"):
+        normalise(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("ana@example.com", "ana@example.com"),
+        ("Ana.Silva+list@EXAMPLE.Org", "Ana.Silva+list@example.org"),
+        ("  ana@example.net\r\n", "ana@example.net"),
+        ("PostMaster@example.com", "postmaster@example.com"),
+        ("ana@bücher.example.com", "ana@xn--bcher-kva.example.com"),
+        ("ana@BÜCHER.example.com", "ana@xn--bcher-kva.example.com"),
+        ("ana@news.example", "ana@news.example"),
+        ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+    ],
+)
+def test_the_local_part_is_kept_and_the_domain_is_lower_case_punycode(text: str, address: str) -> None:
+    assert normalise(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "the address is empty"),
+        (" \t", "the address is empty"),
+        ("ana.example.com", "an email address must have an @-sign"),
+        ("@example.com", "there must be something before the @-sign"),
+        ("ana@", "there must be something after the @-sign"),
+        ("josé@example.com", "Amazon SES takes only ASCII letters before the @-sign, not 'é'"),
+        ('"ana silva"@example.com', "quoting the part before the @-sign is not allowed here"),
+        ('"ana"@example.com', "quoting the part before the @-sign is not allowed here"),
+        ("ana@[192.0.2.1]", "a bracketed IP address after the @-sign is not allowed here"),
+        ("ana@[IPv6:2001:db8::1]", "a bracketed IP address after the @-sign is not allowed here"),
+        ("Ana <ana@example.com>", "a display name and angle brackets around the email address are not permitted here"),
+        ("ana@example", "the part after the @-sign is not valid; it should have a period"),
+        ("ana@localhost", "the part after the @-sign is not valid; it should have a period"),
+        ("ana@host.test", "the part after the @-sign is a special-use or reserved name that cannot be used with email"),
+        ("ana@host.invalid", "the part after the @-sign is a special-use or reserved name that cannot be used with email"),
+        ("ana@192.0.2.1", "the part after the @-sign is not valid; it is not within a valid top-level domain"),
+        ("a" * 65 + "@example.com", "the email address is too long before the @-sign (1 character too many)"),
+        ("a" * 300_000 + "@example.com", "the address has 300012 characters, and 254 are the most that there can be"),
+    ],
+)
+def test_a_refusal_is_half_a_sentence_that_says_what_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(InvalidAddress) as caught:
+        normalise(text)
+    assert str(caught.value) == why
+
+
+def test_an_application_that_changes_the_defaults_of_the_library_changes_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("email_validator.ALLOW_QUOTED_LOCAL", True)
+    monkeypatch.setattr("email_validator.ALLOW_DOMAIN_LITERAL", True)
+    monkeypatch.setattr("email_validator.TEST_ENVIRONMENT", True)
+    for text in ('"a b"@example.com', "ana@[192.0.2.1]", "ana@host.test"):
+        with pytest.raises(InvalidAddress):
+            _by_library(text)
+
+
+def test_capitals_do_not_make_another_person() -> None:
+    assert dedup_key("Ana.Silva@example.com") == dedup_key("ANA.SILVA@example.com") == "ana.silva@example.com"
+    assert dedup_key("ana+a@example.com") != dedup_key("ana+b@example.com")

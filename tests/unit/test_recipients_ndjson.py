@@ -1,0 +1,132 @@
+"""NDJSON: one object a line, and one bad line is one bad row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailer.errors import EmptyRecipients, NotUtf8, RecipientsError
+from mailer.recipients import MAX_ROW_BYTES, Recipient, Row
+from mailer.recipients.blocks import Block
+from mailer.recipients.ndjson_rows import ndjson_rows
+
+from .test_recipients_csv import addresses, reasons
+from .test_recipients_csv import rows_of as rows_of_file
+
+
+def rows_of(content: str | bytes, folder: Path) -> list[Row]:
+    return rows_of_file(content, folder, "list.ndjson")
+
+
+def test_variables_are_in_data_or_beside_the_address(tmp_path: Path) -> None:
+    rows = rows_of(
+        '{"email":"ana@example.com","data":{"name":"Ana","n":[1,{"x":null}]}}\n'
+        '{"email":"bo@example.com","name":"Bo","age":41}\n'
+        '{"email":"cy@example.com"}\n'
+        '{"email":"di@example.com","data":null}\n'
+        '{"email":"ed@example.com","data":"flat"}\n'
+        '{"email":"fi@example.com","id":7,"data":{"name":"Fi"}}\n',
+        tmp_path,
+    )
+    assert [row.data for row in rows if isinstance(row, Recipient)] == [
+        {"name": "Ana", "n": [1, {"x": None}]},
+        {"name": "Bo", "age": 41},
+        {},
+        {},
+        {"data": "flat"},
+        {"id": 7, "name": "Fi"},
+    ]
+
+
+def test_cc_bcc_and_tags_are_texts_lists_and_objects(tmp_path: Path) -> None:
+    [row] = rows_of(
+        '{"email":"ana@example.com","cc":["b@example.com","c@example.com"],"bcc":"d@example.com","tags":{"plan":"plus"},"name":"Ana"}',
+        tmp_path,
+    )
+    assert row == Recipient(
+        1, "ana@example.com", {"name": "Ana"}, ("b@example.com", "c@example.com"), ("d@example.com",), {"plan": "plus"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "is not JSON: "),
+        ('{"email":"a@example.com",}', "is not JSON: "),
+        ('{"email":"\\ud800@example.com"}', "is not JSON: "),
+        ("x" * 2000, "is not JSON: "),
+        ("[1]", "is a list, not an object"),
+        ('"ana@example.com"', "is a text, not an object"),
+        ("null", "is null, not an object"),
+        ('{"name":"Ana"}', "has no `email`"),
+        ('{"email":5}', "`email` is a number, not a text"),
+        ('{"email":null}', "`email` is null, not a text"),
+        ('{"email":["a@example.com"]}', "`email` is a list, not a text"),
+        ('{"email":"nobody"}', "an email address must have an @-sign"),
+        ('{"email":"a@example.com","cc":5}', "`cc` is a number, not a text or a list of texts"),
+        ('{"email":"a@example.com","cc":[5]}', "`cc` has a number in it, not a text"),
+        ('{"email":"a@example.com","cc":{"a":1}}', "`cc` is an object, not a text or a list of texts"),
+        ('{"email":"a@example.com","tags":["x"]}', "`tags` is a list, not an object of texts"),
+        ('{"email":"a@example.com","tags":{"a":5}}', "`a` "),
+        ('{"email":"a@example.com","tags":{"ä":"b"}}', "tag 'ä': SES takes"),
+    ],
+)
+def test_one_bad_line_is_one_rejected_row(line: str, why: str, tmp_path: Path) -> None:
+    rows = rows_of(f'{{"email":"z@example.com"}}\n\n{line}\n{{"email":"y@example.com"}}\n', tmp_path)
+    [(row, to, reason)] = reasons(rows)
+    assert row == 2
+    assert len(to) <= 320
+    assert reason.startswith(f"line 3: {why}")
+    assert addresses(rows) == ["z@example.com", "y@example.com"]
+
+
+def test_a_line_that_is_too_long_is_one_rejected_row(tmp_path: Path) -> None:
+    rows = rows_of(
+        b'{"email":"a@example.com"}\n{"x":"' + b"\xff" * 2 * MAX_ROW_BYTES + b'"}\n{"email":"b@example.com"}', tmp_path
+    )
+    assert [(row, reason) for row, _, reason in reasons(rows)] == [
+        (2, "line 2: is longer than the 262,144 bytes that a row may have")
+    ]
+    assert addresses(rows) == ["a@example.com", "b@example.com"]
+
+
+def test_a_file_that_is_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
+    with pytest.raises(NotUtf8) as caught:
+        rows_of('{"email":"a@example.com"}\n{"email":"b@example.com","n":"é"}\n'.encode("latin-1"), tmp_path)
+    assert (caught.value.fields["line"], caught.value.fields["byte"]) == (2, "0xe9")
+
+
+def test_a_file_of_blank_lines_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(EmptyRecipients):
+        rows_of("\n  \n", tmp_path)
+
+
+def test_a_json_array_is_told_from_ndjson(tmp_path: Path) -> None:
+    with pytest.raises(RecipientsError, match="is one JSON array"):
+        rows_of_file('[{"email":"a@example.com"}]', tmp_path, "list.json")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_key = st.text().filter(lambda key: key.strip().lower() not in {"email", "data", "cc", "bcc", "tags"})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.dictionaries(_key, _json, max_size=4), st.booleans()), min_size=1, max_size=20))
+def test_what_was_written_is_read_as_it_was(table: list[tuple[dict[str, Any], bool]]) -> None:
+    lines = [
+        orjson.dumps({"email": f"user{n}@example.com", **({"data": data} if nested else data)})
+        for n, (data, nested) in enumerate(table)
+    ]
+    groups = list(ndjson_rows("list", iter([Block(1, b"\n".join(lines) + b"\n")])))
+    assert [row for group in groups for row in group.rows] == [
+        Recipient(n + 1, f"user{n}@example.com", data) for n, (data, _) in enumerate(table)
+    ]
