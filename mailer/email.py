@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from email.header import Header
 from email.utils import formataddr
 from enum import Enum, StrEnum
+from reprlib import Repr
 from typing import Annotated, Any
 
 import orjson
@@ -25,6 +26,10 @@ MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API ref
 MAX_HEADER_VALUE = 870  # characters, SES v2 model
 MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
 MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
+
+_short = Repr()
+_short.maxstring = 80  # characters of what was given, in an error
+_shown = _short.repr
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -133,7 +138,9 @@ def _data(value: dict[str, Any]) -> dict[str, Any]:
 def _tags(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
         if not _TAG.fullmatch(name) or not _TAG.fullmatch(text):
-            raise ValueError(f"tag {name!r}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value")
+            raise ValueError(
+                f"tag {_shown(name)}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value"
+            )
         if name == RESERVED_TAG:
             raise ValueError(f"tag {name!r} is the one that this service puts on every message itself")
     return value
@@ -144,7 +151,7 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
         raise ValueError(f"{len(value)} headers; SES takes {MAX_HEADERS}")
     for name, text in value.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"header name {name!r} must be 1 to 126 visible ASCII characters without a colon")
+            raise ValueError(f"header name {_shown(name)} must be 1 to 126 visible ASCII characters without a colon")
         if name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-"):
             raise ValueError(f"header {name} is set from its own field, not from headers")
         if not _HEADER_VALUE.fullmatch(text):
@@ -258,7 +265,7 @@ def explain_validation(error: ValidationError) -> str:
     elif first["type"] == "missing":
         text = "is missing"
     elif first["type"] == "string_pattern_mismatch":
-        text = f"{first['input']!r} does not have the form {first['ctx']['pattern']}"
+        text = f"{_shown(first['input'])} does not have the form {first['ctx']['pattern']}"
     else:
         text = text[:1].lower() + text[1:]
     more = error.error_count() - 1

@@ -112,7 +112,7 @@ async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
 async def running_worker(settings: Settings) -> AsyncIterator[Runtime]:
     """A whole worker in this process, ended as SIGTERM ends it."""
     async with Runtime(settings) as runtime:
-        upkeep = maintenance.start(runtime)
+        upkeep = await maintenance.start(runtime)
         lanes = [asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes]
         try:
             yield runtime

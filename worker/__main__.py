@@ -61,7 +61,7 @@ async def serve(settings: Settings) -> None:
     try:
         await ping(runtime.redis, settings)
         _on_signals(runtime.stopping)
-        upkeep = maintenance.start(runtime)
+        upkeep = await maintenance.start(runtime)
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
         app = http.create_app(
             alive=lambda: {name: not task.done() for name, task in {**upkeep, **lanes}.items()},

@@ -37,6 +37,7 @@ SLICE_S = 5.0  # a job's share of the lane before others get their turn
 MAX_FAILURES = 8  # refused as "try again" this often, a recipient has failed; with the backoff below that takes 2 minutes
 BACKOFF_S = (0.5, 60.0)  # doubling from the first to the second, with jitter
 RATE_PAUSE_S = 1.0  # the send rate is per second
+STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
 SETTLE_RETRY_S = (0.1, 2.0)
 
@@ -169,6 +170,8 @@ async def _admitted(runtime: Runtime, shift: Shift, call: Call) -> bool:
         shift.over, shift.delay_s = True, admission.retry_s
     else:
         await _park(runtime, shift, admission.reason)
+        if admission.verdict is Verdict.STALE:
+            shift.delay_s = STALE_S
     return False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 
 import structlog
@@ -63,6 +64,10 @@ async def read_account(runtime: Runtime) -> None:
         counted = await runtime.accounts.admitted(runtime.account)
         try:
             state = await runtime.gateway.account()
+        except asyncio.CancelledError:
+            # Else the process that comes after this one would wait for the lock to run out.
+            await asyncio.shield(runtime.accounts.give_up_refresh(runtime.account))
+            raise
         except Exception as error:
             refusal = classify(error)
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
@@ -97,5 +102,8 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
 }
 
 
-def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
+async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
+    """Start the loops. The account is read first: without it the first messages would only be put off."""
+    with suppress(RedisError, OSError):
+        await read_account(runtime)
     return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}

@@ -28,7 +28,7 @@ def worker_settings(lane_name: str, class_name: str) -> type:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx["runtime"] = runtime = await Runtime(settings).__aenter__()
         runtime.serving.add(lane)
-        ctx["upkeep"] = maintenance.start(runtime)
+        ctx["upkeep"] = await maintenance.start(runtime)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
         await cancel(*ctx["upkeep"].values())

@@ -22,8 +22,8 @@ from mailer.templates import Compiled, Content
 
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
 CANCEL_AGAIN_S = 1.0
-# A worker that is gone is noticed after this long; it must be longer than a call to SES with its time-outs.
-LEASE_MS = 30_000
+# A worker that is gone is noticed after this long. The heartbeat renews it three times in that time.
+LEASE_MS = 15_000
 PATIENCE_MS = 20_000  # how long a wake-up may lie in arq's queue before the reaper looks whether it got lost
 WINDOW_CHUNKS = 16  # chunks of one campaign that are queued or being worked on
 

@@ -197,8 +197,14 @@ class Stack:
         return self.folder / f"{name.split()[-1].lower()}.log"
 
     def _failed(self, name: str) -> StackFailed:
-        log = self._log(name)
-        return StackFailed(what=name, why=f"see {log}: {_last_line(log)}")
+        log, status = self._log(name), self._processes[name].returncode
+        if status is None:
+            why = f"nothing heard of it for {START_S:g} s; its log is {log}"
+        elif status < 0:
+            why = f"killed by {signal.Signals(-status).name}; its log is {log}"
+        else:
+            why = f"{_last_line(log)} (its log is {log})"
+        return StackFailed(what=name, why=why)
 
     async def guard(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`. Raises StackFailed when one of the processes ends before it does."""

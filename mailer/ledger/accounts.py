@@ -46,6 +46,9 @@ class Accounts:
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))
 
+    async def give_up_refresh(self, account: str) -> None:
+        await self._redis.delete(self._keys.account(account) + ":refreshing")
+
     async def admitted(self, account: str) -> int:
         return int(await self._redis.hget(self._keys.account(account), "admitted") or 0)
 

@@ -53,7 +53,7 @@ class Gateway:
 
     def __init__(self, *, region: str | None = None, endpoint_url: str | None = None) -> None:
         # botocore itself reads AWS_DEFAULT_REGION only; every other AWS SDK, and this service, reads AWS_REGION first.
-        self._session = aioboto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+        self._session = aioboto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
         self._endpoint_url = endpoint_url
         self._stack = AsyncExitStack()
         self._sender: Any = None

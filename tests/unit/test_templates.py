@@ -22,7 +22,7 @@ from mailer.templates import Compiled, Content, Rendered, TemplateFolder
 FILES = {
     "base.html": "<html>{% block head %}<title>{{ site }}</title>{% endblock %}<body>{% block body %}{% endblock %}</html>\n",
     "footer.html": "<hr>{{ site }} & {{ name }}",
-    "macros.html": "{% macro link(url, t='more') %}<a href='{{ url }}'>{{ t }}</a>{{ caller() if caller is defined }}{% endmacro %}",
+    "macros.html": "{% macro link(url, t='m') %}<a href='{{ url }}'>{{ t }}</a>{{ caller() if caller is defined }}{% endmacro %}",
 }
 BODIES = [
     "plain <b>text</b> & entities &amp; {{ '{{' }}",

@@ -1,0 +1,252 @@
+"""Real worker processes, killed, stopped and cut off from Redis in the middle of a campaign. SES's own log is the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from mailer import Campaign, Email, Mailer, Settings, State
+from mailer.cli.processes import free_port
+from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
+
+from ..conftest import simulated_ses
+from ..servers import RedisServer
+
+ROWS = 3000
+RATE = 600.0  # recipients per second, so that a campaign takes five seconds and is hit in the middle
+
+
+class Worker:
+    """`python -m worker`, or another command that serves a lane."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, port: int) -> None:
+        self.process = process
+        self.log = log
+        self.port = port
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    async def ended(self, within: float = 30) -> int:
+        return await asyncio.wait_for(self.process.wait(), within)
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        def fetch() -> tuple[int, bytes]:
+            try:
+                with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read()
+            except OSError as error:
+                return getattr(error, "code", 0), b""
+
+        return await asyncio.to_thread(fetch)
+
+    async def ready(self, within: float = 20) -> None:
+        async with asyncio.timeout(within):
+            while (await self.get("/readyz"))[0] != 200:
+                assert self.process.returncode is None, self.log.read_text()
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def worker(settings: Settings, tmp_path: Path, *command: str, **extra: str) -> AsyncIterator[Worker]:
+    port = free_port()
+    log = tmp_path / f"worker-{port}.log"
+    env = {
+        **os.environ,
+        "MAILER_REDIS_URL": settings.redis_url,
+        "MAILER_NAMESPACE": settings.namespace,
+        "MAILER_HTTP_PORT": str(port),
+        "MAILER_ACCOUNT_REFRESH_S": "1",
+        **extra,
+    }
+    with log.open("wb") as out:
+        arguments = command or (sys.executable, "-m", "worker")
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=out, stderr=out, env=env)
+    try:
+        yield Worker(process, log, port)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def slow_ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=RATE, max_24h=1_000_000)) as simulator:
+        simulator.faults.set([Fault(kind=Kind.LATENCY, operation="SendBulkEmail", seconds=0.05)])
+        yield simulator
+
+
+def rows(n: int = ROWS) -> list[dict[str, str]]:
+    return [{"email": f"u{i}@example.org", "name": f"N{i}"} for i in range(n)]
+
+
+def letter() -> Campaign:
+    return Campaign(name="June", from_="letter@example.com", template="letter")
+
+
+def accepted(ses: Simulator) -> Counter[str]:
+    return Counter(address for entry in ses.log for address in entry.recipients)
+
+
+async def over(mailer: Mailer, id: str, within: float = 80) -> dict[str, int]:
+    async with asyncio.timeout(within):
+        status = await mailer.wait(id, every_s=0.1)
+    assert status.state is State.FINISHED
+    return status.counts
+
+
+async def test_workers_that_are_killed_lose_nobody_and_send_nobody_twice(
+    settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    id = await mailer.start_campaign(letter(), rows())
+    for _ in range(3):
+        async with worker(settings, tmp_path) as one:
+            await one.ready()
+            await asyncio.sleep(0.6)
+            one.signal(signal.SIGKILL)
+            await one.ended()
+    async with worker(settings, tmp_path) as last:
+        await last.ready()
+        counts = await over(mailer, id)
+    found = accepted(slow_ses)
+    unknown = {line.to async for line in mailer.outcomes(id) if line.state == "unknown"}
+    assert max(found.values()) == 1
+    assert counts["sent"] + len(unknown) == ROWS
+    # Whoever SES did not get is among the unknown, and the unknown are only those of calls in flight at a kill.
+    assert {row["email"] for row in rows()} - set(found) <= unknown
+    assert len(unknown) <= 3 * 12 * 50
+    sent = {line.to async for line in mailer.outcomes(id) if line.state == "sent"}
+    assert sent <= set(found)
+
+
+async def test_sigterm_settles_what_is_in_flight_and_leaves_nothing_claimed(
+    settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    id = await mailer.start_campaign(letter(), rows())
+    for _ in range(4):
+        async with worker(settings, tmp_path) as one:
+            await one.ready()
+            await asyncio.sleep(0.4)
+            one.signal(signal.SIGTERM)
+            assert await one.ended(10) == 0
+            assert "Traceback" not in one.log.read_text()
+        counts = (await mailer.campaign(id)).counts
+        assert counts.keys() <= {"queued", "sent"}
+        assert counts.get("sent", 0) == len(slow_ses.log)
+    async with worker(settings, tmp_path):
+        assert await over(mailer, id) == {"sent": ROWS}
+    assert set(accepted(slow_ses).values()) == {1}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+async def test_redis_going_away_and_coming_back_needs_no_restart_and_costs_nothing_but_time(
+    own_server: RedisServer, slow_ses: Simulator, templates: Path, tmp_path: Path, how: signal.Signals, namespace: str
+) -> None:
+    settings = Settings(redis_url=own_server.url, namespace=namespace, templates_dir=templates)
+    async with worker(settings, tmp_path) as one:
+        await one.ready()
+        async with Mailer(settings) as mailer:
+            id = await mailer.start_campaign(letter(), rows())
+            await asyncio.sleep(1.5)
+        await asyncio.to_thread(own_server.stop, how)
+        await asyncio.sleep(1)
+        assert (await one.get("/healthz"))[0] == 200
+        status, body = await one.get("/readyz")
+        assert (status, json.loads(body or b'{"redis": {"ok": false}}')["redis"]["ok"]) == (503, False)
+        await asyncio.to_thread(own_server.start)
+        async with Mailer(settings) as mailer:
+            counts = await over(mailer, id)
+            assert one.process.returncode is None
+            await one.ready()
+            lost = ROWS - counts["sent"]
+            # A SIGKILL may take the last second of the append-only file with it, and then Redis has forgotten claims and
+            # settles of that second; a clean stop takes nothing.
+            if how is signal.SIGTERM:
+                assert lost == 0
+                assert set(accepted(slow_ses).values()) == {1}
+        assert set(accepted(slow_ses)) == {row["email"] for row in rows()} or counts.get("unknown")
+        assert "Traceback" not in one.log.read_text()
+
+
+async def test_two_workers_share_a_campaign_and_no_chunk_is_worked_on_by_both(
+    settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    async with worker(settings, tmp_path) as one, worker(settings, tmp_path) as two:
+        await one.ready()
+        await two.ready()
+        id = await mailer.start_campaign(letter(), rows())
+        assert await over(mailer, id) == {"sent": ROWS}
+        sent = [(await w.get("/metrics"))[1] for w in (one, two)]
+    assert set(accepted(slow_ses).values()) == {1}
+    assert slow_ses.counts["throttled"] == 0
+    per_worker = [_metric(text, 'mailer_recipients_total{lane="bulk",state="sent"}') for text in sent]
+    assert sum(per_worker) == ROWS
+    assert min(per_worker) > 0
+
+
+def _metric(text: bytes, name: str) -> float:
+    return next(float(line.rsplit(" ", 1)[1]) for line in text.decode().splitlines() if line.startswith(name + " "))
+
+
+@pytest.mark.parametrize("lane", ["BulkSettings", "TransactionalSettings"])
+async def test_a_lane_is_served_the_plain_arq_way(
+    settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path, lane: str
+) -> None:
+    arq = str(Path(sys.executable).parent / "arq")
+    async with worker(settings, tmp_path, arq, f"worker.{lane}") as one:
+        if lane == "BulkSettings":
+            id = await mailer.start_campaign(letter(), rows(200))
+            assert await over(mailer, id) == {"sent": 200}
+        else:
+            id = await mailer.send(Email(to="a@example.org", from_="b@example.com", subject="s", text="t"))
+            async with asyncio.timeout(20):
+                while (await mailer.status(id)).state != "sent":
+                    await asyncio.sleep(0.05)
+        one.signal(signal.SIGTERM)
+        await one.ended()
+        text = one.log.read_text()
+    assert "Traceback" not in text
+    assert "example.org" not in text
+
+
+async def test_a_lane_that_a_process_does_not_serve_is_left_to_others(
+    settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    async with worker(settings, tmp_path, MAILER_LANES="transactional") as one:
+        await one.ready()
+        id = await mailer.start_campaign(letter(), rows(10))
+        message = await mailer.send(Email(to="a@example.org", from_="b@example.com", subject="s", text="t"))
+        async with asyncio.timeout(20):
+            while (await mailer.status(message)).state != "sent":
+                await asyncio.sleep(0.05)
+        assert (await mailer.campaign(id)).counts == {"queued": 10}
+
+
+async def test_the_worker_says_in_one_line_what_is_wrong_at_its_start(settings: Settings, tmp_path: Path) -> None:
+    table = [
+        ({"MAILER_REDIS_URL": "redis://127.0.0.1:9/0"}, "Redis at redis://127.0.0.1:9/0 cannot be used: nothing answers there."),
+        ({"MAILER_REDIS_URL": "redis://:secret@127.0.0.1:9/0"}, "Redis at redis://***@127.0.0.1:9/0 cannot be used"),
+        ({"MAILER_REDIS_URL": "http://x"}, "use redis://, rediss://, unix:// or redis+sentinel://"),
+        ({"MAILER_LANES": "express"}, "`lanes.0`"),
+        ({"AWS_REGION": ""}, "set AWS_REGION"),
+    ]
+    for extra, words in table:
+        async with worker(settings, tmp_path, **extra) as one:
+            assert await one.ended() == 1
+            text = one.log.read_text()
+        assert words in text
+        assert len(text.strip().splitlines()) == 1
+        assert "Traceback" not in text
+        assert "secret" not in text

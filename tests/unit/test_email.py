@@ -1,0 +1,342 @@
+"""What a caller may hand over: SES's limits to the character, no way into a header, and errors that name the field."""
+
+from __future__ import annotations
+
+import re
+from email import message_from_string, policy
+from email.header import decode_header, make_header
+from email.utils import parseaddr
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mailer.email import RESERVED_TAG, Campaign, Email, Lane, Sender, mailbox
+from mailer.errors import InvalidEmail
+from mailer.simulator.limits import mailbox as ses_mailbox
+
+BASE: dict[str, Any] = {"from": "news@example.com", "to": "ana@example.com", "subject": "s", "text": "t"}
+
+
+def email(**fields: Any) -> Email:
+    return Email(**{**BASE, **fields})
+
+
+def refused(**fields: Any) -> str:
+    """The error's text; it is one sentence."""
+    with pytest.raises(InvalidEmail) as caught:
+        email(**fields)
+    return sentence(str(caught.value))
+
+
+def sentence(text: str) -> str:
+    """One line that a person can read: no report of pydantic's, no class names, no repeated words."""
+    assert "\n" not in text
+    assert len(text) < 300
+    assert "validation error" not in text
+    assert "pydantic" not in text
+    assert "Value error" not in text
+    assert "Input should" not in text
+    return text
+
+
+# ---- header injection ------------------------------------------------------------------------------------------------
+
+CONTROLS = [chr(code) for code in (*range(32), 127)]
+around = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subject", "{}"),
+        ("from", "{} <news@example.com>"),
+        ("from", '"{}" <news@example.com>'),
+        ("from", "news{}@example.com"),
+        ("from", "News <news@example.com{}>"),
+        ("from", "News <news@example.com>{}"),
+        ("to", "Ana{} <ana@example.com>"),
+        ("to", ["bob@example.com", "ana@example.com{}"]),
+        ("cc", "Ana{} <ana@example.com>"),
+        ("bcc", "{}ana@example.com"),
+        ("reply_to", "{} <ana@example.com>"),
+        ("headers", {"X-A": "{}"}),
+        ("headers", {"X-A{}": "b"}),
+        ("tags", {"a": "{}"}),
+        ("tags", {"a{}": "b"}),
+        ("configuration_set", "{}"),
+        ("template", "{}"),
+    ],
+)
+@given(before=around, control=st.sampled_from(CONTROLS), after=around)
+@example(before="a", control="\r\n", after="Bcc: eve@example.com")
+@example(before="a", control="\n", after="")
+@example(before="", control="\x00", after="")
+def test_no_control_character_gets_into_a_header(field: str, value: Any, before: str, control: str, after: str) -> None:
+    bad = before + control + after
+
+    def put(text: str) -> str:
+        return text.replace("{}", bad)
+
+    if isinstance(value, dict):
+        value = {put(name): put(text) for name, text in value.items()}
+    else:
+        value = [put(text) for text in value] if isinstance(value, list) else put(value)
+    fields: dict[str, Any] = {**BASE, field: value}
+    if field == "template":
+        del fields["subject"], fields["text"]
+    with pytest.raises(InvalidEmail, match=f"`{field}"):
+        Email(**fields)
+
+
+@given(
+    st.sampled_from(["from", "reply_to", "feedback_address", "configuration_set", "tenant", "identity_arn"]),
+    st.sampled_from(CONTROLS),
+)
+def test_no_control_character_gets_into_a_sender(field: str, control: str) -> None:
+    good = {
+        "from": "News {}<news@example.com>",
+        "reply_to": "News {}<news@example.com>",
+        "feedback_address": "news@example.com{}",
+        "configuration_set": "set{}",
+        "tenant": "t{}",
+        "identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/example.com{}",
+    }
+    fields = {"from": "a@example.com", field: good[field]}
+    Sender(**{name: value.replace("{}", "") for name, value in fields.items()})
+    with pytest.raises(ValidationError):
+        Sender(**{name: value.replace("{}", control) for name, value in fields.items()})
+
+
+@given(st.text(max_size=60))
+def test_whatever_a_mailbox_is_taken_for_is_one_address_in_one_ascii_line(text: str) -> None:
+    for value in (text, f"{text} <ana@example.com>", f'"{text}" <ana@example.com>', f"Ana <ana@example.com>{text}"):
+        try:
+            result = mailbox(value)
+        except ValueError:
+            continue
+        assert re.fullmatch("[ -~]{1,320}", result)
+        message = message_from_string(f"To: {result}\n\n", policy=policy.default)
+        assert [(address.username, address.domain) for address in message["to"].addresses] == [("ana", "example.com")]
+        assert ses_mailbox(result) == "ana@example.com"
+        assert mailbox(result) == result, "taken again, as a sender profile is, it stays what it is"
+
+
+# ---- addresses -------------------------------------------------------------------------------------------------------
+
+name = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(lambda text: text.strip())
+
+
+def shown(value: str) -> str:
+    return str(make_header(decode_header(parseaddr(value)[0])))
+
+
+@given(name)
+@example("株式会社とても長い名前のとても長い会社")
+@example('Ana "the \\ boss" O\'Neill, <x@y> (Sales); CEO')
+@example("Zoë")
+@example("😀" * 20)
+@example("a,b")
+def test_a_display_name_comes_out_as_it_went_in(name: str) -> None:
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    result = mailbox(f'"{quoted}" <ana@example.com>')
+    assert parseaddr(result)[1] == "ana@example.com"
+    assert shown(result).split() == name.split() or (name.isascii() and "=?" in name)
+    for word in re.findall(r"=\?[^?]*\?[^?]*\?[^?]*\?=", result):
+        assert len(word) <= 75, "RFC 2047 allows no longer encoded word"
+
+
+@pytest.mark.parametrize(
+    ("given", "result"),
+    [
+        ("ana@example.com", "ana@example.com"),
+        ("  ana@EXAMPLE.com ", "ana@example.com"),
+        ("Ana <ana@example.com>", "Ana <ana@example.com>"),
+        ("<ana@example.com>", "ana@example.com"),
+        ('"" <ana@example.com>', "ana@example.com"),
+        ("Ana Maria O'Neill <ana@example.com>", "Ana Maria O'Neill <ana@example.com>"),
+        ('"Doe, Ana" <ana@example.com>', '"Doe, Ana" <ana@example.com>'),
+        ("Ana (Sales) <ana@example.com>", '"Ana (Sales)" <ana@example.com>'),
+        ("ana@example.com <ana@example.com>", '"ana@example.com" <ana@example.com>'),
+        ("Zoë <zoe@bücher.example>", "=?utf-8?q?Zo=C3=AB?= <zoe@xn--bcher-kva.example>"),
+        ("=?utf-8?q?Zo=C3=AB?= <ana@example.com>", "=?utf-8?q?Zo=C3=AB?= <ana@example.com>"),
+    ],
+)
+def test_mailboxes(given: str, result: str) -> None:
+    assert email(to=given).to == (result,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Ana <ana@example.com>, Bob <bob@example.com>",
+        "Ana <ana@example.com>; bob@example.com",
+        "ana@example.com, bob@example.com",
+        "Ana <ana@example.com> bob@example.com",
+        "Ana <ana@example.com> <bob@example.com>",
+        "Doe, Ana <ana@example.com>",
+        "Team: ana@example.com;",
+        "Team: Ana <ana@example.com>;",
+        '"Ana <ana@example.com>',
+        "Ana <ana@example.com",
+        "ana@example.com>",
+        "Ana <>",
+        "",
+        "<>",
+        "ana",
+        "Ana ana@example.com",
+        "josé@example.com",
+        "ana@localhost",
+    ],
+)
+def test_what_is_not_exactly_one_address_is_refused_and_nobody_is_dropped(value: str) -> None:
+    assert refused(to=value).startswith("Email: `to.0` ")
+
+
+def test_an_address_is_at_most_320_characters_with_its_name() -> None:
+    address = " <ana@example.com>"
+    assert len(email(to="x" * (320 - len(address)) + address).to[0]) == 320
+    assert "320 characters" in refused(to="x" * (321 - len(address)) + address)
+    assert "320 characters" in refused(to="é" * 200 + address)  # short as typed, long as sent
+
+
+def test_a_message_goes_to_at_most_fifty() -> None:
+    fifty = [f"u{i}@example.com" for i in range(50)]
+    assert len(email(to=fifty).to) == 50
+    assert email(to=fifty[:1], cc=fifty[1:30], bcc=fifty[30:]).bcc[-1] == "u49@example.com"
+    for fields in ({"to": [*fifty, "a@example.com"]}, {"to": fifty, "cc": "a@example.com"}, {"to": fifty[:1], "bcc": fifty}):
+        assert "51 recipients; SES takes 50" in refused(**fields)
+    assert "`to`" in refused(to=[])
+    assert "`to` is missing" in refused_without("to")
+
+
+def refused_without(name: str) -> str:
+    with pytest.raises(InvalidEmail) as caught:
+        Email(**{key: value for key, value in BASE.items() if key != name})
+    return sentence(str(caught.value))
+
+
+# ---- headers and tags ------------------------------------------------------------------------------------------------
+
+
+def test_headers_to_the_limit_and_one_past() -> None:
+    fifteen = {f"X-{i}": "v" for i in range(15)}
+    assert len(email(headers=fifteen).headers) == 15
+    assert "16 headers; SES takes 15" in refused(headers={**fifteen, "X-15": "v"})
+    assert email(headers={"X" * 126: "v" * 870}).headers
+    assert "1 to 126" in refused(headers={"X" * 127: "v"})
+    assert "1 to 126" in refused(headers={"": "v"})
+    for value in ("v" * 871, "", "é", "\x7f", "a\r\nBcc: e@example.com", "a\tb"):
+        assert "`headers` header X-A must be one line of 1 to 870 ASCII" in refused(headers={"X-A": value})
+    for name in ("X A", "X:A", "É", "X\u2028"):
+        assert "header name" in refused(headers={name: "v"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("From", "TO", "cc", "Bcc", "Subject", "reply-to", "Sender", "Return-Path", "Message-ID", "Date", "MIME-Version"),
+        *("Content-Type", "Content-Transfer-Encoding", "DKIM-Signature", "Received"),
+        *("X-SES-SOURCE-ARN", "x-ses-configuration-set", "X-SES-Message-Tags"),
+    ],
+)
+def test_headers_with_a_field_of_their_own_are_refused(name: str) -> None:
+    assert f"header {name} is set from its own field" in refused(headers={name: "v"})
+
+
+@pytest.mark.parametrize(
+    "name", ["List-Unsubscribe", "List-Unsubscribe-Post", "X-SESSION", "In-Reply-To", "Auto-Submitted", "Tomato"]
+)
+def test_other_headers_are_not(name: str) -> None:
+    assert email(headers={name: "v"}).headers == {name: "v"}
+
+
+def test_tags_to_the_limit_and_one_past() -> None:
+    assert email(tags={"a" * 256: "b" * 256, "A-Za_z-09": "-"}).tags
+    for tags in (
+        {"a" * 257: "b"},
+        {"a": "b" * 257},
+        {"": "b"},
+        {"a": ""},
+        {"a b": "c"},
+        {"a": "b.c"},
+        {"é": "b"},
+        {"a": "٣"},
+        {"a": "b\n"},
+    ):
+        assert "at most 256 characters" in refused(tags=tags)
+    assert "this service puts on every message itself" in refused(tags={RESERVED_TAG: "x"})
+    with pytest.raises(ValidationError, match="every message itself"):
+        Sender(**{"from": "a@example.com", "tags": {RESERVED_TAG: "x"}})
+
+
+# ---- content ---------------------------------------------------------------------------------------------------------
+
+CONTENT = [{}, {"subject": "s"}, {"html": "h"}, {"text": "t"}, {"subject": "s", "html": "h"}, {"subject": "s", "text": "t"},
+           {"subject": "s", "html": "h", "text": "t"}, {"html": "h", "text": "t"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", [None, "letter"])
+@pytest.mark.parametrize("parts", CONTENT)
+@pytest.mark.parametrize("kind", [Email, Campaign])
+def test_a_message_has_exactly_one_content(
+    kind: type[Email] | type[Campaign], parts: dict[str, str], template: str | None
+) -> None:
+    fields: dict[str, Any] = {"from": "a@example.com", **parts, **({"template": template} if template else {})}
+    if kind is Email:
+        fields["to"] = "b@example.com"
+    good = not parts if template else "subject" in parts and len(parts) > 1
+    if good:
+        assert kind(**fields).template == template
+        return
+    with pytest.raises(InvalidEmail, match=r"`template`.*`subject` with `html` or `text`") as caught:
+        kind(**fields)
+    assert sentence(str(caught.value)).startswith(kind.__name__)
+
+
+def test_a_message_is_from_an_address_or_a_sender() -> None:
+    assert "either `from` or `sender`" in refused(sender="news")
+    assert "either `from` or `sender`" in refused_without("from")
+    assert Email(sender="news", to="a@example.com", template="x").from_ is None
+    assert Email(from_="a@example.com", to="a@example.com", template="x").from_ == "a@example.com"
+
+
+def test_lanes() -> None:
+    assert email().lane is Lane.TRANSACTIONAL
+    assert Campaign(sender="x", template="y").lane is Lane.BULK
+    assert email(lane="bulk").lane is Lane.BULK
+    assert "`lane` input should be 'transactional' or 'bulk'" in refused(lane="fast")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"colour": "red"}, "Email: `colour` is not a name that is known here"),
+        ({"subject": 5}, "Email: `subject` input should be a valid string"),
+        ({"to": 5}, "Email: `to` input should be a valid tuple"),
+        ({"to": ["ana@example.com", 5]}, "Email: `to.1` input should be a valid string"),
+        ({"subject": "a\nb"}, "Email: `subject` must be one line without control characters"),
+        ({"subject": "a\nb", "from": "x"}, "Email: `from` an email address must have an @-sign (and 1 more)"),
+        ({"configuration_set": "a b"}, "Email: `configuration_set` 'a b' does not have the form ^[A-Za-z0-9_-]{1,64}$"),
+        ({"subject": "\ud83d"}, "Email: `subject` has half a character in it (a lone surrogate)"),
+        ({"html": "\ud83d"}, "Email: `html` has half a character in it (a lone surrogate)"),
+        ({"text": "\ude00"}, "Email: `text` has half a character in it (a lone surrogate)"),
+        ({"to": "\ud83d <ana@example.com>"}, "Email: `to.0` has half a character in it (a lone surrogate)"),
+        ({"data": {"x": {1, 2}}}, "Email: `data` cannot be written as JSON: Type is not JSON serializable: set"),
+        ({"data": {"x": 2**64}}, "Email: `data` cannot be written as JSON: Integer exceeds 64-bit range"),
+    ],
+)
+def test_an_error_is_one_sentence_that_names_the_field(fields: dict[str, Any], text: str) -> None:
+    assert refused(**fields) == text
+
+
+def test_a_body_may_hold_anything_that_is_text() -> None:
+    body = "\x00\r\n😀\ue000{{ }}\u2028"
+    assert email(html=body, text=body).html == body
+
+
+def test_what_has_been_checked_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(email(), "subject", "a\nb")  # noqa: B010

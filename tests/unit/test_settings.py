@@ -1,0 +1,248 @@
+"""Settings: where they come from, in which order, and one sentence for whatever is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailer.email import Lane
+from mailer.errors import ConfigError, UnknownSender
+from mailer.settings import LogFormat, Settings, config_path, load_settings
+
+
+def toml(text: str | bytes, name: str = "mailer.toml") -> Path:
+    """In the current directory, which is the test's own."""
+    path = Path(name)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refused(**overrides: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**overrides)
+    text = str(caught.value)
+    assert len(text) < 300
+    for word in ("validation error", "pydantic", "Value error", "Input should", "type=", "Traceback"):
+        assert word not in text
+    return text
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings()
+    assert (settings.redis_url, settings.namespace) == ("redis://127.0.0.1:6379/0", "mailer")
+    assert (settings.templates_dir, settings.store_url) == (Path("templates"), "redis:")
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8080)
+    assert settings.lanes == (Lane.TRANSACTIONAL, Lane.BULK)
+    assert (settings.max_send_rate, settings.account_refresh_s) == (None, 60)
+    assert (settings.log_format, settings.log_level, settings.senders) == (None, "INFO", {})
+
+
+# What each setting can be set to, as the environment says it and as TOML does.
+VALUES: dict[str, tuple[str, str, Any]] = {
+    "redis_url": ("rediss://h:1/2", '"rediss://h:1/2"', "rediss://h:1/2"),
+    "namespace": ("other", '"other"', "other"),
+    "templates_dir": ("/t", '"/t"', Path("/t")),
+    "store_url": ("redis:", '"redis:"', "redis:"),
+    "http_host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
+    "http_port": ("9", "9", 9),
+    "lanes": (" bulk , ", '["bulk"]', (Lane.BULK,)),
+    "max_send_rate": ("0.5", "0.5", 0.5),
+    "account_refresh_s": ("5", "5", 5.0),
+    "retention_s": ("60", "60", 60),
+    "log_format": ("json", '"json"', LogFormat.JSON),
+    "log_level": ("DEBUG", '"DEBUG"', "DEBUG"),
+}
+
+
+def test_the_table_has_every_setting() -> None:
+    assert {*VALUES, "senders"} == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_setting_is_a_variable_and_a_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable, key, value = VALUES[name]
+    toml(f"{name} = {key}")
+    assert getattr(load_settings(), name) == value
+    Path("mailer.toml").unlink()
+    monkeypatch.setenv(f"MAILER_{name.upper()}", variable)
+    assert getattr(load_settings(), name) == value
+    monkeypatch.setenv(f"MAILER_{name.upper()}", "")
+    assert getattr(load_settings(), name) == Settings.model_fields[name].default, "an empty variable is one that is not set"
+
+
+def test_argument_before_environment_before_file_before_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml('namespace = "file"\nhttp_port = 1\nlog_level = "ERROR"')
+    monkeypatch.setenv("MAILER_NAMESPACE", "env")
+    monkeypatch.setenv("MAILER_HTTP_PORT", "2")
+    settings = load_settings(namespace="argument")
+    assert (settings.namespace, settings.http_port, settings.log_level, settings.http_host) == (
+        "argument",
+        2,
+        "ERROR",
+        "127.0.0.1",
+    )
+
+
+def test_mailer_config_names_the_file_in_place_of_mailer_toml(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_path() is None
+    toml('namespace = "default"')
+    toml('namespace = "named"', "other.toml")
+    assert (load_settings().namespace, config_path()) == ("default", Path("mailer.toml"))
+    monkeypatch.setenv("MAILER_CONFIG", "other.toml")
+    assert (load_settings().namespace, config_path()) == ("named", Path("other.toml"))
+    monkeypatch.setenv("MAILER_CONFIG", "")
+    assert load_settings().namespace == "default"
+
+
+@pytest.mark.parametrize("name", ["none.toml", "."])
+def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml('namespace = "default"')
+    monkeypatch.setenv("MAILER_CONFIG", name)
+    assert refused() == f"MAILER_CONFIG: there is no file {name}; name one, or unset it"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("namespace = ", "mailer.toml: not TOML: Invalid value (at "),
+        ("a\nb", "mailer.toml: not TOML: Expected '=' after a key"),
+        ("namespace = 'a'\nnamespace = 'b'", "mailer.toml: not TOML: Cannot overwrite a value"),
+        (b"namespace = '\xff'", "mailer.toml: not UTF-8, as TOML is"),
+        ("colour = 'red'", "mailer.toml: `colour` is not a name that is known here"),
+        ("MAILER_NAMESPACE = 'x'", "mailer.toml: `MAILER_NAMESPACE` is not a name that is known here"),
+        ("[sender.news]\nfrom = 'a@example.com'", "mailer.toml: `sender` is not a name that is known here"),
+        ("http_port = 'x'", "mailer.toml: `http_port` input should be a valid integer, unable to parse"),
+        ("http_port = 65536", "mailer.toml: `http_port` input should be less than or equal to 65535"),
+        ("http_port = -1", "mailer.toml: `http_port` input should be greater than or equal to 0"),
+        ("namespace = 'a b'", "mailer.toml: `namespace` 'a b' does not have the form "),
+        ("namespace = 'a:b'", "mailer.toml: `namespace` 'a:b' does not have the form "),
+        ('namespace = "a\\n"', "mailer.toml: `namespace` 'a\\n' does not have the form "),
+        ("store_url = 's3://b/c'", "mailer.toml: `store_url` only 'redis:' can be used in this version"),
+        ("redis_url = 'http://x'", "mailer.toml: `redis_url` use redis://, rediss://, unix:// or redis+sentinel://"),
+        ("redis_url = 'localhost:6379'", "mailer.toml: `redis_url` use redis://"),
+        ("lanes = []", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
+        ("lanes = ' , '", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
+        ("lanes = 5", "mailer.toml: `lanes` input should be a valid tuple"),
+        ("lanes = [['bulk']]", "mailer.toml: `lanes.0` input should be 'transactional' or 'bulk'"),
+        ("lanes = ['fast']", "mailer.toml: `lanes.0` input should be 'transactional' or 'bulk'"),
+        ("max_send_rate = 0", "mailer.toml: `max_send_rate` input should be greater than 0"),
+        ("max_send_rate = nan", "mailer.toml: `max_send_rate` input should be greater than 0"),
+        ("retention_s = 59", "mailer.toml: `retention_s` input should be greater than or equal to 60"),
+        ("log_level = 'debug'", "mailer.toml: `log_level` 'debug' does not have the form "),
+        ("log_format = 'xml'", "mailer.toml: `log_format` input should be 'console' or 'json'"),
+        ("senders = 3", "mailer.toml: `senders` input should be a valid dictionary"),
+        ("[senders.news]", "mailer.toml: `senders.news.from` is missing"),
+        ("[senders.news]\nfrom = 'x'", "mailer.toml: `senders.news.from` an email address must have an @-sign"),
+        ("[senders.n]\nfrom = 'a@example.com'\nform = 'x'", "mailer.toml: `senders.n.form` is not a name that is known here"),
+        ("[senders.n]\nfrom = 'a@example.com'\ntags = {a = 1}", "mailer.toml: `senders.n.tags.a` input should be a valid string"),
+        ("[senders.n]\nfrom = 'a@example.com'\nidentity_arn = 'x'", "mailer.toml: `senders.n.identity_arn` 'x' does not"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_one_sentence_that_names_it(text: str | bytes, why: str) -> None:
+    toml(text)
+    assert refused().startswith(why)
+
+
+def test_an_error_names_the_source_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml("http_port = 9")
+    monkeypatch.setenv("MAILER_HTTP_PORT", "x")
+    assert refused().startswith("MAILER_HTTP_PORT: `http_port` input should be a valid integer")
+    assert refused(http_port="y").startswith("settings: `http_port` input should be a valid integer")
+    assert load_settings(http_port=1).http_port == 1
+    monkeypatch.delenv("MAILER_HTTP_PORT")
+    assert refused(nonsense=1) == "settings: `nonsense` is not a name that is known here"
+    monkeypatch.setenv("MAILER_LANES", "bulk,fast")
+    assert refused().startswith("MAILER_LANES: `lanes.1` input should be 'transactional' or 'bulk'")
+    monkeypatch.setenv("MAILER_LANES", ",")
+    assert refused() == "MAILER_LANES: `lanes` name at least one lane: transactional, bulk"
+
+
+def test_of_several_errors_the_first_is_told() -> None:
+    toml("namespace = 'a b'\nhttp_port = 'x'")
+    assert refused() == "mailer.toml: `namespace` 'a b' does not have the form ^[A-Za-z0-9_.-]{1,32}$ (and 1 more)"
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml("")
+
+    def denied(path: Path, mode: str = "r", **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert refused() == "mailer.toml: cannot be read: Permission denied"
+
+
+def test_senders_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILER_SENDERS", '{"news": {"from": "News <a@example.com>"}}')
+    assert load_settings().sender("news").from_ == "News <a@example.com>"
+    monkeypatch.setenv("MAILER_SENDERS", "news=a@example.com")
+    assert refused().startswith("MAILER_SENDERS: not JSON")
+    monkeypatch.setenv("MAILER_SENDERS", '{"news": {}}')
+    assert refused() == "MAILER_SENDERS: `senders.news.from` is missing"
+
+
+@pytest.mark.parametrize(
+    ("value", "lanes"),
+    [("bulk", "bulk"), ("bulk,transactional", "bulk transactional"), (" transactional ,bulk,, bulk", "transactional bulk")],
+)
+def test_lanes_keep_their_order_and_each_is_served_once(value: str, lanes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = tuple(map(Lane, lanes.split()))
+    monkeypatch.setenv("MAILER_LANES", value)
+    assert load_settings().lanes == wanted
+    assert Settings(lanes=[*wanted, *wanted]).lanes == wanted
+
+
+SENDERS = """
+[senders.news]
+from = "Größe & Söhne <news@Example.com>"
+reply_to = ["a@example.com", "B <b@example.com>"]
+feedback_address = "bounces@example.com"
+identity_arn = "arn:aws:ses:eu-west-1:123456789012:identity/example.com"
+feedback_identity_arn = "arn:aws-us-gov:ses:us-gov-west-1:123456789012:identity/bounces@example.com"
+configuration_set = "marketing"
+tenant = "tenant-1"
+tags = {team = "growth", kind = "news"}
+
+[senders.plain]
+from = "plain@example.com"
+reply_to = "a@example.com"
+"""
+
+
+def test_senders_with_all_their_keys() -> None:
+    toml(SENDERS)
+    settings = load_settings()
+    news, plain = settings.sender("news"), settings.sender("plain")
+    assert news.model_dump(by_alias=True) == {
+        "from": "=?utf-8?b?R3LDtsOfZSAmIFPDtmhuZQ==?= <news@example.com>",
+        "reply_to": ("a@example.com", "B <b@example.com>"),
+        "feedback_address": "bounces@example.com",
+        "identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/example.com",
+        "feedback_identity_arn": "arn:aws-us-gov:ses:us-gov-west-1:123456789012:identity/bounces@example.com",
+        "configuration_set": "marketing",
+        "tenant": "tenant-1",
+        "tags": {"team": "growth", "kind": "news"},
+    }
+    assert (plain.reply_to, plain.tags, plain.tenant) == (("a@example.com",), {}, None)
+
+
+def test_an_unknown_sender_lists_those_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml(SENDERS)
+    with pytest.raises(UnknownSender) as caught:
+        load_settings().sender("mews")
+    assert str(caught.value) == "There is no sender 'mews'; there are: news, plain."
+    toml("")
+    with pytest.raises(UnknownSender) as caught:
+        load_settings().sender("mews")
+    assert str(caught.value) == "There is no sender 'mews'; mailer.toml has none, so add [senders.mews]."
+    Path("mailer.toml").unlink()
+    with pytest.raises(UnknownSender) as caught:
+        load_settings().sender("mews")
+    assert str(caught.value) == "There is no sender 'mews'; no mailer.toml was found, so make one with [senders.mews]."
+
+
+def test_settings_do_not_change_under_a_running_worker() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(load_settings(), "namespace", "x")  # noqa: B010
