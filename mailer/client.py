@@ -131,13 +131,14 @@ class Mailer:
             literal = Literal(subject=email.subject, html=email.html, text=email.text)
         else:
             content = await self._store(self._inline(email))
-        return Spec(
-            **self._common(email, sender), content=content, literal=literal, data=email.data or {}, to=email.to, cc=email.cc, bcc=email.bcc
-        )  # fmt: skip
+        more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
+        return Spec(**self._common(email, sender), **more, content=content, literal=literal)
 
     async def _campaign_spec(self, campaign: Campaign) -> Spec:
         sender = self._sender(campaign)
-        content = await self._store_template(campaign.template) if campaign.template else await self._store(self._inline(campaign))
+        content = (
+            await self._store_template(campaign.template) if campaign.template else await self._store(self._inline(campaign))
+        )
         return Spec(**self._common(campaign, sender), name=campaign.name, content=content, data=campaign.data)
 
     def _sender(self, content: Email | Campaign) -> Sender:
@@ -228,4 +229,3 @@ def _entry(row: Recipient) -> list[Any]:
     if row.cc or row.bcc or row.tags:
         return [row.row, row.address, row.data, row.cc, row.bcc, row.tags]
     return [row.row, row.address, row.data]
-

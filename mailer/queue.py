@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from .email import Lane
 from .errors import ConfigError, RedisUnavailable
 from .ledger.keys import Keys
+from .ledger.redis import RedisClient
 from .settings import Settings
 
 JOB = "deliver"
@@ -56,12 +57,12 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         "health_check_interval": 30,
     }
-    arq = {"job_serializer": dump_job, "job_deserializer": load_job}
+    arq: dict[str, Any] = {"job_serializer": dump_job, "job_deserializer": load_job}
     if settings.redis_url.startswith("redis+sentinel://"):
         sentinels, service, database, auth = _parse_sentinel(settings.redis_url)
-        master = Sentinel(sentinels, sentinel_kwargs={**options, **auth}, **options, **auth, db=database).master_for(
-            service, redis_class=Redis
-        )
+        master = Sentinel(  # type: ignore[no-untyped-call]
+            sentinels, sentinel_kwargs={**options, **auth}, **options, **auth, db=database
+        ).master_for(service, redis_class=Redis)
         return ArqRedis(pool_or_conn=master.connection_pool, **arq)
     try:
         pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS, timeout=20, **options)
@@ -70,9 +71,9 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
     return ArqRedis(pool_or_conn=pool, **arq)
 
 
-async def disconnect(redis: Redis[bytes]) -> None:
+async def disconnect(redis: RedisClient) -> None:
     """Close the client and its pool, which redis-py leaves open where it was given one."""
-    await redis.aclose(close_connection_pool=True)  # type: ignore[attr-defined]  # the stubs name it close()
+    await redis.aclose(close_connection_pool=True)
 
 
 def _parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:
@@ -93,7 +94,7 @@ def _parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str
     return sentinels, service, number, auth
 
 
-async def ping(redis: Redis[bytes], settings: Settings) -> None:
+async def ping(redis: RedisClient, settings: Settings) -> None:
     """Raises RedisUnavailable with one sentence."""
     try:
         await redis.ping()

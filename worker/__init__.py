@@ -1,7 +1,7 @@
 """The worker. `python -m worker` is the supervised way to run it; arq's own command works, too, with one lane each:
 
-    arq worker.BulkSettings
-    arq worker.TransactionalSettings
+arq worker.BulkSettings
+arq worker.TransactionalSettings
 """
 
 from __future__ import annotations

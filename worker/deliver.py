@@ -224,9 +224,7 @@ def _settlement(
     failed: bool = False,
 ) -> Settlement:
     shift.attempts[position] = attempt
-    return Settlement(
-        position=position, attempt=attempt, outcome=outcome, message_id=message_id, reason=reason, failed=failed
-    )
+    return Settlement(position=position, attempt=attempt, outcome=outcome, message_id=message_id, reason=reason, failed=failed)
 
 
 async def _act_on(runtime: Runtime, shift: Shift, call: Call, answers: Sequence[Answer]) -> None:
@@ -323,5 +321,3 @@ async def _persist(step: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-

@@ -72,16 +72,16 @@ class Runtime:
 
     async def compiled(self, spec: Spec) -> Compiled | None:
         """The template of a campaign or message, compiled once; None where Redis does not have it any more."""
-        assert spec.content is not None
-        found = self._compiled.get(spec.content)
+        digest = spec.content or ""
+        found = self._compiled.get(digest)
         if found is None:
-            packed = await self.ledger.get_content(spec.content)
+            packed = await self.ledger.get_content(digest)
             if packed is None:
                 return None
-            found = self._compiled[spec.content] = Compiled(Content.load(packed))
+            found = self._compiled[digest] = Compiled(Content.load(packed))
             if len(self._compiled) > COMPILED_KEPT:
                 self._compiled.popitem(last=False)
-        self._compiled.move_to_end(spec.content)
+        self._compiled.move_to_end(digest)
         return found
 
     async def feed(self, container: str, lane: Lane) -> None:

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 it could not be done (one line says why and what to do), 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -27,13 +28,17 @@ def main() -> None:
 def _run(debug: bool) -> None:
     if sys.stdout is None:  # closed by the caller (`>&-`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end
-    from ..log import configure_logging
     from .app import app
     from .output import ReaderGone
 
     if isinstance(sys.stdout, TextIOWrapper):  # another program gets UTF-8, a terminal what it can show
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
-    configure_logging(None, "DEBUG" if debug else "CRITICAL")  # what is to be said, the commands say themselves
+    if debug:
+        from ..log import configure_logging
+
+        configure_logging(None, "DEBUG")
+    else:
+        logging.disable()  # what is to be said, the commands say themselves
     try:
         app(prog_name="mailer")
     except ReaderGone:

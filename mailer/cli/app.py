@@ -31,14 +31,14 @@ app.command("demo")(stack.demo)
 app.command("dev")(stack.dev)
 
 POLL_S = 0.05
-PATIENCE_S = 5.0  # a message whose turn comes at once has been sent long before
+PATIENCE_S = 3.0  # a message whose turn comes at once has been sent long before
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def worker() -> None:
-    """Serve the lanes of MAILER_LANES, with health and metrics over HTTP."""
+    """Serve the lanes of MAILER_LANES. Health and metrics are on MAILER_HTTP_PORT."""
     # Become it, and not import it: the library and its commands know nothing of the worker's code.
     # -P, so that a file worker.py of the folder that the user is in is not taken for it.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "worker"])  # noqa: S606

@@ -154,7 +154,7 @@ async def show(id: str, as_json: bool) -> None:
 
 @app.command()
 def watch(id: Id, as_json: Json = False) -> None:
-    """Follow a campaign until it is over; exit status 1 where it was stopped or cancelled."""
+    """Follow a campaign until it is over. Exit status 1 where it was stopped or cancelled."""
     run(_watch_one(id, as_json))
 
 

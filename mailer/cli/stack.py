@@ -34,7 +34,7 @@ STACK = "stack"  # what of the demo's folder is gone afterwards; the mail stays
 def demo(
     rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
 ) -> None:
-    """Send the sample campaign through a simulated SES. Shows its report and leaves nothing running."""
+    """Send the sample list through a simulated SES. Shows the report and leaves nothing running."""
     run(_until_interrupted(_demo(rate)))
 
 

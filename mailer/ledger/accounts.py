@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from redis.asyncio import Redis
-
 from .keys import Keys
+from .redis import RedisClient
 
 _REFRESH_LOCK_S = 15  # longer than one GetAccount with its retries
 
@@ -33,7 +32,7 @@ class KnownAccount:
 
 
 class Accounts:
-    def __init__(self, redis: Redis[bytes], keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from redis.asyncio import Redis
-
 from ..email import Lane, Outcome, State
 from ..errors import NotFound
 from ..ids import chunk_id, container_of, is_message
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Mode, Record, unpack_message_id, unpack_records
+from .redis import RedisClient
 from .scripts import LeaseStatus, Scripts
 from .spec import Entry, Spec, pack_entries, unpack_entries
 from .store import RedisStore
@@ -95,7 +94,7 @@ def _now_ms() -> int:
 
 
 class Ledger:
-    def __init__(self, redis: Redis[bytes], namespace: str) -> None:
+    def __init__(self, redis: RedisClient, namespace: str) -> None:
         self.redis = redis
         self.keys = Keys(namespace)
         self.scripts = Scripts(redis, self.keys)
@@ -110,7 +109,8 @@ class Ledger:
         return digest
 
     async def get_content(self, digest: str) -> bytes | None:
-        return await self.redis.getex(self.keys.content(digest), ex=CONTENT_KEEP_S)
+        packed: bytes | None = await self.redis.getex(self.keys.content(digest), ex=CONTENT_KEEP_S)
+        return packed
 
     # ---- in ------------------------------------------------------------------------------------
 
@@ -223,7 +223,10 @@ class Ledger:
             for id in ids:
                 pipe.hmget(self.keys.container(id), "state", "intake")
             found = await pipe.execute()
-        return [(id, State((state or b"cancelled").decode()), int(intake or 0)) for id, (state, intake) in zip(ids, found, strict=True)]
+        return [
+            (id, State((state or b"cancelled").decode()), int(intake or 0))
+            for id, (state, intake) in zip(ids, found, strict=True)
+        ]
 
     async def lane(self, container: str) -> Lane | None:
         found = await self.redis.hget(self.keys.container(container), "lane")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ..email import Outcome
 
@@ -27,8 +27,11 @@ class Mode(Enum):
         return None if self is Mode.NONE else self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+_MODES = {mode.value.encode(): mode for mode in Mode}
+
+
+class Record(NamedTuple):
     """What the ledger knows of one recipient. `attempts` counts calls to SES; `failures` those that count as failed."""
 
     outcome: Outcome
@@ -43,7 +46,7 @@ class Record:
 
 def unpack_records(packed: bytes) -> Iterator[Record]:
     for state, mode, failures, attempts, updated_at in RECORD.iter_unpack(packed):
-        yield Record(Outcome(state.decode()), Mode(mode.decode()), failures, attempts, updated_at)
+        yield Record(_OUTCOMES[state], _MODES[mode], failures, attempts, updated_at)
 
 
 def pack_message_id(text: str) -> bytes | None:

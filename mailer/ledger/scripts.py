@@ -12,12 +12,11 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
-
 from ..email import Outcome, State
 from ..ids import container_of
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Mode, pack_message_id
+from .redis import RedisClient
 
 _NO_ID = bytes(MESSAGE_ID_BYTES)
 
@@ -64,7 +63,7 @@ class Settled:
 
 
 class Scripts:
-    def __init__(self, redis: Redis[bytes], keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._keys = keys
         folder = files(__package__) / "lua"
         common = (folder / "common.lua").read_text()
@@ -112,7 +111,8 @@ class Scripts:
 
     async def settle(self, chunk: str, settlements: Sequence[Settlement]) -> Settled:
         """Store the results of a claim. O(recipients settled). May be repeated; needs no lease."""
-        rows, ids, details = bytearray(), bytearray(), []
+        rows, ids = bytearray(), bytearray()
+        details: list[str | int] = []
         for s in settlements:
             rows += struct.pack(">HHcB", s.position, s.attempt, s.outcome.value.encode(), s.failed)
             packed = pack_message_id(s.message_id) if s.message_id else None
@@ -144,12 +144,8 @@ class Scripts:
         """Change a container's state where it is one of `allowed`; the state afterwards. O(1)."""
         return str((await self._run("halt", [self._keys.container(container)], to.value, reason, *allowed)).decode())
 
-    async def admit(
-        self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int
-    ) -> tuple[str, int]:
+    async def admit(self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int) -> tuple[str, int]:
         """May n recipients go, and in how many ms? See admit.lua for the words. O(1)."""
         keys = [self._keys.account(account), self._keys.rate(account)]
         status, ms = await self._run("admit", keys, n, horizon_ms, "" if lower_rate is None else lower_rate, stale_ms)
         return status.decode(), int(ms)
-
-

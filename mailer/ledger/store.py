@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from redis.asyncio import Redis
-
 from .keys import Keys
+from .redis import RedisClient
 
 
 class Store(Protocol):
@@ -23,7 +22,7 @@ class Store(Protocol):
 
 
 class RedisStore:
-    def __init__(self, redis: Redis[bytes], keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
@@ -32,7 +31,8 @@ class RedisStore:
             await self._redis.mset({self._keys.payload(chunk): payload for chunk, payload in payloads.items()})
 
     async def get(self, chunk: str) -> bytes | None:
-        return await self._redis.get(self._keys.payload(chunk))
+        payload: bytes | None = await self._redis.get(self._keys.payload(chunk))
+        return payload
 
     async def expire(self, chunks: Iterable[str], seconds: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from email.utils import getaddresses
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -27,8 +27,7 @@ MAX_CONNECTIONS = 128
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What SES said about one message: exactly one of the two is set."""
 
     message_id: str | None
@@ -68,7 +67,9 @@ class Gateway:
             retries={"total_max_attempts": 1, "mode": "standard"},
             connector_args={"keepalive_timeout": KEEP_ALIVE_S},
         )
-        reading = AioConfig(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+        reading = AioConfig(
+            connect_timeout=CONNECT_TIMEOUT_S, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
+        )
         try:
             self._sender = await self._client(once)
             self._reader = await self._client(reading)

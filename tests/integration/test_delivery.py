@@ -174,9 +174,7 @@ async def test_a_configuration_error_stops_the_campaign_once_and_keeps_its_recip
     assert len(ses.log) == 0
 
 
-async def test_a_configuration_error_refuses_a_message_with_the_reason(
-    runtime: Runtime, ses: Simulator, mailer: Mailer
-) -> None:
+async def test_a_configuration_error_refuses_a_message_with_the_reason(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
     email = Email(to="a@example.org", from_=FROM, subject="x", text="y", configuration_set="missing")
     status = await settled(mailer, await mailer.send(email))
     assert (status.state, "missing" in status.reason) == ("rejected", True)

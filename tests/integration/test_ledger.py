@@ -11,7 +11,7 @@ import pytest
 from mailer.email import Lane, Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id, new_message_id
-from mailer.ledger import ClaimStatus, Ledger, LeaseStatus, Mode, Settlement, Spec, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Mode, RecipientStatus, Settlement, Spec, Work
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
 
@@ -54,6 +54,10 @@ def settled(position: int, outcome: Outcome, *, attempt: int = 1, **more: Any) -
 
 async def states(ledger: Ledger, id: str) -> list[str]:
     return [line.state async for line in ledger.report(id)]
+
+
+async def lines(ledger: Ledger, id: str) -> list[RecipientStatus]:
+    return [line async for line in ledger.report(id)]
 
 
 async def counts(ledger: Ledger, id: str) -> dict[str, int]:
@@ -134,7 +138,7 @@ async def test_what_a_lost_lease_learnt_late_still_settles_the_doubt(ledger: Led
     assert await states(ledger, id) == ["unknown", "queued"]
     result = await ledger.scripts.settle(old.chunk, [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(7))])
     assert result.late == 0
-    line = [line async for line in ledger.report(id)][0]
+    line = (await lines(ledger, id))[0]
     assert (line.state, line.reason, line.ses_message_id) == ("sent", "", MESSAGE_ID.format(7))
     assert await counts(ledger, id) == {"sent": 1, "queued": 1}
 
@@ -220,7 +224,7 @@ async def test_the_reaper_finds_a_lost_wake_up_and_a_dead_lease_and_hands_each_t
     work = await take(ledger, f"{id}-1", lease_ms=20)
     await asyncio.sleep(0.04)
     found = await asyncio.gather(*(ledger.scripts.reap(limit=10, patience_ms=60_000) for _ in range(8)))
-    assert sorted(sum(found, [])) == [(f"{id}-0", 0), (f"{id}-1", work.fence)]
+    assert sorted(one for each in found for one in each) == [(f"{id}-0", 0), (f"{id}-1", work.fence)]
 
 
 async def test_a_delay_is_kept_from_the_reaper_until_it_is_over(ledger: Ledger) -> None:

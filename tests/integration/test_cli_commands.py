@@ -1,0 +1,396 @@
+"""`mailer …` as its user meets it: real processes, a real Valkey, a simulated SES and a worker, all from one `mailer dev`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MAILER = str(Path(sys.executable).with_name("mailer"))
+CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at"}
+MESSAGE = {"id", "to", "state", "reason", "ses_message_id", "mode", "attempts", "updated_at"}
+LINE = ["id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at"]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+NO_ID = "There is no message or campaign '{}' here; `mailer campaign list` shows the campaigns."
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+
+class Installation:
+    """A folder as a user has one, and the variables that point `mailer` at the simulated account."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self.folder = folder
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAILER_", "AWS_"))}
+        self.environment = {**ours, **variables, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [MAILER, *words], cwd=self.folder, env={**self.environment, **environment}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def mailer(self, *words: str, stdin: str = "", **environment: str) -> Said:
+        process = self.start(*words, **environment)
+        out, err = process.communicate(stdin, timeout=30)
+        return Said(process.returncode, out, err)
+
+    def json(self, *words: str) -> Any:
+        said = self.mailer(*words, "--json")
+        assert (said.status, said.err) == (0, "")
+        return json.loads(said.out)
+
+
+def read_exports(process: subprocess.Popen[str]) -> dict[str, str]:
+    assert process.stdout is not None
+    lines = [shlex.split(process.stdout.readline()) for _ in range(5)]
+    assert [line[0] for line in lines] == ["export"] * 5
+    return dict(line[1].split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    folder = tmp_path_factory.mktemp("cli")
+    dev = Installation(folder, {}).start("dev", "--dir", "stack", "--rate", "2000")
+    try:
+        work = folder / "work"
+        fill(work)
+        yield Installation(work, read_exports(dev))
+    finally:
+        dev.send_signal(signal.SIGINT)
+        dev.communicate(timeout=60)
+
+
+def fill(folder: Path) -> None:
+    """Lists and templates, good and bad."""
+    letters = {
+        "letter": ("Hello {{ name }}", "<p>{{ name }}</p>"),
+        "broken": ("Hello {{ name", "x"),
+        "outside": ("Hello", '{% include "../../secret.html" %}'),
+    }
+    for name, (subject, html) in letters.items():
+        path = folder / "templates" / name
+        path.mkdir(parents=True)
+        (path / "subject.txt").write_text(subject)
+        (path / "body.html").write_text(html)
+    (folder / "mailer.toml").write_text('[senders.news]\nfrom = "News <news@example.com>"\n')
+    good = "email,name\na@example.org,Ana\nb@example.org,Bo\n"
+    lists = {
+        "good.csv": good.encode(),
+        "good.csv.gz": gzip.compress(good.encode()),
+        "cut.csv.gz": gzip.compress(good.encode())[:-12],
+        "columns.csv": b"mail,name\na@example.org,Ana\n",
+        "empty.csv": b"",
+        "latin.csv": b"email,name\na@example.org,Ana\nb@example.org,B\xf6\n",
+        "mixed.csv": b"email,name\na@example.org,Ana,x\nb@example.org," + b"x" * 1_000_000
+        + b"\nnobody,No\nc@example.org,Cy\nC@example.org,Cy\nd@example.org,D\n",
+        "mixed.ndjson": b'{"email": "a@example.org", "data": {"name": "A"}}\n{"email": "b@example.org", "name": "B"}\n'
+        b'{"email": 1}\n[]\n{\n',
+    }  # fmt: skip
+    for name, content in lists.items():
+        (folder / name).write_bytes(content)
+
+
+# ---- what is wrong gets one sentence ---------------------------------------------------------------------------------
+
+SEND = ("send", "--from", "news@example.com", "--to", "ana@example.org")
+HI = ("--subject", "Hi", "--text", "Hi")
+START = ("campaign", "start", "--sender", "news")
+TO_LIST = (*START, "--template", "letter", "--recipients")
+WITH = (*START, "--recipients", "good.csv")
+NONE = "a CSV needs a header row with a column `email`, and a row for each recipient."
+ONE_CONTENT = "give a `template`, or a `subject` with `html` or `text`"
+JINJA = "unexpected end of template, expected 'end of print statement'."
+
+BAD: dict[tuple[str, ...], str] = {
+    (*TO_LIST, "columns.csv"): "columns.csv has no column `email`; its header row has: mail, name. "
+    "Rename the column that holds the addresses.",
+    (*TO_LIST, "empty.csv"): f"empty.csv has no recipients; {NONE}",
+    (*TO_LIST, "-"): f"standard input has no recipients; {NONE}",
+    (*TO_LIST, "latin.csv"): "latin.csv is not UTF-8: line 3 has the byte 0xf6. Save the file as UTF-8 and start again.",
+    (*TO_LIST, "cut.csv.gz"): "cut.csv.gz is not whole: the gzip data ends or breaks after 2 lines. Copy the file again.",
+    (*TO_LIST, "none.csv"): "none.csv cannot be read: there is no such file.",
+    (*TO_LIST, "templates"): "templates cannot be read: it is a folder, not a file.",
+    (*WITH, "--template", "none"): "There is no template 'none' in templates; it has: broken, letter, outside.",
+    (*WITH, "--template", "broken"): f"Template broken does not compile: broken/subject.txt, line 1: {JINJA}",
+    (*WITH, "--template", "outside"): "Template outside reaches outside the templates folder: "
+    "'../../secret.html' is not a file inside it.",
+    (*WITH, "--template", "../letter"): "Template ../letter reaches outside the templates folder: "
+    "'../letter' is not a file inside it.",
+    WITH: f"Campaign: {ONE_CONTENT}",
+    (*WITH, "--subject", "x", "--html-file", "none"): "--html-file: none cannot be read: No such file or directory",
+    (*WITH, "--template", "letter", "--data", "{"): "--data: not JSON: unexpected end of data: line 1 column 2 (char 1)",
+    (*SEND, *HI, "--data", "[1]"): '--data: must be a JSON object, like {"name": "Ana"}',
+    (*SEND, *HI, "--tag", "novalue"): "--tag: 'novalue' must be name=value",
+    (*SEND, *HI, "--header", "Subject: x"): "Email: `headers` header Subject is set from its own field, not from headers",
+    (*SEND, "--subject", "Hi\nBcc: x@example.org", "--text", "x"): "Email: `subject` must be one line without control characters",
+    (*SEND, "--sender", "news", *HI): "Email: give either `from` or `sender`",
+    ("send", "--to", "a@example.org", *HI): "Email: give either `from` or `sender`",
+    ("send", "--to", "a@example.org", "--sender", "none", *HI): "There is no sender 'none'; there are: news.",
+    (*SEND, "--subject", "{{ name", "--text", "x", "--data", "{}"): "Template given inline does not compile: "
+    f"subject.txt, line 1: {JINJA}",
+    ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from_` an email address must have an @-sign",
+    ("status", "m0"): NO_ID.format("m0"),
+    ("status", "\x1b[31m"): NO_ID.format("�[31m"),
+    ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
+    ("campaign", "report", "c0"): NO_ID.format("c0"),
+    ("campaign", "status", "m0"): "m0 is the id of a message; show it with: mailer status m0",
+}  # fmt: skip
+
+ELSEWHERE = {"MAILER_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}
+NOTHING_ANSWERS = "Redis at redis://***@127.0.0.1:1/0 cannot be used: nothing answers there. Start it, or set MAILER_REDIS_URL."
+# What is wrong with the settings, whatever the command.
+BAD_SETTINGS: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+    (("status", "m0"), ELSEWHERE, NOTHING_ANSWERS),
+    (("worker",), ELSEWHERE, NOTHING_ANSWERS),
+    (("campaign", "list"), {"MAILER_CONFIG": "none.toml"}, "MAILER_CONFIG: there is no file none.toml; name one, or unset it"),
+    (("campaign", "list"), {"MAILER_CONFIG": "good.csv"}, "good.csv: not TOML: "),
+]
+
+WRONG_WORDS: dict[tuple[str, ...], str] = {
+    (): "",
+    ("none",): "No such command 'none'.",
+    ("send", "--to"): "Option '--to' requires an argument.",
+    ("campaign", "report", "c0", "--format", "csv", "--json"): "give either --json or --format csv, not both",
+    (*SEND, *HI, "more"): "Got unexpected extra argument(s) (more)",
+    (*SEND, *HI, "--lane", "fast"): "Invalid value for '--lane'",
+    ("campaign", "list", "--limit", "0"): "Invalid value for '--limit'",
+    ("demo", "--rate", "x"): "Invalid value for '--rate'",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(here: Installation) -> Mapping[tuple[str, ...], Said]:
+    """Of all the commands above; several at a time, for most of it is Python starting."""
+    words = [*BAD, *WRONG_WORDS]
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(words, pool.map(lambda one: here.mailer(*one), words), strict=True))
+
+
+@pytest.mark.parametrize("words", BAD, ids=" ".join)
+def test_what_cannot_be_done_is_one_sentence(answers: Mapping[tuple[str, ...], Said], words: tuple[str, ...]) -> None:
+    assert answers[words] == Said(1, "", f"mailer: {BAD[words]}\n")
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS, ids=" ".join)
+def test_wrong_words_are_status_2(answers: Mapping[tuple[str, ...], Said], words: tuple[str, ...]) -> None:
+    said = answers[words]
+    assert (said.status, said.out) == (2, "")
+    assert re.match(r"Usage: mailer|Error: ", said.err)
+    assert WRONG_WORDS[words] in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(("words", "variables", "sentence"), BAD_SETTINGS)
+def test_wrong_settings_are_one_sentence(
+    here: Installation, words: tuple[str, ...], variables: dict[str, str], sentence: str
+) -> None:
+    said = here.mailer(*words, **variables)
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said.err.startswith(f"mailer: {sentence}")
+
+
+def test_a_mistake_in_the_program_is_one_sentence_and_a_traceback_for_debug(here: Installation, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import mailer.client as c\nc.Mailer.status = lambda self, id: {}[id]\n")
+    said = here.mailer("status", "m0", PYTHONPATH=str(tmp_path))
+    sentence = (
+        "mailer: this is a mistake in the program, not in what you typed: KeyError: 'm0'. MAILER_LOG_LEVEL=DEBUG shows where.\n"
+    )
+    assert said == Said(1, "", sentence)
+    said = here.mailer("status", "m0", PYTHONPATH=str(tmp_path), MAILER_LOG_LEVEL="DEBUG")
+    assert "Traceback (most recent call last)" in said.err
+    assert said.err.endswith(sentence)
+
+
+# ---- sending ---------------------------------------------------------------------------------------------------------
+
+
+def test_send_prints_an_id_that_status_knows(here: Installation) -> None:
+    said = here.mailer(
+        "send", "--sender", "news", "--to", "ana@example.org", "--cc", "b@example.org", "--bcc", "c@example.org",
+        "--reply-to", "d@example.org", "--template", "letter", "--data", '{"name": "Ana"}', "--header", "X-A: b",
+        "--tag", "a=b", "--lane", "bulk", "--wait",
+    )  # fmt: skip
+    assert (said.status, said.err) == (0, "")
+    assert re.fullmatch(r"m[0-9a-z]{18}\n", said.out)
+    status = here.json("status", said.out.strip())
+    assert set(status) == MESSAGE
+    assert (status["id"], status["to"], status["state"]) == (said.out.strip(), ["ana@example.org"], "sent")
+    assert (status["mode"], status["attempts"], status["reason"]) == ("simple", 1, "")
+    assert TIME.fullmatch(status["updated_at"])
+    shown = here.mailer("status", status["id"])
+    assert status["ses_message_id"] in shown.out
+
+
+def test_send_json(here: Installation) -> None:
+    assert set(here.json(*SEND, *HI)) == {"id"}
+    assert set(here.json(*SEND, *HI, "--wait")) == MESSAGE
+
+
+def test_send_wait_says_why_it_was_refused(here: Installation) -> None:
+    said = here.mailer("send", "--from", "x@elsewhere.example", "--to", "a@example.org", *HI, "--wait", "--json")
+    assert said.status == 1
+    assert json.loads(said.out)["state"] == "rejected"
+    assert said.err.startswith("mailer: it was not sent, it is rejected: Email address is not verified.")
+    assert said.err.count("\n") == 1
+
+
+def test_send_wait_without_a_worker_says_so_and_ctrl_c_ends_it(here: Installation) -> None:
+    process = here.start(*SEND, *HI, "--wait", MAILER_NAMESPACE="unserved")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    id = process.stdout.readline().strip()
+    assert process.stderr.readline() == "no worker has taken it yet; is `mailer worker` running?\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (130, "")
+    assert err == f"it will be sent without being waited for; see it with: mailer status {id}\n"
+
+
+# ---- campaigns -------------------------------------------------------------------------------------------------------
+
+
+def check_campaign(status: Mapping[str, Any]) -> None:
+    assert set(status) == CAMPAIGN
+    assert sum(status["counts"].values()) == status["rows"]
+    assert TIME.fullmatch(status["created_at"])
+    assert status["finished_at"] is None or TIME.fullmatch(status["finished_at"])
+
+
+def watched(here: Installation, *words: str, stdin: str = "") -> dict[str, Any]:
+    """A campaign that has come to its end."""
+    said = here.mailer(*TO_LIST, *words, "--watch", "--json", stdin=stdin)
+    assert said.status == 0
+    status: dict[str, Any] = json.loads(said.out)
+    check_campaign(status)
+    assert status["state"] == "finished"
+    return status
+
+
+@pytest.mark.parametrize("source", ["good.csv", "good.csv.gz", "-"])
+def test_a_list_from_a_file_and_from_a_pipe(here: Installation, source: str) -> None:
+    stdin = (here.folder / "good.csv").read_text() if source == "-" else ""
+    assert watched(here, source, stdin=stdin)["counts"] == {"sent": 2}
+
+
+@pytest.mark.parametrize(
+    ("source", "states", "lines"),
+    [
+        ("mixed.csv", ["rejected", "rejected", "rejected", "sent", "duplicate", "sent"], [2, 3, 4, 6]),
+        ("mixed.ndjson", ["sent", "sent", "rejected", "rejected", "rejected"], [3, 4, 5]),
+    ],
+)
+def test_the_report_has_every_row_once(here: Installation, source: str, states: list[str], lines: list[int]) -> None:
+    status = watched(here, source)
+    assert status["rows"] == len(states)
+    said = here.mailer("campaign", "report", status["id"])
+    report = [json.loads(line) for line in said.out.splitlines()]
+    assert [list(line) for line in report] == [LINE] * len(states)
+    assert [line["row"] for line in report] == list(range(1, len(states) + 1))
+    assert [line["state"] for line in report] == states
+    assert {state: states.count(state) for state in states} == status["counts"]
+    assert [int(found[1]) for line in report if (found := re.match(r"line (\d+): ", line["reason"]))] == lines
+    for line in report:
+        assert (line["state"] == "sent") == (line["ses_message_id"] is not None)
+        assert TIME.fullmatch(line["updated_at"])
+    assert here.mailer("campaign", "report", status["id"], "--json").out == said.out
+    table = list(csv.DictReader(here.mailer("campaign", "report", status["id"], "--format", "csv").out.splitlines()))
+    assert [[row["row"], row["state"], row["id"]] for row in table] == [[str(r["row"]), r["state"], r["id"]] for r in report]
+
+
+def test_start_status_list_and_watch_show_the_same(here: Installation) -> None:
+    name = "A name that is " + "rather long, " * 20 + "so that a table of 80 columns would like to cut it"
+    said = here.mailer(*TO_LIST, "good.csv", "--name", name)
+    assert (said.status, said.err) == (0, "")
+    assert re.fullmatch(r"c[0-9a-z]{18}\n", said.out)
+    id = said.out.strip()
+    followed = here.mailer("campaign", "watch", id)
+    assert followed.status == 0
+    assert re.search(r"^finished: 2 sent, 0 left of 2, \d+/s$", followed.err, re.MULTILINE)
+    status = here.json("campaign", "status", id)
+    check_campaign(status)
+    assert status["name"] == name
+    assert here.json("status", id) == status
+    assert status in here.json("campaign", "list")
+    for words in (["campaign", "list"], ["status", id]):
+        shown = here.mailer(*words).out
+        assert any(id in line for line in shown.splitlines())
+        assert any(name in line for line in shown.splitlines())
+        assert "\x1b" not in shown
+
+
+def test_a_campaign_that_is_stopped_is_no_success(here: Installation) -> None:
+    said = here.mailer(*TO_LIST, "good.csv", "--configuration-set", "none", "--watch", "--json")
+    status = json.loads(said.out)
+    assert (said.status, status["state"]) == (1, "stopped")
+    assert said.err.splitlines()[-1] == f"mailer: campaign {status['id']} is stopped: {status['reason']}"
+
+
+def test_ctrl_c_leaves_a_campaign_running_and_a_list_that_was_not_read_unsent(here: Installation) -> None:
+    process = here.start(*TO_LIST, "good.csv", "--watch", MAILER_NAMESPACE="unserved")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    id = process.stdout.readline().strip()
+    assert process.stderr.readline() == "running: 0 sent, 2 left of 2, 0/s\n"
+    process.send_signal(signal.SIGINT)
+    assert (
+        process.communicate(timeout=10)[1] == f"it goes on without being watched; to watch it again: mailer campaign watch {id}\n"
+    )
+    assert process.returncode == 130
+
+    before = here.json("campaign", "list")
+    process = here.start(*TO_LIST, "-")
+    assert process.stdin is not None
+    process.stdin.write("email,name\n" + "".join(f"u{n}@example.org,U\n" for n in range(20_000)))
+    process.stdin.flush()
+    while len(here.json("campaign", "list")) == len(before):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert process.communicate() == ("", "stopped before the list was read to its end; nothing was sent\n")
+    assert here.json("campaign", "list") == before
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_enough_is_no_error(here: Installation) -> None:
+    rows = "email,name\n" + "".join(f"u{n}@example.org,U\n" for n in range(3000))
+    id = watched(here, "-", stdin=rows)["id"]
+    for words in (f"report {id}", f"report {id} --format csv", "list"):
+        script = f"set -o pipefail; {shlex.quote(MAILER)} campaign {words} | head -n 1"
+        done = subprocess.run(["bash", "-c", script], cwd=here.folder, env=here.environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
+def test_output_that_cannot_be_written(here: Installation) -> None:
+    script = f"{shlex.quote(MAILER)} campaign list --json > /dev/full"
+    done = subprocess.run(["bash", "-c", script], cwd=here.folder, env=here.environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "mailer: the system says: No space left on device.\n")
+
+
+def test_help_goes_to_standard_output_and_is_not_cut(here: Installation) -> None:
+    for command in ("", "campaign"):
+        said = here.mailer(*command.split(), "--help")
+        assert (said.status, said.err) == (0, "")
+        assert said.out.startswith("Usage: mailer")
+        assert "..." not in said.out.replace("[ARGS]...", "")

