@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.compose import Call, Item, Operation, plan
+from mailer.compose import Call, Item, plan
 from mailer.compose.plan import MAX_ENTRIES
 from mailer.email import Outcome
 from mailer.errors import RenderFailed, TemplateError
@@ -185,9 +185,7 @@ async def _send(runtime: Runtime, shift: Shift, call: Call) -> None:
         if claim is ClaimStatus.CONFLICT:
             log.error("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
         return
-    bulk = call.operation is Operation.SEND_BULK_EMAIL
-    send = runtime.gateway.send_bulk_email if bulk else runtime.gateway.send_email
-    answers, took = await send(call.params)
+    answers, took = await runtime.gateway.send(call.operation.value, call.params, call.body)
     refused = next((a.refusal.kind.value for a in answers if a.refusal), None)
     metrics.record_ses_call(call.operation.value, refused or "accepted", took)
     settlements = [_answered(shift, item, answer) for item, answer in zip(call.items, answers, strict=True)]

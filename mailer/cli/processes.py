@@ -31,6 +31,7 @@ from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
 START_S = 30.0  # a cold machine takes a few seconds to import everything
 STOP_S = 35.0  # above the worker's own time for draining
 POLL_S = 0.05
+CANCEL_AGAIN_S = 0.5
 NOTICE_S = 0.5  # between the end of a process and our knowing of it
 CONFIG = "mailer.toml"  # an empty one, unless the user of `mailer dev` writes settings of the worker into it
 _PR_SET_PDEATHSIG = 1
@@ -220,9 +221,17 @@ class Stack:
                     raise self._failed(name)
             return await task
         finally:
-            for future in (task, *waits):
-                future.cancel()
-            await asyncio.gather(task, *waits, return_exceptions=True)
+            await _cancel(task, *waits)
+
+
+async def _cancel(*futures: asyncio.Future[Any]) -> None:
+    """Cancel until it works: up to Python 3.11 `asyncio.wait_for`, which redis-py sends with, can swallow a cancellation."""
+    running = set(futures)
+    while running:
+        for future in running:
+            future.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*futures, return_exceptions=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ call) and "Sending personalized email" (1 MB of JSON for a request with inline c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,7 +22,6 @@ from .factor import Segment, Slots, segments, template, text_segments
 MAX_ENTRIES = 50
 MAX_REQUEST_BYTES = 1_000_000  # SES says 1 MB; the smaller of its two readings
 MAX_DATA_CHARS = 262_144
-_WORST_ESCAPE = 6  # bytes of ASCII JSON that one byte of UTF-8 JSON can become
 
 
 class Operation(StrEnum):
@@ -52,11 +50,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request. The result for `items[i]` is the i-th of the answer."""
+    """One request. The result for `items[i]` is the i-th of the answer.
+
+    `body` is `params` as it is sent. It is written here and not by botocore, whose serializer takes a fifth of the time of a
+    whole delivery, because the operation's members are all in the body and named as they are on the wire.
+    """
 
     operation: Operation
     mode: Mode
     params: dict[str, Any]
+    body: bytes
     items: Sequence[Item]
 
     @property
@@ -116,14 +119,10 @@ def _bulk_call(spec: Spec, items: Sequence[Item]) -> Call | None:
             for item, values in zip(items, data, strict=True)
         ],
     }
-    if not _fits(params):
+    body = orjson.dumps(params)
+    if len(body) > MAX_REQUEST_BYTES:
         return None
-    return Call(operation=Operation.SEND_BULK_EMAIL, mode=Mode.BULK, params=params, items=items)
-
-
-def _fits(params: dict[str, Any]) -> bool:
-    """Whether the request stays under SES's limit as botocore will write it: ASCII JSON, by the slow `json`."""
-    return len(orjson.dumps(params)) * _WORST_ESCAPE <= MAX_REQUEST_BYTES or len(json.dumps(params)) <= MAX_REQUEST_BYTES
+    return Call(operation=Operation.SEND_BULK_EMAIL, mode=Mode.BULK, params=params, body=body, items=items)
 
 
 def _simple(spec: Spec, item: Item) -> Call:
@@ -142,7 +141,7 @@ def _simple(spec: Spec, item: Item) -> Call:
         "Content": {"Simple": simple},
         "EmailTags": [{"Name": "mailer_id", "Value": item.tag}, *_tags(spec, item)],
     }
-    return Call(operation=Operation.SEND_EMAIL, mode=Mode.SIMPLE, params=params, items=[item])
+    return Call(operation=Operation.SEND_EMAIL, mode=Mode.SIMPLE, params=params, body=orjson.dumps(params), items=[item])
 
 
 def _envelope(spec: Spec) -> dict[str, Any]:

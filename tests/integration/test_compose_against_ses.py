@@ -97,7 +97,7 @@ async def send(gateway: Gateway, ses: Simulator, spec: Spec, items: Sequence[Ite
     for call in calls:
         bulk = call.operation is Operation.SEND_BULK_EMAIL
         assert call.mode is (Mode.BULK if bulk else Mode.SIMPLE)
-        answers, _ = await (gateway.send_bulk_email if bulk else gateway.send_email)(call.params)
+        answers, _ = await gateway.send(call.operation.value, call.params, call.body)
         assert [answer.refusal for answer in answers] == [None] * len(call.items)
         for answer in answers:
             assert answer.message_id is not None

@@ -245,3 +245,7 @@ def test_a_link_and_a_number_are_readable_as_they_are() -> None:
     assert html_to_text("<p>1. a\\*b <a href='https://e.com/a_(b)[c]'>x (y)</a> <img src=i alt='c (d)'>") == (
         "1. a\\*b [x (y)](<https://e.com/a_(b)[c]>) c (d)\n"
     )  # fmt: skip
+
+
+def test_an_end_tag_too_many_silences_nothing_and_a_tooltip_is_not_text() -> None:
+    assert html_to_text("</head></style></script><p>a</p><style>b</style><a href='u' title='c'>d</a>") == "a\n\n[d](<u>)\n"
