@@ -114,6 +114,7 @@ async def _collect(runtime: Runtime) -> None:
     with suppress(RedisError, OSError):
         for lane in runtime.settings.lanes:
             metrics.set_queue_depth(lane, await runtime.ledger.queue_depth(lane))
+        metrics.set_in_doubt(await runtime.ledger.in_doubt())
         known = await runtime.accounts.load(runtime.account)
         if known:
             metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)

@@ -18,6 +18,11 @@ class Keys:
         return f"{self.namespace}:due"
 
     @property
+    def doubt(self) -> str:
+        """Sorted set: every chunk that has `unknown` recipients → since when (ms)."""
+        return f"{self.namespace}:doubt"
+
+    @property
     def active(self) -> str:
         """Sorted set: campaigns that are not over → the time (ms) they were made."""
         return f"{self.namespace}:active"

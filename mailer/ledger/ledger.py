@@ -344,6 +344,17 @@ class Ledger:
         found = await self.redis.hgetall(self.keys.container(id))
         return _counts(found)
 
+    async def in_doubt(self) -> int:
+        """How many recipients are `unknown`, of all that Redis still knows."""
+        chunks = [chunk.decode() for chunk in await self.redis.zrange(self.keys.doubt, 0, -1)]
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for chunk in chunks:
+                pipe.hget(self.keys.chunk(chunk), "doubt")
+            found = await pipe.execute()
+        if gone := [chunk for chunk, n in zip(chunks, found, strict=True) if n is None]:
+            await self.redis.zrem(self.keys.doubt, *gone)
+        return sum(int(n or 0) for n in found)
+
     async def queue_depth(self, lane: Lane) -> int:
         return int(await self.redis.zcard(self.keys.queue(lane)))
 

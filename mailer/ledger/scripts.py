@@ -82,10 +82,11 @@ class Scripts:
             k.chunk(chunk),
             k.records(chunk),
             k.window(container),
-            k.due,
             k.details(chunk),
             k.message_ids(chunk),
             k.payload(chunk),
+            k.due,
+            k.doubt,
         ]
 
     async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Lease:

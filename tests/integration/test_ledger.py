@@ -115,6 +115,7 @@ async def test_a_claim_without_a_settle_is_unknown_once_the_lease_is_over_and_no
     assert second.fence > work.fence
     assert await states(ledger, id) == ["queued", "sent", "unknown", "queued", "queued"]
     assert (await counts(ledger, id)) == {"queued": 3, "sent": 1, "unknown": 1}
+    assert await ledger.in_doubt() == 1
 
 
 async def test_whoever_lost_the_lease_can_not_claim_renew_or_release(ledger: Ledger) -> None:
@@ -140,6 +141,7 @@ async def test_what_a_lost_lease_learnt_late_still_settles_the_doubt(ledger: Led
     assert result.late == 0
     line = (await lines(ledger, id))[0]
     assert (line.state, line.reason, line.ses_message_id) == ("sent", "", MESSAGE_ID.format(7))
+    assert await ledger.in_doubt() == 0
     assert await counts(ledger, id) == {"sent": 1, "queued": 1}
 
 

@@ -31,11 +31,21 @@ local function count_moves(container, moves)
   end
 end
 
+-- Recipients of a chunk came in doubt (n > 0) or out of it. The index says since when the oldest doubt of the chunk lasts.
+local function change_doubt(chunk, doubt, chunk_id, n, now)
+  if n == 0 then return end
+  if redis.call('HINCRBY', chunk, 'doubt', n) > 0 then
+    redis.call('ZADD', doubt, 'NX', digits(now), chunk_id)
+  else
+    redis.call('ZREM', doubt, chunk_id)
+  end
+end
+
 -- After counts changed: close the chunk when nothing in it is open, and its container when nothing in any chunk is.
--- `keys` are those of lease.lua and settle.lua: container, chunk, records, window, due, details, message ids, payload.
+-- `keys` are those of lease.lua and settle.lua: container, chunk, records, window, details, message ids, payload, due, doubt.
 -- Returns 1 when the chunk is closed, and 1 when the container is finished by this.
 local function close_what_is_over(keys, chunk_id, now)
-  local container, chunk, window, due = keys[1], keys[2], keys[4], keys[5]
+  local container, chunk, window, due = keys[1], keys[2], keys[4], keys[8]
   if tonumber(redis.call('HGET', chunk, 'open') or '0') > 0 then
     return 0, 0
   end
@@ -49,9 +59,7 @@ local function close_what_is_over(keys, chunk_id, now)
   redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
   if c[4] then
     -- A message is one chunk: its time to be forgotten starts here. A campaign's is the reaper's business.
-    for _, key in ipairs(keys) do
-      if key ~= due then redis.call('EXPIRE', key, c[4]) end
-    end
+    for i = 1, 7 do redis.call('EXPIRE', keys[i], c[4]) end
   end
   return 1, 1
 end

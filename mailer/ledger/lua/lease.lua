@@ -1,8 +1,8 @@
 -- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
--- KEYS: container, chunk, records, window, due, details, message ids, payload
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt
 -- ARGV: chunk id, owner, lease (ms)
 -- Returns {status, fence, records}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | the container's state, if not sending.
-local container, chunk, records, window, due, details = unpack(KEYS)
+local container, chunk, records, window, details, _, _, due, doubt = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 
@@ -29,6 +29,7 @@ for position = 0, tonumber(meta[4]) - 1 do
 end
 if doubtful > 0 then
   count_moves(container, {ck = doubtful})
+  change_doubt(chunk, doubt, chunk_id, doubtful, now)
   redis.call('HINCRBY', chunk, 'open', -doubtful)
   all = redis.call('GET', records)
 end

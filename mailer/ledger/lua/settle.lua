@@ -1,10 +1,10 @@
 -- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
 -- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
--- KEYS: container, chunk, records, window, due, details, message ids, payload
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt
 -- ARGV: chunk id, packed rows: position (2), attempt (2), state (1), failures to add (1);
 --       message ids, 27 bytes a row (zeros: none); then pairs field, value for the details
 -- Returns {late, chunk closed, container finished}: `late` rows were settled before, by somebody who knew as much.
-local container, chunk, records, window, due, details, ids = unpack(KEYS)
+local container, chunk, records, window, details, ids, _, due, doubt = unpack(KEYS)
 local chunk_id, rows, packed_ids = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
 local all = redis.call('GET', records)
@@ -13,7 +13,7 @@ if not all then
 end
 
 local NO_ID = string.rep('\0', MESSAGE_ID)
-local moves, opened, late, sent = {}, 0, 0, 0
+local moves, opened, doubtful, late, sent = {}, 0, 0, 0, 0
 local first, run = nil, {}   -- consecutive message ids are written at once
 local said = {}
 for i = 4, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
@@ -35,6 +35,8 @@ for i = 1, #rows, 6 do
   if ours and attempts == attempt and was ~= state then
     redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempts, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
+    if state == 'k' then doubtful = doubtful + 1 end
+    if was == 'k' then doubtful = doubtful - 1 end
     if is_open(was) and not is_open(state) then opened = opened - 1 end
     if is_open(state) and not is_open(was) then opened = opened + 1 end
     if said[tostring(position)] then
@@ -64,6 +66,7 @@ end
 write_run()
 
 count_moves(container, moves)
+change_doubt(chunk, doubt, chunk_id, doubtful, now)
 if opened ~= 0 then
   redis.call('HINCRBY', chunk, 'open', opened)
   if opened > 0 then
