@@ -27,7 +27,7 @@ def test_every_option_is_one_that_arq_has(lane: Lane) -> None:
 def test_jobs_are_json_and_never_pickle(lane: Lane) -> None:
     options = lanes.arq_options(lane, {})
     assert (options["job_serializer"], options["job_deserializer"]) == (dump_job, load_job)
-    with pytest.raises(ValueError):  # noqa: PT011  # whatever it says: it is not unpickled
+    with pytest.raises(ValueError):  # whatever it says: it is not unpickled
         load_job(pickle.dumps({"f": "deliver"}))
     assert load_job(dump_job({"f": "deliver", "a": ("c1-0",)})) == {"f": "deliver", "a": ["c1-0"]}
 
