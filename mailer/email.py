@@ -116,7 +116,8 @@ def _named(value: str) -> tuple[str, str]:
     if match is None:
         raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
     quoted, bare, address = match.groups()
-    name = (bare or "").strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    name = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    name = " ".join(name.split())  # Header takes Unicode's line breaks for its own
     return name if name.isascii() else Header(name, "utf-8", maxlinelen=MAX_WORD).encode(linesep=""), address
 
 
@@ -256,7 +257,7 @@ class Campaign(_Content):
 def explain_validation(error: ValidationError) -> str:
     """Pydantic's first complaint as half a sentence: where, and what is wrong there."""
     first: Mapping[str, Any] = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(part.rstrip("_") for part in first["loc"] if isinstance(part, str))
     text = str(first["msg"])
     if first["type"] == "value_error":
         text = text.removeprefix("Value error, ")

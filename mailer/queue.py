@@ -7,13 +7,15 @@ the next one does not depend on arq having forgotten the last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 from arq.connections import ArqRedis
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
@@ -31,6 +33,49 @@ JOB = "deliver"
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 3.0
 MAX_CONNECTIONS = 64
+POOL_TIMEOUT_S = 20  # wait for a free connection
+
+
+class _Sends(AbstractConnection):
+    """A connection that writes without `asyncio.wait_for`.
+
+    redis-py 5.3 makes a task of every write by it, which on Python 3.11 can swallow a cancellation: a worker would not
+    stop on SIGTERM, nor a command on Ctrl-C. Writing under `asyncio.timeout` loses none, and is a tenth faster.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        if isinstance(command, str):
+            command = command.encode()
+        writer: Any = self._writer
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer.writelines([command] if isinstance(command, bytes) else command)
+                await writer.drain()
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"Error while writing to socket: {error}") from error
+        except BaseException:
+            await self.disconnect(nowait=True)  # half a command may be on its way
+            raise
+
+
+class _TCP(_Sends, Connection): ...
+
+
+class _TLS(_Sends, SSLConnection): ...
+
+
+class _Unix(_Sends, UnixDomainSocketConnection): ...
+
+
+_CONNECTIONS = {Connection: _TCP, SSLConnection: _TLS, UnixDomainSocketConnection: _Unix}
 
 
 def dump_job(job: dict[str, Any]) -> bytes:
@@ -65,15 +110,20 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
         ).master_for(service, redis_class=Redis)
         return ArqRedis(pool_or_conn=master.connection_pool, **arq)
     try:
-        pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS, timeout=20, **options)
+        options |= parse_url(settings.redis_url)
     except ValueError as error:
         raise ConfigError(where="MAILER_REDIS_URL", why=str(error)) from None
+    options["connection_class"] = _CONNECTIONS[options.get("connection_class", Connection)]
+    pool = BlockingConnectionPool(max_connections=MAX_CONNECTIONS, timeout=POOL_TIMEOUT_S, **options)
     return ArqRedis(pool_or_conn=pool, **arq)
 
 
 async def disconnect(redis: RedisClient) -> None:
     """Close the client and its pool, which redis-py leaves open where it was given one."""
     await redis.aclose(close_connection_pool=True)
+    manager = getattr(redis.connection_pool, "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager else ():
+        await sentinel.aclose()
 
 
 def _parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, int, dict[str, Any]]:

@@ -40,6 +40,7 @@ RATE_PAUSE_S = 1.0  # the send rate is per second
 STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
 SETTLE_RETRY_S = (0.1, 2.0)
+SETTLE_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
 
 _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
 
@@ -261,15 +262,20 @@ async def _stop(runtime: Runtime, shift: Shift, reason: str) -> None:
 
 
 async def _settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement]) -> None:
-    """Store what was learnt. Nobody else knows it, so this waits for Redis as long as it takes."""
+    """Store what was learnt. Nobody else knows it, so this waits for Redis as long as the worker may run."""
     pause, longest = SETTLE_RETRY_S
+    stopping_for = 0.0
     while True:
         try:
             settled = await runtime.ledger.scripts.settle(shift.work.chunk, settlements)
             break
         except (RedisError, OSError) as error:
+            if stopping_for > SETTLE_AT_STOP_S:
+                log.error("stopped without redis: these results are lost, and their recipients unknown", chunk=shift.work.chunk)
+                raise
             log.warning("a result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
             await asyncio.sleep(pause)
+            stopping_for += pause if runtime.stopping.is_set() else 0
             pause = min(pause * 2, longest)
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished

@@ -27,6 +27,7 @@ MAX_WHY = 300  # characters of what a template or the sandbox says
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TAG = re.compile(r"<[^<>]*>")
 _HUGE = re.compile(r"&#[0-9]{9,};?")  # no character; and `int` raises where there are more than 4300 digits
+_BLANKS = re.compile(r"\s+")
 _ESCAPED = re.compile(r"\\([\\\[\]()])")
 _UNDEFINED = re.compile(r"^'([^']+)' is undefined$")
 _NO_ATTRIBUTE = re.compile(r"^'?(.+?)'? has no attribute '([^']+)'$")
@@ -168,7 +169,7 @@ class _Reader(html2text.HTML2Text):
 
     def o(self, data: str, puredata: bool = False, force: bool | str = False) -> None:
         if data.startswith("](") and not puredata:  # the address of a link
-            data = _ESCAPED.sub(r"\1", data)
+            data = _BLANKS.sub(" ", _ESCAPED.sub(r"\1", data))
         super().o(data, puredata, force)
 
 

@@ -9,7 +9,7 @@ from email.utils import parseaddr
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -70,6 +70,7 @@ around = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
         ("template", "{}"),
     ],
 )
+@settings(deadline=None)
 @given(before=around, control=st.sampled_from(CONTROLS), after=around)
 @example(before="a", control="\r\n", after="Bcc: eve@example.com")
 @example(before="a", control="\n", after="")
@@ -91,6 +92,7 @@ def test_no_control_character_gets_into_a_header(field: str, value: Any, before:
         Email(**fields)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["from", "reply_to", "feedback_address", "configuration_set", "tenant", "identity_arn"]),
     st.sampled_from(CONTROLS),
@@ -110,7 +112,9 @@ def test_no_control_character_gets_into_a_sender(field: str, control: str) -> No
         Sender(**{name: value.replace("{}", control) for name, value in fields.items()})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
+@example("\x850\u2028 \u3000é\x85")
 def test_whatever_a_mailbox_is_taken_for_is_one_address_in_one_ascii_line(text: str) -> None:
     for value in (text, f"{text} <ana@example.com>", f'"{text}" <ana@example.com>', f"Ana <ana@example.com>{text}"):
         try:
@@ -133,6 +137,7 @@ def shown(value: str) -> str:
     return str(make_header(decode_header(parseaddr(value)[0])))
 
 
+@settings(deadline=None)
 @given(name)
 @example("株式会社とても長い名前のとても長い会社")
 @example('Ana "the \\ boss" O\'Neill, <x@y> (Sales); CEO')
@@ -192,7 +197,7 @@ def test_mailboxes(given: str, result: str) -> None:
     ],
 )
 def test_what_is_not_exactly_one_address_is_refused_and_nobody_is_dropped(value: str) -> None:
-    assert refused(to=value).startswith("Email: `to.0` ")
+    assert refused(to=value).startswith("Email: `to` ")
 
 
 def test_an_address_is_at_most_320_characters_with_its_name() -> None:
@@ -316,14 +321,14 @@ def test_lanes() -> None:
         ({"colour": "red"}, "Email: `colour` is not a name that is known here"),
         ({"subject": 5}, "Email: `subject` input should be a valid string"),
         ({"to": 5}, "Email: `to` input should be a valid tuple"),
-        ({"to": ["ana@example.com", 5]}, "Email: `to.1` input should be a valid string"),
+        ({"to": ["ana@example.com", 5]}, "Email: `to` input should be a valid string"),
         ({"subject": "a\nb"}, "Email: `subject` must be one line without control characters"),
         ({"subject": "a\nb", "from": "x"}, "Email: `from` an email address must have an @-sign (and 1 more)"),
         ({"configuration_set": "a b"}, "Email: `configuration_set` 'a b' does not have the form ^[A-Za-z0-9_-]{1,64}$"),
         ({"subject": "\ud83d"}, "Email: `subject` has half a character in it (a lone surrogate)"),
         ({"html": "\ud83d"}, "Email: `html` has half a character in it (a lone surrogate)"),
         ({"text": "\ude00"}, "Email: `text` has half a character in it (a lone surrogate)"),
-        ({"to": "\ud83d <ana@example.com>"}, "Email: `to.0` has half a character in it (a lone surrogate)"),
+        ({"to": "\ud83d <ana@example.com>"}, "Email: `to` has half a character in it (a lone surrogate)"),
         ({"data": {"x": {1, 2}}}, "Email: `data` cannot be written as JSON: Type is not JSON serializable: set"),
         ({"data": {"x": 2**64}}, "Email: `data` cannot be written as JSON: Integer exceeds 64-bit range"),
     ],

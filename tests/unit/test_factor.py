@@ -64,7 +64,7 @@ def each(parts: Sequence[Segment], count: int) -> list[str]:
     return ["".join(part if isinstance(part, str) else part[i] for part in parts) for i in range(count)]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(messages())
 @example([["{", "a"], ["{", "b"]])
 @example([["\\", "a", "}"], ["\\", "b", "}"]])
@@ -83,6 +83,7 @@ def test_handlebars_gives_back_every_message_exactly(rows: list[list[str]]) -> N
         assert assembled(source, data) == "".join(row)
 
 
+@settings(deadline=None)
 @given(st.lists(messages(), min_size=1, max_size=3))
 def test_parts_that_share_slots_do_not_disturb_each_other(parts: list[list[list[str]]]) -> None:
     count = min(map(len, parts))
@@ -133,13 +134,27 @@ FRAMES = [
     "<pre>{{ x }}\n  {{ y }}</pre>",
     "<h{{ n }}>{{ x }}</h{{ n }}>{{ y }}",
     '<ol start="{{ n }}"><li>{{ x }}</li></ol>{{ y }}',
-    "</style></head>{{ x }}<![x[{{ y }}",
 ]
+BROKEN = "</style></head>{{ x }}<![x[{{ y }}"  # nothing but its tags is taken out
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=6)
 names = st.one_of(
     st.lists(words, min_size=1, max_size=3).map(" ".join),
     st.sampled_from(
-        ["O'Neill & <Sons>", "1.", "- x", "a\\*b", "{{x}}", "[a](b)", "#", "\ue0000\ue000", "&amp;", "&nbsp;", "*", "_x_"]
+        [
+            "O'Neill & <Sons>",
+            "1.",
+            "- x",
+            "a\\*b",
+            "{{x}}",
+            "a\u2028\nb",
+            "[a](b)",
+            "#",
+            "\ue0000\ue000",
+            "&amp;",
+            "&nbsp;",
+            "*",
+            "_x_",
+        ]
     ),
 )
 
@@ -151,7 +166,7 @@ def bulk_texts(source: str, data: Sequence[dict[str, str]]) -> tuple[list[str], 
     return each(text_segments(segments(rows), len(rows)), len(rows)), [html_to_text("".join(row)) for row in rows]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @pytest.mark.parametrize("source", FRAMES)
 @given(rows=st.lists(st.tuples(names, names, st.integers(1, 6).map(str)), min_size=1, max_size=3))
 def test_text_of_a_bulk_message_is_that_of_its_whole_html(source: str, rows: list[tuple[str, str, str]]) -> None:
@@ -165,9 +180,9 @@ def test_a_link_that_is_a_value_is_always_written_with_its_text() -> None:
     assert (found, wanted) == (["[#top](<#top>)\n", "[https://e.com](<https://e.com>)\n"], ["#top\n", "<https://e.com>\n"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from([frame for frame in FRAMES if "href='{{" not in frame]),
+    st.sampled_from([BROKEN, *(frame for frame in FRAMES if "href='{{" not in frame)]),
     st.lists(st.tuples(pieces, pieces), min_size=1, max_size=3),
 )
 def test_text_with_odd_blanks_differs_in_nothing_but_blanks(source: str, rows: list[tuple[str, str]]) -> None:
@@ -224,6 +239,7 @@ BITS = [
 BITS += ["abbr", "ol", "li", "style", "head", "pre", "p", "table", "td", "title", "script", "q", "blockquote"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(BITS), max_size=25).map("".join))
 def test_no_html_however_broken_stops_the_text_part(source: str) -> None:
     assert html_to_text(source).endswith("\n")

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer import ids
@@ -19,12 +19,14 @@ attempts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(attempts)
 def test_an_attempt_comes_back_from_its_tag(attempt: Attempt) -> None:
     assert Attempt.parse(str(attempt)) == attempt
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,256}", str(attempt))
 
 
+@settings(deadline=None)
 @given(attempts, st.integers(0, 60), st.sampled_from(list("-+_ \n٣Aé0.")))
 def test_what_is_read_is_exactly_what_was_written(attempt: Attempt, place: int, char: str) -> None:
     """Tags come back in events, which others can make too: a text that is not one of ours is never taken for one."""

@@ -125,8 +125,8 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("lanes = []", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
         ("lanes = ' , '", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
         ("lanes = 5", "mailer.toml: `lanes` input should be a valid tuple"),
-        ("lanes = [['bulk']]", "mailer.toml: `lanes.0` input should be 'transactional' or 'bulk'"),
-        ("lanes = ['fast']", "mailer.toml: `lanes.0` input should be 'transactional' or 'bulk'"),
+        ("lanes = [['bulk']]", "mailer.toml: `lanes` input should be 'transactional' or 'bulk'"),
+        ("lanes = ['fast']", "mailer.toml: `lanes` input should be 'transactional' or 'bulk'"),
         ("max_send_rate = 0", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("max_send_rate = nan", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("retention_s = 59", "mailer.toml: `retention_s` input should be greater than or equal to 60"),
@@ -154,7 +154,7 @@ def test_an_error_names_the_source_that_has_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MAILER_HTTP_PORT")
     assert refused(nonsense=1) == "settings: `nonsense` is not a name that is known here"
     monkeypatch.setenv("MAILER_LANES", "bulk,fast")
-    assert refused().startswith("MAILER_LANES: `lanes.1` input should be 'transactional' or 'bulk'")
+    assert refused().startswith("MAILER_LANES: `lanes` input should be 'transactional' or 'bulk'")
     monkeypatch.setenv("MAILER_LANES", ",")
     assert refused() == "MAILER_LANES: `lanes` name at least one lane: transactional, bulk"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -175,6 +175,7 @@ def test_a_missing_value_is_named_and_costs_its_row_only(source: str, named: str
             compiled.render(whole)
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=8),
     st.sampled_from(["\r", "\n", "\r\n", "\x00", "\t", "\x1b", "\x7f", "\nBcc: eve@example.com"]),
@@ -254,6 +255,7 @@ def test_a_template_that_does_not_compile_names_file_and_line(source: str, line:
 # ---- content ---------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=4),
     st.none() | st.text(max_size=3),
@@ -434,6 +436,7 @@ def test_files_that_use_each_other_are_read_once_and_fail_at_once(tmp_path: Path
     assert time.monotonic() - started < 2
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_no_name_makes_anything_but_a_template_error(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     root = tmp_path_factory.getbasetemp()
