@@ -64,7 +64,9 @@ async def _gets(client: redis.asyncio.Redis) -> None:
 async def test_a_unix_socket_will_do(namespace: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="mailer-test-"))
     path = folder / "s"
-    process = subprocess.Popen([valkey_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [valkey_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""], stdout=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 10
         while not path.exists() and time.monotonic() < deadline:
@@ -88,7 +90,8 @@ async def test_a_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+sentinel://host", "redis+sentinel://", "redis+sentinel://a:b/s/0", "redis://h:99999x/0", "redis+sentinel://h/s/x"]
+    "url",
+    ["redis+sentinel://host", "redis+sentinel://", "redis+sentinel://a:b/s/0", "redis://h:99999x/0", "redis+sentinel://h/s/x"],
 )
 def test_a_url_that_cannot_be_read_is_said_so_in_one_sentence(url: str) -> None:
     with pytest.raises(ConfigError, match="MAILER_REDIS_URL"):
