@@ -224,7 +224,8 @@ class State:
     # ---- changing ----
 
     def suppress(self, address: str, reason: str) -> None:
-        self.suppressed[address] = Suppressed(address, reason, self.config.clock())
+        at = round(self.config.clock(), 3)  # milliseconds, which a client can give back exactly
+        self.suppressed[address] = Suppressed(address, reason, at)
         self.suppressed_lower[address.lower()] = reason
 
     def unsuppress(self, address: str) -> bool:

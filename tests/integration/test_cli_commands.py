@@ -148,7 +148,7 @@ BAD: dict[tuple[str, ...], str] = {
     ("send", "--to", "a@example.org", "--sender", "none", *HI): "There is no sender 'none'; there are: news.",
     (*SEND, "--subject", "{{ name", "--text", "x", "--data", "{}"): "Template given inline does not compile: "
     f"subject.txt, line 1: {JINJA}",
-    ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from_` an email address must have an @-sign",
+    ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from` an email address must have an @-sign",
     ("status", "m0"): NO_ID.format("m0"),
     ("status", "\x1b[31m"): NO_ID.format("�[31m"),
     ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
