@@ -6,6 +6,7 @@ nothing outside it, also not through a symbolic link.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from jinja2 import meta
@@ -72,6 +73,8 @@ class TemplateFolder:
         except FileNotFoundError:
             raise TemplateNotFound(name=name, folder=self._folder, known=f"it includes '{file}', which is not there") from None
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ELOOP:  # resolve() says so itself before Python 3.13
+                raise TemplateOutside(name=name, file=file) from None
             why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
             raise TemplateBroken(name=name, file=file, line=1, why=f"the file {why}") from None
 
