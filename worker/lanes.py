@@ -104,6 +104,12 @@ async def _drain(worker: Worker) -> None:
 
 async def _close(worker: Worker) -> None:
     """Jobs that still run are cancelled, which lets them finish what they have claimed."""
-    await cancel(*worker.tasks.values())
+    tasks = list(worker.tasks.values())
+    await cancel(*tasks)
+    for task in tasks:
+        # arq writes to Redis when a job ends, and that write fails with a Redis that is away. Its loop, which would have
+        # asked for this error, is over; not asked for, asyncio logs it as a defect.
+        if not task.cancelled():
+            task.exception()
     with suppress(RedisError, OSError):
         await disconnect(worker.pool)

@@ -27,7 +27,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME", nargs="+", help=f"of the baselines: {', '.join(b.key for b in BASELINES)}")
     parser.add_argument("--rounds", type=int, default=3, help="of each compared figure (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="that a compared run takes at least (default 5)")
-    parser.add_argument("--latency", type=int, default=200, metavar="K", help="single messages (default 200)")
+    parser.add_argument("--latency", type=int, default=500, metavar="K", help="single messages (default 500)")
     parser.add_argument(
         "--memory", type=int, nargs="+", default=[10_000, 1_000_000], metavar="N", help="recipients of a campaign"
     )
