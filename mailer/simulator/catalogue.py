@@ -9,7 +9,8 @@ from datetime import datetime
 from email.message import EmailMessage
 from typing import Any
 
-from . import handlebars, limits, refusals
+from ..templates import handlebars
+from . import limits, refusals
 from .refusals import Code, Refusal, bad_request, constraint
 from .sending import compile_parts
 from .state import REASONS, ConfigurationSet, Identity, State, StoredTemplate

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from . import handlebars
+from ..templates import handlebars
 from .limits import Attachment
 from .wire import Json
 

@@ -12,7 +12,8 @@ from email.message import Message as MimeMessage
 from email.utils import getaddresses
 from typing import Any
 
-from . import handlebars, limits, refusals
+from ..templates import handlebars
+from . import limits, refusals
 from .faults import Hit
 from .journal import Accepted, Message, Parts, RawContent, SimpleContent, TemplatedContent
 from .refusals import Refusal, Status, bad_request

@@ -10,8 +10,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mailer.compose.factor import Segment, Slots, segments, template, text_segments
-from mailer.simulator.handlebars import compile_template
 from mailer.templates import Compiled, Content
+from mailer.templates.handlebars import compile_template
 from mailer.templates.render import html_to_text
 
 # What Handlebars, HTML or the seams between pieces could trip over.

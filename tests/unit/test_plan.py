@@ -20,8 +20,8 @@ from mailer.compose.plan import MAX_DATA_CHARS, MAX_ENTRIES, MAX_REQUEST_BYTES
 from mailer.email import Lane
 from mailer.ledger.records import Mode
 from mailer.ledger.spec import Spec
-from mailer.simulator.handlebars import compile_template
 from mailer.templates import Pieces
+from mailer.templates.handlebars import compile_template
 
 
 @cache

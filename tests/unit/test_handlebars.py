@@ -1,4 +1,4 @@
-"""The template language of the simulator."""
+"""SES's template language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.simulator.handlebars import MissingAttribute, TemplateSyntaxError, compile_template, merge
+from mailer.templates.handlebars import MissingAttribute, TemplateSyntaxError, compile_template, merge
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True).filter(lambda name: name not in {"this", "else"})
 literal = st.text().map(lambda text: text.replace("{", "(").replace("\\", "/"))
