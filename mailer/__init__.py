@@ -1,8 +1,23 @@
 """Asynchronous bulk sending through Amazon SES v2."""
 
+from .attachment import Attachment
 from .client import Mailer
-from .email import Campaign, Email, Lane, Outcome, Sender, State
+from .email import Campaign, Email, Lane, Mode, Outcome, State
 from .errors import MailerError
+from .sender import Sender
 from .settings import Settings, load_settings
 
-__all__ = ["Campaign", "Email", "Lane", "Mailer", "MailerError", "Outcome", "Sender", "Settings", "State", "load_settings"]
+__all__ = [
+    "Attachment",
+    "Campaign",
+    "Email",
+    "Lane",
+    "Mailer",
+    "MailerError",
+    "Mode",
+    "Outcome",
+    "Sender",
+    "Settings",
+    "State",
+    "load_settings",
+]

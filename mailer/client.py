@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from .email import Campaign, Email, Outcome, Sender, State
-from .ids import new_campaign_id, new_message_id
-from .ledger import CampaignStatus, Ledger, Literal, MessageStatus, RecipientStatus, Spec
-from .ledger.ledger import CHUNK_ROWS, NewChunk
+from . import prepare
+from .email import Campaign, Email, State
+from .errors import KeyBusy, KeyReused
+from .ids import chunk_id, new_campaign_id, new_message_id
+from .intake import Intake, ListDigest
+from .ledger import Added, CampaignStatus, Key, Ledger, MessageStatus, RecipientStatus
 from .queue import Queue, connect, disconnect, ping
-from .recipients import BadRow, Recipient, Row, Source, open_recipients
+from .recipients import Recipients, Source, open_recipients
 from .settings import Settings, load_settings
-from .templates import Compiled, Content, Rendered, TemplateFolder
+from .templates import Compiled, Rendered, TemplateFolder
+from .unsubscribe import Tokens, Unsubscribed
 
-STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
 FIRST_CHUNKS = 4  # chunks queued by `start_campaign` itself; a worker fills the rest of the window
 WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
 
@@ -37,7 +39,7 @@ class Mailer:
         self._redis = connect(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace)
         self._queue = Queue(self._redis, self._ledger.keys)
-        self._folder = TemplateFolder(self.settings.templates_dir)
+        self._prepare = prepare.Preparation(self.settings)
 
     async def __aenter__(self) -> Mailer:
         try:
@@ -55,17 +57,27 @@ class Mailer:
 
     # ---- send ----------------------------------------------------------------------------------
 
-    async def send(self, email: Email) -> str:
-        """Store one message and queue it; its id. Raises UnknownSender, TemplateError.
+    async def send(self, email: Email, *, idempotency_key: str | None = None) -> str:
+        """Store one message and queue it; its id. Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail.
 
-        It is stored when this returns: a queue that cannot be written to afterwards only makes it later.
+        It is stored when this returns: a queue that cannot be written to afterwards only makes it later. A key that was used
+        in the last 24 h gives the id of the message that it was used for; raises KeyReused where that had other content.
         """
-        spec = await self._message_spec(email)
-        id = new_message_id()
-        keep = self.settings.retention_s
-        chunk = await self._ledger.add_message(id, spec, keep_s=keep, patience_ms=WAKE_PATIENCE_MS)
-        await self._queue.wake(spec.lane, chunk)
-        return id
+        key = prepare.idempotency_key(idempotency_key, email)
+        spec, blobs = self._prepare.message(email)
+        await self._store(blobs, email.send_at)
+        added = await self._ledger.add_message(
+            new_message_id(),
+            spec,
+            keep_s=self.settings.retention_s,
+            patience_ms=WAKE_PATIENCE_MS,
+            send_at=email.send_at,
+            key=key,
+        )
+        _same_or_raise(added, key)
+        if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
+            await self._queue.wake(spec.lane, chunk_id(added.id, 0))
+        return added.id
 
     async def status(self, id: str) -> MessageStatus:
         """Raises NotFound."""
@@ -73,23 +85,39 @@ class Mailer:
 
     # ---- campaigns -----------------------------------------------------------------------------
 
-    async def start_campaign(self, campaign: Campaign, recipients: Source, *, progress: Progress | None = None) -> str:
+    async def start_campaign(
+        self,
+        campaign: Campaign,
+        recipients: Source,
+        *,
+        idempotency_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> str:
         """Read the whole list, store it, and let it be sent; the campaign's id. Memory does not grow with the list.
 
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
-        process that dies leaves nothing half-sent. Raises UnknownSender and TemplateError before the list is opened.
+        process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
+        opened. A key that was used in the last 24 h gives the id of the campaign that it was used for; raises KeyReused where
+        that had other content or another list, KeyBusy while its list is still being read.
         """
-        spec = await self._campaign_spec(campaign)
-        id = new_campaign_id()
+        key = prepare.idempotency_key(idempotency_key, campaign)
+        spec, blobs = self._prepare.campaign(campaign)
         async with open_recipients(recipients) as rows:
-            await self._ledger.plan_campaign(id, spec)
+            await self._store(blobs, campaign.send_at)
+            added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key)
+            if not added.new:
+                _same_or_raise(added, key)
+                return await self._earlier(added, key, rows)
+            id = added.id
             try:
-                intake = _Intake(self._ledger, id)
+                intake = Intake(self._ledger, id, with_digest=key is not None)
                 async for batch in rows:
                     await intake.add(batch)
                     if progress:
                         progress(intake.rows, *rows.progress())
                 await intake.flush()
+                if key and intake.digest:
+                    await self._ledger.keep_list_digest(key, intake.digest.text())
                 await self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts)
             except BaseException:
                 with suppress(Exception):
@@ -98,6 +126,19 @@ class Mailer:
         first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
         await self._queue.wake_all(spec.lane, first)
         return id
+
+    @staticmethod
+    async def _earlier(added: Added, key: Key | None, rows: Recipients) -> str:
+        """The campaign that the key stands for, when this list is its list, too."""
+        assert key is not None
+        if added.reading:
+            raise KeyBusy(key=key.text, id=added.id)
+        digest = ListDigest()
+        async for batch in rows:
+            digest.add(batch)
+        if digest.text() != added.list_digest:
+            raise KeyReused(key=key.text, id=added.id)
+        return added.id
 
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""
@@ -119,113 +160,26 @@ class Mailer:
                 return status
             await asyncio.sleep(every_s)
 
-    # ---- from what the caller said to what the ledger keeps -------------------------------------
+    async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
+        until = None if send_at is None else int(send_at.timestamp() * 1000)
+        for blob in blobs:
+            await self._ledger.put_content(blob, until_ms=until)
 
-    async def _message_spec(self, email: Email) -> Spec:
-        sender = self._sender(email)
-        content = literal = None
-        if email.template is not None:
-            content = await self._store_template(email.template)
-        elif email.data is None:
-            assert email.subject is not None
-            literal = Literal(subject=email.subject, html=email.html, text=email.text)
-        else:
-            content = await self._store(self._inline(email))
-        more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
-        return Spec(**self._common(email, sender), **more, content=content, literal=literal)
+    def advice(self, content: Email | Campaign) -> Sequence[str]:
+        """What would be sent as it is, and is still likely to be a mistake: a sentence each."""
+        spec, _ = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
+        return prepare.advice(spec)
 
-    async def _campaign_spec(self, campaign: Campaign) -> Spec:
-        sender = self._sender(campaign)
-        content = (
-            await self._store_template(campaign.template) if campaign.template else await self._store(self._inline(campaign))
-        )
-        return Spec(**self._common(campaign, sender), name=campaign.name, content=content, data=campaign.data)
-
-    def _sender(self, content: Email | Campaign) -> Sender:
-        if content.sender is not None:
-            return self.settings.sender(content.sender)
-        assert content.from_ is not None
-        return Sender(from_=content.from_)
-
-    @staticmethod
-    def _common(content: Email | Campaign, sender: Sender) -> dict[str, Any]:
-        """What goes on every message: the message's or campaign's own word first, the sender profile's after it."""
-        return {
-            "lane": content.lane,
-            "from_address": sender.from_,
-            "reply_to": content.reply_to or sender.reply_to,
-            "feedback_address": sender.feedback_address,
-            "identity_arn": sender.identity_arn,
-            "feedback_identity_arn": sender.feedback_identity_arn,
-            "configuration_set": content.configuration_set or sender.configuration_set,
-            "tenant": sender.tenant,
-            "tags": {**sender.tags, **content.tags},
-            "headers": content.headers,
-        }
-
-    @staticmethod
-    def _inline(content: Email | Campaign) -> Content:
-        assert content.subject is not None
-        return Content.inline(subject=content.subject, html=content.html, text=content.text)
-
-    async def _store_template(self, name: str) -> str:
-        return await self._store(self._folder.read(name))
-
-    async def _store(self, content: Content) -> str:
-        """Check that it compiles, here and not in a worker, and store it. Raises TemplateBroken."""
-        Compiled(content)
-        return await self._ledger.put_content(content.dump())
+    def unsubscribed(self, token: str) -> Unsubscribed:
+        """Whom an unsubscribe token stands for: address, stream. Raises InvalidToken, ConfigError."""
+        return Tokens(self.settings.secret_keys).read(token)
 
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:
         """The template rendered for this data: subject, html, text. Raises TemplateError, RenderFailed among them."""
-        return Compiled(self._folder.read(template)).render(data)
+        return Compiled(TemplateFolder(self.settings.templates_dir).read(template)).render(data)
 
 
-class _Intake:
-    """Rows as they are read → chunks, written a few at a time."""
-
-    def __init__(self, ledger: Ledger, id: str) -> None:
-        self._ledger = ledger
-        self._id = id
-        self._pending: list[Row] = []
-        self.rows = 0
-        self.chunks = 0
-        self.counts: Counter[Outcome] = Counter()
-
-    async def add(self, rows: list[Row]) -> None:
-        self._pending += rows
-        self.rows += len(rows)
-        if len(self._pending) >= CHUNK_ROWS * STORE_CHUNKS:
-            await self._write(len(self._pending) // CHUNK_ROWS * CHUNK_ROWS)
-
-    async def flush(self) -> None:
-        await self._write(len(self._pending))
-
-    async def _write(self, count: int) -> None:
-        rows, self._pending = self._pending[:count], self._pending[count:]
-        chunks = [_chunk(rows[first : first + CHUNK_ROWS]) for first in range(0, count, CHUNK_ROWS)]
-        for chunk in chunks:
-            self.counts.update(chunk.outcomes)
-        await self._ledger.add_chunks(self._id, self.chunks, chunks)
-        self.chunks += len(chunks)
-
-
-def _chunk(rows: list[Row]) -> NewChunk:
-    entries: list[list[Any]] = []
-    outcomes: list[Outcome] = []
-    reasons: dict[int, str] = {}
-    for position, row in enumerate(rows):
-        if isinstance(row, BadRow):
-            entries.append([row.row, row.to])
-            outcomes.append(row.outcome)
-            reasons[position] = row.reason
-        else:
-            entries.append(_entry(row))
-            outcomes.append(Outcome.QUEUED)
-    return NewChunk(entries, outcomes, reasons)
-
-
-def _entry(row: Recipient) -> list[Any]:
-    if row.cc or row.bcc or row.tags:
-        return [row.row, row.address, row.data, row.cc, row.bcc, row.tags]
-    return [row.row, row.address, row.data]
+def _same_or_raise(added: Added, key: Key | None) -> None:
+    if not added.same:
+        assert key is not None
+        raise KeyReused(key=key.text, id=added.id)

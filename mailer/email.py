@@ -1,49 +1,30 @@
-"""What an application hands over: Email, Campaign, Sender; and the words for what becomes of them.
-
-These are the edges, so they are pydantic models: everything that a caller typed is checked here, once, with SES's own
-limits (ses-facts a.1, a.4), and nothing behind them needs to check it again.
-"""
+"""What an application hands over, Email and Campaign; and the words for what becomes of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from email.header import Header
-from email.utils import formataddr
+from email.message import Message
 from enum import Enum, StrEnum
-from reprlib import Repr
 from typing import Annotated, Any
 
-import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from .address import normalise
-from .errors import InvalidAddress, InvalidEmail
-
-MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
-MAX_HEADERS = 15  # custom headers of one message, SES v2 model
-MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API reference
-MAX_HEADER_VALUE = 870  # characters, SES v2 model
-MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
-MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
-
-_short = Repr()
-_short.maxstring = 80  # characters of what was given, in an error
-_shown = _short.repr
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_HALF = re.compile(r"[\ud800-\udfff]")
-_NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>,;][^<>,;]*)?)\s*<([^<>]*)>\s*')
-_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
-_HEADER_VALUE = re.compile(rf"[ -~]{{1,{MAX_HEADER_VALUE}}}")
-# Written by SES or by this service from their own fields; a second copy would be refused or, worse, believed.
-_RESERVED = """
-    bcc cc content-type content-transfer-encoding content-disposition content-id date dkim-signature from message-id
-    mime-version received reply-to return-path sender subject to
-"""
-_RESERVED_HEADERS = frozenset(_RESERVED.split())
-RESERVED_TAG = "mailer_id"  # the tag that carries our own id on every message
+from .attachment import Attachment
+from .checks import (
+    MAX_RECIPIENTS,
+    Data,
+    Headers,
+    Mailbox,
+    Mailboxes,
+    Model,
+    Moment,
+    Name,
+    OneLine,
+    Tags,
+    Text,
+    explain_validation,
+)
+from .errors import InvalidEmail
+from .mime import MAX_MESSAGE, Raw, read_mime
 
 
 class Lane(StrEnum):
@@ -87,112 +68,32 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-# ---- checked strings -----------------------------------------------------------------------------------------------
+class Mode(StrEnum):
+    """How SES gets a message: SendEmail with simple, raw or template content, or SendBulkEmail."""
+
+    AUTO = "auto"  # the planner's choice; of a message that was not handed over yet: none so far
+    SIMPLE = "simple"
+    RAW = "raw"
+    TEMPLATE = "template"
+    BULK = "bulk"
 
 
-def one_line(value: str) -> str:
-    """Header injection ends here: CR, LF, NUL and their like are refused, never stripped."""
-    if _CONTROL.search(value):
-        raise ValueError("must be one line without control characters")
-    return whole(value)
+def _attachments(value: Any) -> Any:
+    return [value] if isinstance(value, Attachment | dict) else () if value is None else value
 
 
-def mailbox(value: str) -> str:
-    """``ana@example.com`` or ``Ana <ana@example.com>`` → the form that SES takes: ASCII, RFC 2047 name, Punycode domain."""
-    one_line(value)
-    name, address = _named(value) if "<" in value else ("", value)
-    try:
-        result = formataddr((name, normalise(address)))
-    except InvalidAddress as error:
-        raise ValueError(str(error)) from None
-    if len(result) > MAX_ADDRESS:
-        raise ValueError(f"longer than the {MAX_ADDRESS} characters that SES takes for an address")
-    return one_line(result)
-
-
-def _named(value: str) -> tuple[str, str]:
-    """`Name <address>` → the name, encoded where it is not ASCII, and the address. More than one address is refused."""
-    match = _NAMED.fullmatch(value)
-    if match is None:
-        raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
-    quoted, bare, address = match.groups()
-    name = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    name = " ".join(name.split())  # Header takes Unicode's line breaks for its own
-    return name if name.isascii() else Header(name, "utf-8", maxlinelen=MAX_WORD).encode(linesep=""), address
-
-
-def whole(value: str) -> str:
-    """Half a character, as a broken `\\ud83d` leaves it, fits into no request."""
-    if not value.isascii() and _HALF.search(value):
-        raise ValueError("has half a character in it (a lone surrogate)")
-    return value
-
-
-def _data(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        orjson.dumps(value)
-    except TypeError as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from None
-    return value
-
-
-def _tags(value: dict[str, str]) -> dict[str, str]:
-    for name, text in value.items():
-        if not _TAG.fullmatch(name) or not _TAG.fullmatch(text):
-            raise ValueError(
-                f"tag {_shown(name)}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value"
-            )
-        if name == RESERVED_TAG:
-            raise ValueError(f"tag {name!r} is the one that this service puts on every message itself")
-    return value
-
-
-def _headers(value: dict[str, str]) -> dict[str, str]:
-    if len(value) > MAX_HEADERS:
-        raise ValueError(f"{len(value)} headers; SES takes {MAX_HEADERS}")
-    for name, text in value.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"header name {_shown(name)} must be 1 to 126 visible ASCII characters without a colon")
-        if name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-"):
-            raise ValueError(f"header {name} is set from its own field, not from headers")
-        if not _HEADER_VALUE.fullmatch(text):
-            raise ValueError(f"header {name} must be one line of 1 to {MAX_HEADER_VALUE} ASCII characters (RFC 2047 has others)")
-    return value
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else [] if value is None else value
-
-
-OneLine = Annotated[str, AfterValidator(one_line)]
-Text = Annotated[str, AfterValidator(whole)]
-Data = Annotated[dict[str, Any], AfterValidator(_data)]
-Mailbox = Annotated[str, AfterValidator(mailbox)]
-Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]
-Tags = Annotated[dict[str, str], AfterValidator(_tags)]
-Headers = Annotated[dict[str, str], AfterValidator(_headers)]
-Arn = Annotated[str, Field(pattern=r"^arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+$")]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Sender(Model):
-    """A named profile: what goes on every message that is sent under it."""
-
-    from_: Mailbox = Field(alias="from")
-    reply_to: Mailboxes = ()
-    feedback_address: Mailbox | None = None
-    identity_arn: Arn | None = None
-    feedback_identity_arn: Arn | None = None
-    configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    tenant: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    tags: Tags = Field(default_factory=dict)
+SesTemplate = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9_-]{1,64}|arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:template/[A-Za-z0-9_-]{1,64})$")
+]
+Attachments = Annotated[tuple[Attachment, ...], BeforeValidator(_attachments)]
 
 
 class _Content(Model):
-    """What an Email and a Campaign have in common. `template` names a folder; `subject`, `html` and `text` are the parts."""
+    """What an Email and a Campaign have in common: one content, and what goes on it.
+
+    The content is one of: `template`, the name of a folder; `subject` with `html` or `text`; `ses_template`, a template
+    that is stored in SES, by name or ARN; of an Email also `raw`.
+    """
 
     from_: Mailbox | None = Field(None, alias="from")
     sender: str | None = None
@@ -200,11 +101,18 @@ class _Content(Model):
     html: Text | None = None
     text: Text | None = None
     template: OneLine | None = None
+    ses_template: SesTemplate | None = None
+    mode: Mode = Mode.AUTO
+    attachments: Attachments = ()
     reply_to: Mailboxes = ()
     headers: Headers = Field(default_factory=dict)
     tags: Tags = Field(default_factory=dict)
-    configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    configuration_set: Name | None = None
+    contact_list: Name | None = None  # SES manages who has unsubscribed (ListManagementOptions)
+    topic: Name | None = None  # of the contact list
     lane: Lane
+    send_at: Moment | None = None
+    expires_at: Moment | None = None  # what has not been handed to SES by then is not sent
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -213,37 +121,99 @@ class _Content(Model):
             raise InvalidEmail(field=type(self).__name__, why=explain_validation(error)) from None
 
     @model_validator(mode="after")
-    def _one_content(self) -> _Content:
+    def _consistent(self) -> _Content:
         if (self.from_ is None) == (self.sender is None):
             raise ValueError("give either `from` or `sender`")
-        if self.template is not None:
-            if self.subject is not None or self.html is not None or self.text is not None:
-                raise ValueError("give either `template` or `subject` with `html` or `text`, not both")
-        elif self.subject is None or (self.html is None and self.text is None):
-            raise ValueError("give a `template`, or a `subject` with `html` or `text`")
+        if sum(self._given()) != 1 or not self._complete():
+            raise ValueError(f"give one content: {self._CONTENTS}")
+        if self.topic is not None and self.contact_list is None:
+            raise ValueError("`topic` goes with `contact_list`")
+        if self.send_at is not None and self.expires_at is not None and self.expires_at <= self.send_at:
+            raise ValueError("`expires_at` has to be later than `send_at`")
+        if sum(len(file.content) for file in self.attachments) > MAX_MESSAGE // 4 * 3:
+            raise ValueError("the attachments are larger than the 40 MB that SES takes, base64 included; send links instead")
+        if len({file.content_id for file in self.attachments if file.content_id}) < sum(
+            file.content_id is not None for file in self.attachments
+        ):
+            raise ValueError("two attachments have the same `content_id`")
         return self
+
+    _CONTENTS = "a `template`, a `ses_template`, or a `subject` with `html` or `text`"
+
+    def _given(self) -> list[bool]:
+        inline = self.subject is not None or self.html is not None or self.text is not None
+        return [self.template is not None, self.ses_template is not None, inline]
+
+    def _complete(self) -> bool:
+        """Of the parts of inline content, enough are there."""
+        parts = (self.html, self.text)
+        return not self._given()[2] or (self.subject is not None and parts != (None, None))
 
 
 class Email(_Content):
     """One message with its own content, to at most 50 recipients.
 
-    `subject`, `html` and `text` are taken as they are; with `data` they are Jinja2 templates.
+    `subject`, `html` and `text` are taken as they are; with `data` they are Jinja2 templates. `raw` is a whole MIME message,
+    as bytes or as an `email.message.EmailMessage`; From and recipients that are not given are taken from its headers.
     """
 
-    to: Mailboxes
+    to: Mailboxes = ()
     cc: Mailboxes = ()
     bcc: Mailboxes = ()
+    raw: bytes | None = Field(None, repr=False)
     data: Data | None = None
     lane: Lane = Lane.TRANSACTIONAL
 
+    _CONTENTS = "a `template`, a `ses_template`, a `subject` with `html` or `text`, or `raw`"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_raw(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or fields.get("raw") is None:
+            return fields
+        given = fields["raw"]
+        if isinstance(given, str):
+            given = given.encode()
+        if not isinstance(given, bytes | Message):
+            raise ValueError("`raw` must be bytes or an email.message.EmailMessage")
+        try:
+            raw = read_mime(given)
+        except ValueError as error:
+            raise ValueError(f"`raw` {error}") from None
+        return {**fields, "raw": raw.mime, **_from_headers(fields, raw)}
+
+    def _given(self) -> list[bool]:
+        return [*super()._given(), self.raw is not None]
+
     @model_validator(mode="after")
-    def _count(self) -> Email:
+    def _whole(self) -> Email:
         count = len(self.to) + len(self.cc) + len(self.bcc)
-        if not self.to:
+        if not self.to and (self.raw is None or not count):
             raise ValueError("`to` is empty")
         if count > MAX_RECIPIENTS:
             raise ValueError(f"{count} recipients; SES takes {MAX_RECIPIENTS} a message (a Campaign has no such limit)")
+        if self.contact_list is not None and count > 1:
+            raise ValueError("SES manages a `contact_list` for messages to one recipient only")
+        if self.raw is not None and (self.headers or self.attachments or self.data is not None):
+            raise ValueError("`raw` is a whole message: put headers and attachments into it, and leave `data` out")
         return self
+
+
+def _from_headers(fields: dict[str, Any], raw: Raw) -> dict[str, Any]:
+    """What the caller did not say and the message's own headers do."""
+    found: dict[str, Any] = {}
+    if not fields.get("from") and not fields.get("from_") and not fields.get("sender"):
+        if raw.from_ is None:
+            raise ValueError("`raw` has no From header; add one, or give `from` or `sender`")
+        found["from"] = raw.from_
+    if not any(fields.get(name) for name in ("to", "cc", "bcc")):
+        found |= {"to": raw.to, "cc": raw.cc, "bcc": raw.bcc}
+    for name in ("configuration_set", "contact_list", "topic"):
+        if fields.get(name) is None and (value := getattr(raw, name)) is not None:
+            found[name] = value
+    if raw.tags:
+        found["tags"] = {**raw.tags, **(fields.get("tags") or {})}
+    return found
 
 
 class Campaign(_Content):
@@ -252,22 +222,3 @@ class Campaign(_Content):
     name: OneLine = ""
     data: Data = Field(default_factory=dict)
     lane: Lane = Lane.BULK
-
-
-def explain_validation(error: ValidationError) -> str:
-    """Pydantic's first complaint as half a sentence: where, and what is wrong there."""
-    first: Mapping[str, Any] = error.errors(include_url=False)[0]
-    where = ".".join(part.rstrip("_") for part in first["loc"] if isinstance(part, str))
-    text = str(first["msg"])
-    if first["type"] == "value_error":
-        text = text.removeprefix("Value error, ")
-    elif first["type"] == "extra_forbidden":
-        text = "is not a name that is known here"
-    elif first["type"] == "missing":
-        text = "is missing"
-    elif first["type"] == "string_pattern_mismatch":
-        text = f"{_shown(first['input'])} does not have the form {first['ctx']['pattern']}"
-    else:
-        text = text[:1].lower() + text[1:]
-    more = error.error_count() - 1
-    return (f"`{where}` {text}" if where else text) + (f" (and {more} more)" if more else "")

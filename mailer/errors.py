@@ -51,6 +51,22 @@ class InvalidEmail(MailerError):
     """{field}: {why}"""
 
 
+class ModeRefused(InvalidEmail):
+    """It cannot go in mode {mode}: {why}."""
+
+
+class KeyReused(MailerError):
+    """The idempotency key '{key}' stands for {id}, which has other content; use another key for other content."""
+
+
+class KeyBusy(MailerError):
+    """The list of campaign {id} is being read under the idempotency key '{key}'; try again when that is done."""
+
+
+class InvalidToken(MailerError):
+    """This unsubscribe token was not signed with a key of MAILER_SECRET_KEY; it is cut, altered or made up."""
+
+
 class InvalidAddress(MailerError):
     """{why}"""
 

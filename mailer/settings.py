@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,8 +23,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .email import Lane, Sender, explain_validation
+from .checks import explain_validation
+from .email import Lane
 from .errors import ConfigError, UnknownSender
+from .sender import Sender
 
 DEFAULT_CONFIG = Path("mailer.toml")
 
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65535)
     lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)
     max_send_rate: float | None = Field(None, gt=0)  # recipients per second, where it should stay under the account's own
+    bulk_calls_per_s: Literal["auto", "unlimited"] | PositiveFloat = "auto"  # SendBulkEmail calls of the whole account
+    secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
     account_refresh_s: float = Field(60, gt=0)
     retention_s: int = Field(7 * 86_400, ge=60)  # how long Redis keeps what is finished
     log_format: LogFormat | None = None  # console on a terminal, else json
@@ -91,6 +95,11 @@ class Settings(BaseSettings):
         path = config_path()
         toml = (TomlConfigSettingsSource(settings_cls, path),) if path else ()
         return (init_settings, env_settings, *toml)
+
+    @property
+    def secret_keys(self) -> list[str]:
+        text = self.secret_key.get_secret_value() if self.secret_key else ""
+        return [key for key in (part.strip() for part in text.split(",")) if key]
 
     def sender(self, name: str) -> Sender:
         """The sender profile of that name. Raises UnknownSender, which lists the ones there are."""

@@ -83,7 +83,9 @@ def templates(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(server: RedisServer, namespace: str, templates: Path) -> Settings:
-    return Settings(redis_url=server.url, namespace=namespace, templates_dir=templates, account_refresh_s=1)
+    return Settings(
+        redis_url=server.url, namespace=namespace, templates_dir=templates, account_refresh_s=1, bulk_calls_per_s="unlimited"
+    )
 
 
 @pytest.fixture

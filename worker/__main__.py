@@ -114,10 +114,10 @@ async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
 
 
 async def _account_check(runtime: Runtime) -> http.Check:
-    known = await runtime.accounts.load(runtime.account)
+    known = await runtime.accounts.load(runtime.own.account)
     seconds, _ = await runtime.redis.time()
     if known is None or seconds - known.refreshed_at.timestamp() > _FRESH * runtime.settings.account_refresh_s:
-        why = await runtime.accounts.why_stale(runtime.account)
+        why = await runtime.accounts.why_stale(runtime.own.account)
         return http.Check(ok=False, detail=why or "GetAccount has not answered yet")
     return http.Check(ok=True, detail=f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h")
 
@@ -127,7 +127,7 @@ async def _collect(runtime: Runtime) -> None:
         for lane in runtime.settings.lanes:
             metrics.set_queue_depth(lane, await runtime.ledger.queue_depth(lane))
         metrics.set_in_doubt(await runtime.ledger.in_doubt())
-        known = await runtime.accounts.load(runtime.account)
+        known = await runtime.accounts.load(runtime.own.account)
         if known:
             metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
 

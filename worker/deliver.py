@@ -6,57 +6,34 @@ A chunk is worked on under a lease, for a slice of time; what is not done by the
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.compose import Call, Item, plan
-from mailer.compose.plan import MAX_ENTRIES
-from mailer.email import Outcome
-from mailer.errors import RenderFailed, TemplateError
+from mailer.compose import MAX_ENTRIES, Call, Item, Operation, plan
+from mailer.email import Mode, Outcome
+from mailer.errors import MailerError, RenderFailed
 from mailer.gates.quota import Verdict
-from mailer.ids import Attempt, chunk_number, container_of, is_message
-from mailer.ledger import ClaimStatus, Entry, LeaseStatus, Literal, Settlement, Work
+from mailer.ids import container_of, is_message
+from mailer.ledger import ClaimStatus, LeaseStatus, Work
 from mailer.ses.gateway import Answer
-from mailer.ses.refusals import Kind
-from mailer.templates import Compiled, Pieces
+from mailer.ses.refusals import classify
 
+from . import settle
+from .material import Material, load
 from .runtime import LEASE_MS, Runtime
+from .settle import Shift
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
-MAX_FAILURES = 8  # refused as "try again" this often, a recipient has failed; with the backoff below that takes 2 minutes
-BACKOFF_S = (0.5, 60.0)  # doubling from the first to the second, with jitter
-RATE_PAUSE_S = 1.0  # the send rate is per second
-STALE_S = 1.0  # the account's state is being read: a moment, as a rule
-PARK_S = 10.0  # how often what waits for something outside is tried again
-SETTLE_RETRY_S = (0.1, 2.0)
-SETTLE_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
-
-_PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
-
-
-@dataclass(slots=True)
-class Shift:
-    """One lease being worked on: what the steps have found out for those that follow."""
-
-    work: Work
-    queued: list[int]  # positions, in order, still to be sent
-    failures: dict[int, int]
-    attempts: dict[int, int]
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    over: bool = False  # nothing more to do here in this shift
-    delay_s: float = 0.0  # when to look at the chunk again
-    finished: bool = False
+SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
 
 
 async def deliver(runtime: Runtime, chunk: str) -> None:
@@ -75,16 +52,11 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
 
 
 async def _shift(runtime: Runtime, work: Work) -> None:
-    records = work.records
-    shift = Shift(
-        work=work,
-        queued=[i for i, record in enumerate(records) if record.outcome is Outcome.QUEUED],
-        failures={i: record.failures for i, record in enumerate(records) if record.failures},
-        attempts={i: record.attempts for i, record in enumerate(records)},
-    )
+    shift = Shift.of(work)
     heartbeat = asyncio.create_task(_heartbeat(runtime, shift))
     try:
-        await _send_queued(runtime, shift)
+        if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)):
+            await _send_queued(runtime, shift, material)
     finally:
         heartbeat.cancel()
         with suppress(asyncio.CancelledError):
@@ -92,199 +64,144 @@ async def _shift(runtime: Runtime, work: Work) -> None:
         await _persist(_give_back(runtime, shift))
 
 
-async def _send_queued(runtime: Runtime, shift: Shift) -> None:
-    source = await _source(runtime, shift)
-    if source is None:
-        return
+# ---- load ----------------------------------------------------------------------------------------------------------
+
+
+async def _reached(runtime: Runtime, shift: Shift) -> bool:
+    """Find the way to the account that sends this."""
+    try:
+        shift.reach = await runtime.reaches.get(shift.work.spec.route)
+    except Exception as error:
+        await settle.act_on_refusal(runtime, shift, classify(error))
+        return False
+    return True
+
+
+async def _loaded(runtime: Runtime, shift: Shift) -> Material | None:
+    """What the messages are made from. Where that cannot be used, the whole campaign stops, with one reason."""
+    try:
+        return await load(runtime, shift.reach, shift.work.spec)
+    except MailerError as error:
+        await settle.stop(runtime, shift, str(error))
+        return None
+
+
+async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> None:
     deadline = time.monotonic() + SLICE_S
     while shift.queued and not shift.over and not shift.lost.is_set() and not runtime.stopping.is_set():
         if time.monotonic() >= deadline:
             return
-        size = runtime.quota.call_size(MAX_ENTRIES)
+        if shift.expired():
+            await _persist(settle.expire(runtime, shift))
+            return
+        size = shift.reach.quota.call_size(MAX_ENTRIES)
         positions, shift.queued = shift.queued[:size], shift.queued[size:]
-        items = await _render(runtime, shift, source, positions)
-        for call in plan(shift.work.spec, items):
-            if shift.over or not await _admitted(runtime, shift, call):
+        items = await _rendered(runtime, shift, material, positions)
+        for call in await _planned(runtime, shift, material, items):
+            if shift.over:
                 break
-            await _persist(_send(runtime, shift, call))
+            await _admit_and_send(runtime, shift, material, call)
 
 
-async def _source(runtime: Runtime, shift: Shift) -> Compiled | Literal | None:
-    """What the chunk's messages are made from. A template that does not work stops the whole campaign, with one reason."""
-    spec = shift.work.spec
-    if spec.literal is not None:
-        return spec.literal
-    try:
-        compiled = await runtime.compiled(spec)
-    except TemplateError as error:
-        await _stop(runtime, shift, str(error))
-        return None
-    if compiled is None:
-        await _stop(runtime, shift, "its template is not in Redis any more; start it again")
-    return compiled
+# ---- render and plan -----------------------------------------------------------------------------------------------
 
 
-async def _render(runtime: Runtime, shift: Shift, source: Compiled | Literal, positions: Sequence[int]) -> list[Item]:
+async def _rendered(runtime: Runtime, shift: Shift, material: Material, positions: Sequence[int]) -> list[Item]:
     """The messages of these recipients. A row whose data does not fit the template fails alone."""
     items, failed = [], []
     for position in positions:
-        entry = shift.work.entries[position]
         try:
-            pieces = _pieces(shift, source, entry)
+            entry, attempt = shift.work.entries[position], shift.attempts[position] + 1
+            items.append(material.item(shift.work.chunk, position, entry, attempt))
         except RenderFailed as error:
-            failed.append(_settlement(shift, position, shift.attempts[position], Outcome.FAILED, reason=str(error)))
-        else:
-            items.append(_item(shift, position, entry, pieces))
+            failed.append(shift.settlement(position, shift.attempts[position], Outcome.FAILED, reason=str(error)))
     if failed:
-        await _persist(_settle(runtime, shift, failed))
+        await _persist(settle.settle(runtime, shift, failed))
     return items
 
 
-def _pieces(shift: Shift, source: Compiled | Literal, entry: Entry) -> Pieces:
-    if isinstance(source, Literal):
-        html = [source.html] if source.html is not None else None
-        return Pieces(source.subject, html, [source.text] if source.text is not None else None)
-    return source.pieces({"email": entry.to, **shift.work.spec.data, **entry.data})
+async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Sequence[Item], *, bulk: bool = True) -> list[Call]:
+    """The calls that carry them. What no call can carry is rejected alone."""
+    planned = plan(material.spec, items, material.files, bulk=bulk)
+    if planned.refused:
+        rejected = [
+            shift.settlement(item.position, item.attempt - 1, Outcome.REJECTED, reason=why) for item, why in planned.refused
+        ]
+        await _persist(settle.settle(runtime, shift, rejected))
+    return planned.calls
 
 
-def _item(shift: Shift, position: int, entry: Entry, pieces: Pieces) -> Item:
-    chunk, spec, attempt = shift.work.chunk, shift.work.spec, shift.attempts[position] + 1
-    return Item(
-        position=position,
-        attempt=attempt,
-        tag=str(Attempt(container_of(chunk), chunk_number(chunk), position, attempt)),
-        to=spec.to or (entry.to,),
-        cc=spec.cc or tuple(entry.cc),
-        bcc=spec.bcc or tuple(entry.bcc),
-        tags=entry.tags,
-        pieces=pieces,
-    )
+# ---- admit ---------------------------------------------------------------------------------------------------------
 
 
-async def _admitted(runtime: Runtime, shift: Shift, call: Call) -> bool:
-    """Wait for the call's turn in the account's quota. What has to wait longer than a slice gives its lease back."""
+async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, call: Call) -> None:
+    """Send the call when it is its turn; where only SendEmail calls have theirs, send its messages by those."""
+    bulk = call.operation is Operation.SEND_BULK_EMAIL
+    verdict = await _admitted(runtime, shift, call.recipients, bulk=bulk)
+    if verdict is Verdict.GO:
+        await _persist(_send(runtime, shift, [call]))
+        return
+    if verdict is not Verdict.SINGLES:
+        return
+    if material.spec.mode is Mode.BULK:  # asked for: then it waits
+        shift.over, shift.delay_s = True, settle.CALLS_PAUSE_S
+        return
+    for first in range(0, len(call.items), SINGLES):
+        calls = await _planned(runtime, shift, material, call.items[first : first + SINGLES], bulk=False)
+        if calls:
+            if await _admitted(runtime, shift, sum(single.recipients for single in calls)) is not Verdict.GO:
+                return
+            await _persist(_send(runtime, shift, calls))
+        if shift.over:
+            return
+
+
+async def _admitted(runtime: Runtime, shift: Shift, recipients: int, *, bulk: bool = False) -> Verdict:
+    """Wait for the recipients' turn in the account's quota. What has to wait longer than a slice gives its lease back."""
     lane, started = shift.work.spec.lane, time.monotonic()
-    admission = await runtime.quota.admit(call.recipients, lane, patience_s=SLICE_S)
+    admission = await shift.reach.quota.admit(recipients, lane, patience_s=SLICE_S, bulk=bulk)
     metrics.record_admission_wait(lane, time.monotonic() - started)
-    if admission.verdict is Verdict.GO:
-        return True
     if admission.verdict is Verdict.LATER:
         shift.over, shift.delay_s = True, admission.retry_s
-    else:
-        await _park(runtime, shift, admission.reason)
+    elif admission.reason:
+        await settle.park(runtime, shift, admission.reason)
         if admission.verdict is Verdict.STALE:
-            shift.delay_s = STALE_S
-    return False
+            shift.delay_s = settle.STALE_S
+    return admission.verdict
 
 
-async def _send(runtime: Runtime, shift: Shift, call: Call) -> None:
+# ---- claim, dispatch, settle ---------------------------------------------------------------------------------------
+
+
+async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
     """Claim, call, settle. Once the claim is stored this runs to its end, whatever happens to the job around it."""
     chunk = shift.work.chunk
-    rows = [(item.position, item.attempt) for item in call.items]
-    claim = await runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=call.mode, rows=rows)
+    items = [item for call in calls for item in call.items]
+    rows = [(item.position, item.attempt) for item in items]
+    claim = await runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows)
+    if claim is ClaimStatus.EXPIRED:
+        shift.queued = [item.position for item in items] + shift.queued
+        await settle.expire(runtime, shift)
+        return
     if claim is not ClaimStatus.OK:
         shift.over = True
         if claim is ClaimStatus.CONFLICT:
             log.error("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
         return
-    answers, took = await runtime.gateway.send(call.operation.value, call.params, call.body)
+    answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]
+    settlements = [settle.answered(shift, item, answer) for item, answer in zip(items, answers, strict=True)]
+    await settle.settle(runtime, shift, settlements)
+    await settle.act_on(runtime, shift, calls, answers)
+
+
+async def _call(shift: Shift, call: Call) -> list[Answer]:
+    answers, took = await shift.reach.gateway.send(call.operation.value, call.params, call.body)
     refused = next((a.refusal.kind.value for a in answers if a.refusal), None)
     metrics.record_ses_call(call.operation.value, refused or "accepted", took)
-    settlements = [_answered(shift, item, answer) for item, answer in zip(call.items, answers, strict=True)]
-    await _settle(runtime, shift, settlements)
-    await _act_on(runtime, shift, call, answers)
+    return answers
 
 
-def _answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
-    """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it."""
-    refusal = answer.refusal
-    if refusal is None:
-        return _settlement(shift, item.position, item.attempt, Outcome.SENT, message_id=answer.message_id)
-    outcome, failed = Outcome.QUEUED, False
-    if refusal.kind is Kind.AMBIGUOUS:
-        outcome = Outcome.UNKNOWN
-    elif refusal.kind in (Kind.MESSAGE, Kind.SANDBOX) or (refusal.kind is Kind.CONFIG and is_message(shift.work.chunk)):
-        outcome = Outcome.REJECTED
-    elif refusal.kind is Kind.RETRY:
-        failed = True
-        shift.failures[item.position] = shift.failures.get(item.position, 0) + 1
-        if shift.failures[item.position] >= MAX_FAILURES:
-            outcome = Outcome.FAILED
-    return _settlement(shift, item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
-
-
-def _settlement(
-    shift: Shift,
-    position: int,
-    attempt: int,
-    outcome: Outcome,
-    *,
-    message_id: str | None = None,
-    reason: str | None = None,
-    failed: bool = False,
-) -> Settlement:
-    shift.attempts[position] = attempt
-    return Settlement(position=position, attempt=attempt, outcome=outcome, message_id=message_id, reason=reason, failed=failed)
-
-
-async def _act_on(runtime: Runtime, shift: Shift, call: Call, answers: Sequence[Answer]) -> None:
-    """What the refusals of a call mean for the rest of the chunk and its campaign."""
-    refusals = {a.refusal.kind: a.refusal for a in answers if a.refusal}
-    container = container_of(shift.work.chunk)
-    if (config := refusals.get(Kind.CONFIG)) and not is_message(container):
-        await _stop(runtime, shift, config.reason)
-    elif parking := next((r for kind, r in refusals.items() if kind in _PARKING), None):
-        await _park(runtime, shift, f"waiting: {parking.reason}")
-    elif Kind.RATE in refusals:
-        metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind is Kind.RATE))
-        shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
-    elif Kind.RETRY in refusals:
-        worst = max(shift.failures.get(item.position, 1) for item in call.items)
-        first, most = BACKOFF_S
-        shift.over, shift.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
-
-
-async def _park(runtime: Runtime, shift: Shift, reason: str) -> None:
-    """It waits for something outside, costs no attempt, and goes on by itself."""
-    shift.over, shift.delay_s = True, PARK_S * random.uniform(0.8, 1.2)
-    await runtime.ledger.park(container_of(shift.work.chunk), reason)
-
-
-async def _stop(runtime: Runtime, shift: Shift, reason: str) -> None:
-    """A configuration error. A campaign stops with one reason and keeps its recipients queued; a message is refused."""
-    shift.over = True
-    container = container_of(shift.work.chunk)
-    log.warning("stopped by a configuration error", id=container, reason=reason)
-    if not is_message(container):
-        await runtime.ledger.stop(container, reason)
-        return
-    await _settle(runtime, shift, [_settlement(shift, 0, shift.attempts[0], Outcome.REJECTED, reason=reason)])
-
-
-async def _settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement]) -> None:
-    """Store what was learnt. Nobody else knows it, so this waits for Redis as long as the worker may run."""
-    pause, longest = SETTLE_RETRY_S
-    stopping_for = 0.0
-    while True:
-        try:
-            settled = await runtime.ledger.scripts.settle(shift.work.chunk, settlements)
-            break
-        except (RedisError, OSError) as error:
-            if stopping_for > SETTLE_AT_STOP_S:
-                log.error("stopped without redis: these results are lost, and their recipients unknown", chunk=shift.work.chunk)
-                raise
-            log.warning("a result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
-            await asyncio.sleep(pause)
-            stopping_for += pause if runtime.stopping.is_set() else 0
-            pause = min(pause * 2, longest)
-    shift.over = shift.over or settled.closed
-    shift.finished = shift.finished or settled.finished
-    lane, age = shift.work.spec.lane, time.time() - shift.work.created_ms / 1000
-    for outcome in {s.outcome for s in settlements} - {Outcome.QUEUED}:
-        count = sum(s.outcome is outcome for s in settlements)
-        metrics.record_outcomes(lane, outcome, count)
-        if outcome is Outcome.SENT:
-            metrics.record_delivery(lane, age, count)
+# ---- the lease -----------------------------------------------------------------------------------------------------
 
 
 async def _give_back(runtime: Runtime, shift: Shift) -> None:

@@ -20,13 +20,14 @@ from mailer.email import State
 from mailer.ids import container_of
 from mailer.ses.refusals import classify
 
+from .reach import Reach
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
 
 REAP_EVERY_S = 0.5
 REAP_LIMIT = 500
-CAMPAIGNS_EVERY_S = 2.0
+CAMPAIGNS_EVERY_S = 1.0
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
 INTAKE_DEAD_AFTER_S = 120  # a list that grew no more for this long is not being read any more
 _OVER = (State.FINISHED, State.CANCELLED)
@@ -45,40 +46,50 @@ async def reap(runtime: Runtime) -> None:
 
 async def look_after_campaigns(runtime: Runtime) -> None:
     """Feed windows that nobody fed, keep templates alive, retire what is over, and give up lists whose reader is gone."""
-    for id, state, intake in await runtime.ledger.active_campaigns():
+    for campaign in await runtime.ledger.active_campaigns():
+        id, state = campaign.id, campaign.state
         if state in _OVER:
             await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
-        elif state is State.PLANNED and time.time() - intake / 1000 > INTAKE_DEAD_AFTER_S:
-            log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
-            await runtime.ledger.abandon_campaign(id)
-        elif state in (State.RUNNING, State.PARKED):
+        elif state is State.PLANNED and not campaign.ready:
+            if time.time() - campaign.intake_ms / 1000 > INTAKE_DEAD_AFTER_S:
+                log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
+                await runtime.ledger.abandon_campaign(id)
+        elif state in (State.PLANNED, State.RUNNING, State.PARKED):
             lane = await runtime.ledger.lane(id)
             if lane is not None:
                 await runtime.feed(id, lane)
             await runtime.ledger.touch_content(id)
 
 
-async def read_account(runtime: Runtime) -> None:
-    """GetAccount, by one process for all; what it says is in Redis for every limiter."""
-    if await runtime.accounts.may_refresh(runtime.account, runtime.settings.account_refresh_s):
-        counted = await runtime.accounts.admitted(runtime.account)
+async def read_accounts(runtime: Runtime) -> None:
+    """GetAccount of each account that this process sends from, by one process for all: Redis has it for every limiter."""
+    for reach in runtime.reaches.all():
+        await _read_account(runtime, reach)
+    known = await runtime.accounts.load(runtime.own.account)
+    if known:
+        metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
+
+
+async def _read_account(runtime: Runtime, reach: Reach) -> None:
+    account = reach.account
+    if await runtime.accounts.may_refresh(account, runtime.settings.account_refresh_s):
+        counted = await runtime.accounts.admitted(account)
         try:
-            state = await runtime.gateway.account()
+            state = await reach.gateway.account()
         except asyncio.CancelledError:
             # Else the process that comes after this one would wait for the lock to run out.
-            await asyncio.shield(runtime.accounts.give_up_refresh(runtime.account))
+            await asyncio.shield(runtime.accounts.give_up_refresh(account))
             raise
         except Exception as error:
             refusal = classify(error)
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
-            await runtime.accounts.trouble(runtime.account, refusal.reason)
+            await runtime.accounts.trouble(account, refusal.reason)
         else:
             fields = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(state).items()}
-            await runtime.accounts.store(runtime.account, fields, counted=counted)
-    known = await runtime.accounts.load(runtime.account)
+            await runtime.accounts.store(account, fields, counted=counted)
+    known = await runtime.accounts.load(account)
     if known:
-        runtime.quota.remember_rate(known.max_send_rate)
-        metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
+        reach.quota.remember_rate(known.max_send_rate)
 
 
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:
@@ -98,12 +109,12 @@ async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, e
 LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "reaper": (reap, REAP_EVERY_S),
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
-    "account": (read_account, ACCOUNT_CHECK_S),
+    "account": (read_accounts, ACCOUNT_CHECK_S),
 }
 
 
 async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
     """Start the loops. The account is read first: without it the first messages would only be put off."""
     with suppress(RedisError, OSError):
-        await read_account(runtime)
+        await read_accounts(runtime)
     return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}

@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any
 
 from mailer.email import Lane
-from mailer.gates.quota import Quota
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.accounts import Accounts
 from mailer.queue import Queue, connect, disconnect
-from mailer.ses.gateway import Gateway
 from mailer.settings import Settings
 from mailer.templates import Compiled, Content
+
+from .reach import Reach, Reaches
+from .stored import StoredTemplates
 
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
 CANCEL_AGAIN_S = 1.0
@@ -48,24 +49,22 @@ class Runtime:
         self.ledger = Ledger(self.redis, settings.namespace)
         self.accounts = Accounts(self.redis, self.ledger.keys)
         self.queue = Queue(self.redis, self.ledger.keys)
-        self.gateway = Gateway()
         self.stopping = asyncio.Event()
+        self.reaches = Reaches(settings, self.ledger, self.stopping)
+        self.stored = StoredTemplates()
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
         self._stack.push_async_callback(disconnect, self.redis)
-        await self._stack.enter_async_context(self.gateway)
-        self.account = self.gateway.region
-        self.quota = Quota(
-            self.ledger,
-            self.account,
-            lower_rate=self.settings.max_send_rate,
-            refresh_s=self.settings.account_refresh_s,
-            stopping=self.stopping,
-        )
+        await self._stack.enter_async_context(self.reaches)
         return self
+
+    @property
+    def own(self) -> Reach:
+        """The account of the worker's own credentials."""
+        return self.reaches.own
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()

@@ -22,6 +22,7 @@ MIN_WAIT_S = 0.002
 
 class Verdict(StrEnum):
     GO = "go"
+    SINGLES = "singles"  # no place for a SendBulkEmail call now; the rate has room for SendEmail calls
     LATER = "later"  # the wait would be longer than the caller can hold its lease
     STALE = "stale"  # GetAccount has not answered for too long
     PAUSED = "paused"
@@ -41,7 +42,7 @@ REASONS = {
 class Admission:
     verdict: Verdict
     retry_s: float = 0.0  # with LATER
-    reason: str = ""  # with everything but GO and LATER: what it waits for
+    reason: str = ""  # what it waits for, where only something outside can help
 
 
 class Quota:
@@ -54,6 +55,7 @@ class Quota:
         *,
         lower_rate: float | None,
         refresh_s: float,
+        bulk_calls: str | float = "auto",
         stopping: asyncio.Event | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -62,6 +64,7 @@ class Quota:
         self._accounts = Accounts(ledger.redis, ledger.keys)
         self._account = account
         self._lower_rate = lower_rate
+        self._bulk_calls = bulk_calls
         self._stale_ms = int(refresh_s * STALE_AFTER_REFRESHES * 1000)
         self._stopping = stopping or asyncio.Event()
         self._sleep = sleep
@@ -75,23 +78,37 @@ class Quota:
         """How many recipients one call may have at the present rate, at least 1."""
         return max(1, min(most, int(self._rate * CALL_S)))
 
-    async def admit(self, n: int, lane: Lane, *, patience_s: float) -> Admission:
-        """Wait for the turn of n recipients, `patience_s` at most; GO means that they may be handed over now."""
+    async def admit(self, n: int, lane: Lane, *, patience_s: float, bulk: bool = False) -> Admission:
+        """Wait for the turn of n recipients, `patience_s` at most; GO means that they may be handed over now.
+
+        `bulk`: they are those of one SendBulkEmail call, for which the answer may be SINGLES.
+        """
         deadline = self._clock() + patience_s
         while True:
             status, ms = await self._ledger.scripts.admit(
-                self._account, n=n, horizon_ms=HORIZON_MS[lane], lower_rate=self._lower_rate, stale_ms=self._stale_ms
+                self._account,
+                n=n,
+                horizon_ms=HORIZON_MS[lane],
+                lower_rate=self._lower_rate,
+                stale_ms=self._stale_ms,
+                bulk_calls=self._bulk_calls if bulk else None,
             )
             if status == "go":
                 if ms:
                     await self._sleep(ms / 1000)
                 return Admission(Verdict.GO)
+            if status == "singles":
+                return Admission(Verdict.SINGLES)
             if status != "wait":
                 return Admission(Verdict(status), reason=await self._reason(Verdict(status)))
             wait = max(ms / 1000, MIN_WAIT_S)
             if self._stopping.is_set() or self._clock() + wait > deadline:
                 return Admission(Verdict.LATER, wait)
             await self._sleep(wait)
+
+    async def bulk_call_refused(self, n: int) -> None:
+        """SES said that there were too many SendBulkEmail calls; the n recipients of this one were not counted."""
+        await self._ledger.scripts.refused(self._account, n=n, lower_rate=self._lower_rate, bulk_calls=self._bulk_calls)
 
     async def _reason(self, verdict: Verdict) -> str:
         why = await self._accounts.why_stale(self._account) if verdict is Verdict.STALE else ""

@@ -1,21 +1,25 @@
 """The ledger: the truth about every campaign, message and recipient. A job in a queue is only a wake-up."""
 
-from .ledger import CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
-from .records import Mode, Record
-from .scripts import ClaimStatus, LeaseStatus, Settled, Settlement
-from .spec import Entry, Literal, Spec
+from .ledger import ActiveCampaign, CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
+from .records import Record
+from .scripts import Added, ClaimStatus, Key, LeaseStatus, Settled, Settlement
+from .spec import Entry, File, Literal, Route, Spec
 
 __all__ = [
+    "ActiveCampaign",
+    "Added",
     "CampaignStatus",
     "ClaimStatus",
     "Entry",
+    "File",
+    "Key",
     "LeaseStatus",
     "Ledger",
     "Literal",
     "MessageStatus",
-    "Mode",
     "RecipientStatus",
     "Record",
+    "Route",
     "Settled",
     "Settlement",
     "Spec",

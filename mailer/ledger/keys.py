@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from ..email import Lane
@@ -46,8 +47,12 @@ class Keys:
         return f"{self.namespace}:w:{id}"
 
     def content(self, digest: str) -> str:
-        """String: a template with all that it includes, named by its digest, so that it is stored once."""
+        """String: a template with all that it includes, an attachment or a MIME message; named by its digest: stored once."""
         return f"{self.namespace}:content:{digest}"
+
+    def idempotency(self, key: str) -> str:
+        """Hash: what a caller's idempotency key stands for, for a day. The key itself may hold anything: its digest names it."""
+        return f"{self.namespace}:once:{hashlib.sha256(key.encode()).hexdigest()[:40]}"
 
     # ---- a chunk -------------------------------------------------------------------------------
     def chunk(self, chunk: str) -> str:
@@ -78,3 +83,7 @@ class Keys:
     def rate(self, account: str) -> str:
         """String: the limiter's theoretical arrival time in microseconds."""
         return f"{self.namespace}:rate:{account}"
+
+    def calls(self, account: str) -> str:
+        """Hash: the limiter of SendBulkEmail calls, and what has been learnt of SES's own limit."""
+        return f"{self.namespace}:calls:{account}"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..email import Lane, Outcome, State
+from ..email import Lane, Mode, Outcome, State
 from ..errors import NotFound
 from ..ids import chunk_id, container_of, is_message
 from .keys import Keys
-from .records import MESSAGE_ID_BYTES, Mode, Record, unpack_message_id, unpack_records
+from .records import MESSAGE_ID_BYTES, Record, unpack_message_id, unpack_records
 from .redis import RedisClient
-from .scripts import LeaseStatus, Scripts
+from .scripts import Added, Key, LeaseStatus, Scripts
 from .spec import Entry, Spec, pack_entries, unpack_entries
 from .store import RedisStore
 
@@ -35,6 +35,7 @@ class Work:
     created_ms: int
     entries: list[Entry]
     records: list[Record]
+    now_ms: int  # Redis's clock, when it was leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class NewChunk:
     rows: list[list[Any]]
     outcomes: list[Outcome]
     reasons: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveCampaign:
+    id: str
+    state: State
+    intake_ms: int  # time of the last chunk that was read in
+    ready: bool  # its list has been read to the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,22 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _waits(send_at: datetime | None) -> str:
+    return "" if send_at is None else f"to be sent at {_iso(send_at)}"
+
+
+def _expiry(spec: Spec) -> dict[str, int]:
+    return {} if spec.expires_ms is None else {"expires": spec.expires_ms}
+
+
 class Ledger:
     def __init__(self, redis: RedisClient, namespace: str) -> None:
         self.redis = redis
@@ -102,52 +127,49 @@ class Ledger:
 
     # ---- content -------------------------------------------------------------------------------
 
-    async def put_content(self, packed: bytes) -> str:
-        """Store a template once; its digest. Stored again it only lives longer."""
-        digest = hashlib.sha256(packed).hexdigest()[:32]
-        await self.redis.set(self.keys.content(digest), packed, ex=CONTENT_KEEP_S)
+    @staticmethod
+    def digest(packed: bytes) -> str:
+        return hashlib.sha256(packed).hexdigest()[:32]
+
+    async def put_content(self, packed: bytes, *, until_ms: int | None = None) -> str:
+        """Store a template, attachment or MIME message once, under its digest, which this returns.
+
+        It stays CONTENT_KEEP_S after it was last stored or used; `until_ms`: after that time, where it is used later.
+        """
+        digest = self.digest(packed)
+        later_s = max(0, (until_ms or 0) - _now_ms()) // 1000
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.set(self.keys.content(digest), packed, nx=True, ex=CONTENT_KEEP_S)
+            pipe.expire(self.keys.content(digest), CONTENT_KEEP_S + later_s, gt=True)
+            await pipe.execute()
         return digest
 
     async def get_content(self, digest: str) -> bytes | None:
-        packed: bytes | None = await self.redis.getex(self.keys.content(digest), ex=CONTENT_KEEP_S)
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.get(self.keys.content(digest))
+            pipe.expire(self.keys.content(digest), CONTENT_KEEP_S, gt=True)
+            packed: bytes | None = (await pipe.execute())[0]
         return packed
 
     # ---- in ------------------------------------------------------------------------------------
 
-    async def add_message(self, id: str, spec: Spec, *, keep_s: int, patience_ms: int) -> str:
-        """Store one message; its chunk's id. All of it or nothing (MULTI)."""
-        chunk, now, k = chunk_id(id, 0), _now_ms(), self.keys
-        record = Record(Outcome.QUEUED, updated_at=now // 1000)
-        async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                k.container(id),
-                mapping={
-                    "id": id, "lane": spec.lane.value, "spec": spec.dump(), "state": State.RUNNING.value, "reason": "",
-                    "rows": 1, "chunks": 1, "next": 1, "n:q": 1, "created": now, "keep": keep_s,
-                },
-            )  # fmt: skip
-            pipe.hset(k.chunk(chunk), mapping={"fence": 0, "until": 0, "open": 1, "size": 1})
-            pipe.set(k.records(chunk), record.pack())
-            pipe.set(k.payload(chunk), pack_entries([[1, ", ".join(spec.to)]]))
-            pipe.sadd(k.window(id), 0)
-            pipe.zadd(k.due, {chunk: now + patience_ms})
-            await pipe.execute()
-        return chunk
+    async def add_message(
+        self, id: str, spec: Spec, *, keep_s: int, patience_ms: int, send_at: datetime | None = None, key: Key | None = None
+    ) -> Added:
+        """Store one message, all of it or nothing; or find the earlier one of the same idempotency key."""
+        fields = {"lane": spec.lane.value, "spec": spec.dump(), "reason": _waits(send_at), "keep": keep_s, **_expiry(spec)}
+        payload = pack_entries([[1, ", ".join(spec.to)]])
+        return await self.scripts.add(id, chunk_id(id, 0), fields, payload, patience_ms=patience_ms, at_ms=_ms(send_at), key=key)
 
-    async def plan_campaign(self, id: str, spec: Spec) -> None:
-        """Open a campaign for its list. Nothing of it is sent before `start_campaign`."""
-        now = _now_ms()
-        async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                self.keys.container(id),
-                mapping={
-                    "id": id, "lane": spec.lane.value, "spec": spec.dump(), "name": spec.name, "state": State.PLANNED.value,
-                    "reason": "its list is being read", "rows": 0, "chunks": 0, "next": 0, "created": now, "intake": now,
-                },
-            )  # fmt: skip
-            pipe.zadd(self.keys.campaigns, {id: now})
-            pipe.zadd(self.keys.active, {id: now})
-            await pipe.execute()
+    async def plan_campaign(self, id: str, spec: Spec, *, send_at: datetime | None = None, key: Key | None = None) -> Added:
+        """Open a campaign for its list; or find the earlier one. Nothing of it is sent before `start_campaign`."""
+        fields: dict[str, Any] = {"lane": spec.lane.value, "spec": spec.dump(), "name": spec.name, **_expiry(spec)}
+        if send_at is not None:
+            fields |= {"at": _ms(send_at), "at_text": _iso(send_at)}
+        return await self.scripts.plan(id, fields, key=key)
+
+    async def keep_list_digest(self, key: Key, digest: str) -> None:
+        await self.redis.hset(self.keys.idempotency(key.text), "list", digest)
 
     async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
         """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. One round trip."""
@@ -170,6 +192,7 @@ class Ledger:
 
     async def drop_campaign(self, id: str) -> None:
         """Forget a campaign that was never started."""
+        await self._free_key(id)
         chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
         await self._delete_chunks(id, chunks)
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -177,6 +200,12 @@ class Ledger:
             pipe.zrem(self.keys.active, id)
             pipe.unlink(self.keys.container(id), self.keys.window(id))
             await pipe.execute()
+
+    async def _free_key(self, id: str) -> None:
+        """Nothing came of this campaign: its idempotency key may be used for another try."""
+        once = await self.redis.hget(self.keys.container(id), "once")
+        if once and await self.redis.hget(once, "id") == id.encode():
+            await self.redis.delete(once)
 
     async def _delete_chunks(self, id: str, chunks: int) -> None:
         k = self.keys
@@ -204,6 +233,7 @@ class Ledger:
             created_ms=int(created),
             entries=unpack_entries(payload),
             records=list(unpack_records(lease.records)),
+            now_ms=lease.now_ms,
         )
 
     async def stop(self, container: str, reason: str) -> None:
@@ -216,16 +246,16 @@ class Ledger:
 
     # ---- upkeep --------------------------------------------------------------------------------
 
-    async def active_campaigns(self) -> list[tuple[str, State, int]]:
-        """(id, state, time of the last chunk that was read in, ms) of every campaign that is not over."""
+    async def active_campaigns(self) -> list[ActiveCampaign]:
+        """Every campaign that is not over."""
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(self.keys.container(id), "state", "intake")
+                pipe.hmget(self.keys.container(id), "state", "intake", "ready")
             found = await pipe.execute()
         return [
-            (id, State((state or b"cancelled").decode()), int(intake or 0))
-            for id, (state, intake) in zip(ids, found, strict=True)
+            ActiveCampaign(id, State((state or b"cancelled").decode()), int(intake or 0), bool(ready))
+            for id, (state, intake, ready) in zip(ids, found, strict=True)
         ]
 
     async def lane(self, container: str) -> Lane | None:
@@ -236,13 +266,13 @@ class Ledger:
         """Whoever read its list is gone. Its rows go; what it was called and why it is stopped stays, to be seen."""
         why = "its list was not read to its end, so nothing of it was sent; start it again"
         if await self.scripts.halt(id, to=State.CANCELLED, reason=why, allowed=[State.PLANNED]) == State.CANCELLED:
+            await self._free_key(id)
             await self._delete_chunks(id, int(await self.redis.hget(self.keys.container(id), "chunks") or 0))
 
     async def touch_content(self, container: str) -> None:
         packed = await self.redis.hget(self.keys.container(container), "spec")
-        spec = Spec.load(packed) if packed else None
-        if spec and spec.content:
-            await self.redis.expire(self.keys.content(spec.content), CONTENT_KEEP_S)
+        for digest in Spec.load(packed).blobs if packed else ():
+            await self.redis.expire(self.keys.content(digest), CONTENT_KEEP_S, gt=True)
 
     async def retire_campaign(self, id: str, keep_s: int) -> None:
         """The campaign is over: from now on Redis keeps it for `keep_s` seconds. May be repeated."""
@@ -293,14 +323,14 @@ class Ledger:
         if spec is None or not is_message(id):
             raise NotFound(id=id)
         record = next(unpack_records(records))
-        waiting = why.decode() if state.decode() in (State.PARKED, State.STOPPED) else ""
+        waiting = why.decode() if state.decode() in (State.PLANNED, State.PARKED, State.STOPPED) else ""
         return MessageStatus(
             id=id,
             to=Spec.load(spec).to,
             state=record.outcome.label,
             reason=details.get(b"0", b"").decode() or waiting,
             ses_message_id=unpack_message_id(ids or b"") or details.get(b"i0", b"").decode() or None,
-            mode=record.mode.label,
+            mode=None if record.mode is Mode.AUTO else record.mode.value,
             attempts=record.attempts,
             updated_at=datetime.fromtimestamp(record.updated_at, UTC),
         )
@@ -382,4 +412,4 @@ def _campaign_status(id: str, found: dict[bytes, bytes]) -> CampaignStatus:
     )
 
 
-__all__ = ["CampaignStatus", "Ledger", "MessageStatus", "Mode", "NewChunk", "RecipientStatus", "Work"]
+__all__ = ["CampaignStatus", "Ledger", "MessageStatus", "NewChunk", "RecipientStatus", "Work"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import Enum
 from typing import NamedTuple
 
-from ..email import Outcome
+from ..email import Mode, Outcome
 
 RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at (seconds): 9 bytes, as in lua/common.lua
 MESSAGE_ID_BYTES = 27
@@ -15,33 +14,22 @@ _NO_ID = bytes(MESSAGE_ID_BYTES)
 MAX_ATTEMPTS = 0xFFFF
 
 
-class Mode(Enum):
-    """The SES call that carried a message. The value is the byte that the ledger keeps for it."""
-
-    NONE = "-"
-    SIMPLE = "s"
-    BULK = "b"
-
-    @property
-    def label(self) -> str | None:
-        return None if self is Mode.NONE else self.name.lower()
-
-
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
-_MODES = {mode.value.encode(): mode for mode in Mode}
+MODE_BYTES = {Mode.AUTO: b"-", Mode.SIMPLE: b"s", Mode.RAW: b"r", Mode.TEMPLATE: b"t", Mode.BULK: b"b"}
+_MODES = {byte: mode for mode, byte in MODE_BYTES.items()}
 
 
 class Record(NamedTuple):
     """What the ledger knows of one recipient. `attempts` counts calls to SES; `failures` those that count as failed."""
 
     outcome: Outcome
-    mode: Mode = Mode.NONE
+    mode: Mode = Mode.AUTO  # the SES call that carried it last; AUTO: none so far
     failures: int = 0
     attempts: int = 0
     updated_at: int = 0  # seconds since the epoch, Redis's clock
 
     def pack(self) -> bytes:
-        return RECORD.pack(self.outcome.value.encode(), self.mode.value.encode(), self.failures, self.attempts, self.updated_at)
+        return RECORD.pack(self.outcome.value.encode(), MODE_BYTES[self.mode], self.failures, self.attempts, self.updated_at)
 
 
 def unpack_records(packed: bytes) -> Iterator[Record]:

@@ -12,13 +12,15 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
-from ..email import Outcome, State
+from ..email import Mode, Outcome, State
 from ..ids import container_of
 from .keys import Keys
-from .records import MESSAGE_ID_BYTES, Mode, pack_message_id
+from .records import MESSAGE_ID_BYTES, MODE_BYTES, pack_message_id
 from .redis import RedisClient
 
+KEY_LIFE_S = 86_400  # of an idempotency key
 _NO_ID = bytes(MESSAGE_ID_BYTES)
+_NAMES = ("add", "admit", "claim", "feed", "halt", "lease", "plan", "reap", "refused", "release", "renew", "settle", "start")
 
 
 class LeaseStatus(StrEnum):
@@ -26,6 +28,7 @@ class LeaseStatus(StrEnum):
     BUSY = "busy"  # another worker holds it
     OVER = "over"  # nothing in it is open
     GONE = "gone"  # Redis does not know it any more
+    EARLY = "early"  # its time to be sent has not come
     HALTED = "halted"  # its campaign is paused, stopped, cancelled or not started
 
 
@@ -33,6 +36,7 @@ class ClaimStatus(StrEnum):
     OK = "ok"
     LOST = "lost"  # the lease is over; another worker may have the chunk
     CONFLICT = "conflict"  # a recipient is not queued: a defect, never a race
+    EXPIRED = "expired"  # too late to be sent
     HALTED = "halted"
 
 
@@ -41,6 +45,26 @@ class Lease:
     status: LeaseStatus
     fence: int  # grows with every lease of the chunk; every later script checks it
     records: bytes
+    now_ms: int  # Redis's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller's idempotency key, and the digest of what it was given with."""
+
+    text: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What a message or campaign that was to be added is: itself, or an earlier one with the same idempotency key."""
+
+    id: str
+    new: bool
+    same: bool = True  # the earlier one was given the same content
+    reading: bool = False  # its list is still being read
+    list_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +91,7 @@ class Scripts:
         self._keys = keys
         folder = files(__package__) / "lua"
         common = (folder / "common.lua").read_text()
-        self._script = {
-            name: redis.register_script(common + (folder / f"{name}.lua").read_text())
-            for name in ("admit", "claim", "feed", "halt", "lease", "reap", "release", "renew", "settle", "start")
-        }
+        self._script = {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in _NAMES}
 
     async def _run(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         return await self._script[name](keys=keys, args=args)
@@ -91,10 +112,10 @@ class Scripts:
 
     async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Lease:
         """Take the chunk. O(recipients in it). Claims without a settle become `unknown` here."""
-        status, fence, records = await self._run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms)
+        status, fence, records, now = await self._run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms)
         text = status.decode()
         known = text if text in LeaseStatus.__members__.values() else LeaseStatus.HALTED
-        return Lease(LeaseStatus(known), int(fence), records)
+        return Lease(LeaseStatus(known), int(fence), records, int(now))
 
     async def renew(self, chunk: str, *, fence: int, lease_ms: int) -> bool:
         """Heartbeat; False when the lease is lost. O(1)."""
@@ -107,7 +128,7 @@ class Scripts:
     async def claim(self, chunk: str, *, fence: int, mode: Mode, rows: Sequence[tuple[int, int]]) -> ClaimStatus:
         """Claim all (position, attempt) rows or none. O(recipients claimed). May be repeated when its answer was lost."""
         packed = b"".join(struct.pack(">HH", position, attempt) for position, attempt in rows)
-        status = (await self._run("claim", self._chunk_keys(chunk)[:3], fence, mode.value, packed)).decode()
+        status = (await self._run("claim", self._chunk_keys(chunk)[:3], fence, MODE_BYTES[mode], packed)).decode()
         return ClaimStatus(status if status in ClaimStatus.__members__.values() else ClaimStatus.HALTED)
 
     async def settle(self, chunk: str, settlements: Sequence[Settlement]) -> Settled:
@@ -145,8 +166,52 @@ class Scripts:
         """Change a container's state where it is one of `allowed`; the state afterwards. O(1)."""
         return str((await self._run("halt", [self._keys.container(container)], to.value, reason, *allowed)).decode())
 
-    async def admit(self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int) -> tuple[str, int]:
-        """May n recipients go, and in how many ms? See admit.lua for the words. O(1)."""
-        keys = [self._keys.account(account), self._keys.rate(account)]
-        status, ms = await self._run("admit", keys, n, horizon_ms, "" if lower_rate is None else lower_rate, stale_ms)
+    async def add(
+        self,
+        id: str,
+        chunk: str,
+        fields: Mapping[str, Any],
+        payload: bytes,
+        *,
+        patience_ms: int,
+        at_ms: int | None,
+        key: Key | None,
+    ) -> Added:
+        """Store a message whole, or not at all. May be repeated with a key. O(1)."""
+        k = self._keys
+        once = k.idempotency(key.text if key else "")
+        keys = [once, k.container(id), k.chunk(chunk), k.records(chunk), k.payload(chunk), k.window(id), k.due]
+        digest, at = key.digest if key else "", "" if at_ms is None else at_ms
+        found, new = await self._run("add", keys, id, chunk, digest, KEY_LIFE_S, patience_ms, payload, at, *_flat(fields))
+        return Added(found.decode(), int(new) == 1, int(new) >= 0)
+
+    async def plan(self, id: str, fields: Mapping[str, Any], *, key: Key | None) -> Added:
+        """Open a campaign for its list. O(log(campaigns))."""
+        k = self._keys
+        keys = [k.idempotency(key.text if key else ""), k.container(id), k.campaigns, k.active]
+        digest = key.digest if key else ""
+        found, new, reading, listed = await self._run("plan", keys, id, digest, KEY_LIFE_S, k.container(""), *_flat(fields))
+        return Added(found.decode(), int(new) == 1, int(new) >= 0, bool(reading), listed.decode())
+
+    async def admit(
+        self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int, bulk_calls: str | float | None
+    ) -> tuple[str, int]:
+        """May n recipients go, and in how many ms? `bulk_calls` is set for a SendBulkEmail call. See admit.lua. O(1)."""
+        asked = (n, horizon_ms, _or_nothing(lower_rate), stale_ms, _or_nothing(bulk_calls))
+        status, ms = await self._run("admit", self._limiter_keys(account), *asked)
         return status.decode(), int(ms)
+
+    async def refused(self, account: str, *, n: int, lower_rate: float | None, bulk_calls: str | float) -> None:
+        """SES refused a SendBulkEmail call with n recipients because of its limit of such calls. O(1)."""
+        await self._run("refused", self._limiter_keys(account), n, _or_nothing(lower_rate), bulk_calls)
+
+    def _limiter_keys(self, account: str) -> list[str]:
+        return [self._keys.account(account), self._keys.rate(account), self._keys.calls(account)]
+
+
+def _or_nothing(value: str | float | None) -> str | float:
+    return "" if value is None else value
+
+
+def _flat(fields: Mapping[str, Any]) -> list[Any]:
+    return [part for pair in fields.items() for part in pair]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..email import Lane
+from ..email import Lane, Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,39 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """An attachment; its content is stored once, under its digest."""
+
+    name: str
+    content_type: str
+    content_id: str | None
+    description: str | None
+    inline: bool
+    digest: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The way to an AWS account: all of it empty is the worker's own credentials, region and endpoint."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One content and everything that goes on each of its messages. Exactly one of `content` and `literal` is set."""
+    """One content and everything that goes on each of its messages.
+
+    Exactly one of `content`, `literal`, `ses_template` and `raw` is set.
+    """
 
     lane: Lane
     from_address: str  # `Name <address>`, encoded for SES
     name: str = ""
+    mode: Mode = Mode.AUTO
     reply_to: tuple[str, ...] = ()
     feedback_address: str | None = None
     identity_arn: str | None = None
@@ -39,10 +66,20 @@ class Spec:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: str | None = None  # digest of a stored Content
     literal: Literal | None = None
+    ses_template: str | None = None  # name or ARN of a template that is stored in SES
+    raw: str | None = None  # digest of a stored MIME message
+    files: tuple[File, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     to: tuple[str, ...] = ()  # of a message; a campaign's rows have their own
     cc: tuple[str, ...] = ()
     bcc: tuple[str, ...] = ()
+    contact_list: str | None = None
+    topic: str | None = None
+    unsubscribe_url: str | None = None  # with `{token}`
+    unsubscribe_mailto: str | None = None
+    stream: str = ""  # the sender profile's name, which an unsubscribe token carries
+    route: Route = Route()
+    expires_ms: int | None = None
 
     def dump(self) -> bytes:
         return zlib.compress(orjson.dumps(self), 1)
@@ -54,7 +91,14 @@ class Spec:
             fields["literal"] = Literal(**fields["literal"])
         for name in ("reply_to", "to", "cc", "bcc"):
             fields[name] = tuple(fields[name])
-        return cls(**{**fields, "lane": Lane(fields["lane"])})
+        fields["files"] = tuple(File(**one) for one in fields["files"])
+        fields |= {"lane": Lane(fields["lane"]), "mode": Mode(fields["mode"]), "route": Route(**fields["route"])}
+        return cls(**fields)
+
+    @property
+    def blobs(self) -> list[str]:
+        """Digests of everything that is stored beside it."""
+        return [digest for digest in (self.content, self.raw, *(file.digest for file in self.files)) if digest]
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

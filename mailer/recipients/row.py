@@ -11,7 +11,8 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from ..address import normalise
-from ..email import MAX_RECIPIENTS, Outcome, Tags, explain_validation
+from ..checks import MAX_RECIPIENTS, Tags, explain_validation
+from ..email import Outcome
 from ..errors import InvalidAddress
 
 MAX_ROW_BYTES: Final = 256 * 1024  # of one row in its source: SES takes 262,144 characters of TemplateData

@@ -7,7 +7,6 @@ validation and serializer, half of the cost of a call, are passed by: it signs a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,10 +16,10 @@ from email.utils import getaddresses
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import aioboto3
 from aiobotocore.config import AioConfig
 
 from .refusals import Refusal, classify, classify_entry, unusable
+from .session import open_session
 
 CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
@@ -57,11 +56,17 @@ def _put_body(params: dict[str, Any], **_: Any) -> None:
 
 
 class Gateway:
-    """An async context manager. `region` is known once it is entered."""
+    """The way to one account: an async context manager. `region` is known once it is entered."""
 
-    def __init__(self, *, region: str | None = None, endpoint_url: str | None = None) -> None:
-        # botocore itself reads AWS_DEFAULT_REGION only; every other AWS SDK, and this service, reads AWS_REGION first.
-        self._session = aioboto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        role_arn: str | None = None,
+        external_id: str | None = None,
+    ) -> None:
+        self._session = open_session(region, role_arn, external_id)
         self._endpoint_url = endpoint_url
         self._stack = AsyncExitStack()
         self._sender: Any = None
@@ -113,6 +118,16 @@ class Gateway:
             max_24h=float(quota.get("Max24HourSend", 0)),
             sent_24h=float(quota.get("SentLast24Hours", 0)),
         )
+
+    async def own_account(self) -> str:
+        """The number of the AWS account that this process's credentials belong to. Raises what botocore raises."""
+        async with self._session.client("sts") as sts:
+            return str((await sts.get_caller_identity())["Account"])
+
+    async def template(self, name: str) -> Mapping[str, str]:
+        """Subject, Html and Text of a template that is stored in SES: those it has. Raises what botocore raises."""
+        found = await self._reader.get_email_template(TemplateName=name)
+        return {part: text for part, text in found["TemplateContent"].items() if text}
 
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.

@@ -31,6 +31,7 @@ class Kind(Enum):
     """What a refusal means for the message and for those behind it. The value is its metrics label."""
 
     RATE = "rate"  # over the send rate; SES drops such a message: send slower, send it again
+    CALLS = "calls"  # over the limit of SendBulkEmail calls, which is not the send rate: fewer such calls, others meanwhile
     DAILY = "daily"  # the rolling 24-hour quota is used up: wait until it frees, costs the message no attempt
     MESSAGE = "message"  # this message will never be accepted: reject its recipients, go on with the others
     SANDBOX = "sandbox"  # the account is in the sandbox and a recipient is not verified: reject the recipient
@@ -131,7 +132,7 @@ def _always(kind: Kind, do: str = "") -> tuple[Rule, ...]:
     return (Rule(kind=kind, do=do),)
 
 
-_THROTTLED = (_DAILY, _RATE, *_always(Kind.RATE, _DO_INCIDENT))
+_THROTTLED = (_DAILY, _RATE, *_always(Kind.CALLS, _DO_INCIDENT))
 _REFUSED = (_FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, *_always(Kind.MESSAGE))
 _BAD = (*_NOT_VERIFIED, _ABSENT, *_SHARED, *_always(Kind.MESSAGE))
 _SIGNED = (
@@ -145,7 +146,7 @@ _SIGNED = (
 
 CODES: Mapping[str, tuple[Rule, ...]] = {
     # declared on SendEmail and SendBulkEmail
-    "TooManyRequests": (_DAILY, *_always(Kind.RATE, _DO_RATE)),
+    "TooManyRequests": (_DAILY, _RATE, *_always(Kind.CALLS, _DO_RATE)),
     "LimitExceeded": (_DAILY, _RATE, *_always(Kind.CONFIG, "raise the quota that is named, in the Service Quotas console")),
     "AccountSuspended": _always(Kind.SUSPENDED, _DO_SUSPENDED),
     "SendingPaused": (_PAUSED_SET, *_always(Kind.PAUSED, _DO_PAUSED)),
@@ -203,7 +204,7 @@ HTTP: Mapping[int, Rule] = {
     405: Rule(kind=Kind.CONFIG, do=_DO_ENDPOINT),
     407: Rule(kind=Kind.CONFIG, do="give the proxy its credentials in HTTPS_PROXY"),
     413: Rule(kind=Kind.MESSAGE, do="make the message smaller: SES takes 40 MB, attachments in base64 included"),
-    429: Rule(kind=Kind.RATE, do=_DO_RATE),
+    429: Rule(kind=Kind.CALLS, do=_DO_RATE),
 }
 
 # BulkEmailEntryResult.Status (API reference). The reference's prose spells three of them differently.

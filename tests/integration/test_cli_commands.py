@@ -118,7 +118,7 @@ START = ("campaign", "start", "--sender", "news")
 TO_LIST = (*START, "--template", "letter", "--recipients")
 WITH = (*START, "--recipients", "good.csv")
 NONE = "a CSV needs a header row with a column `email`, and a row for each recipient."
-ONE_CONTENT = "give a `template`, or a `subject` with `html` or `text`"
+ONE_CONTENT = "give one content: a `template`, a `ses_template`, or a `subject` with `html` or `text`"
 JINJA = "unexpected end of template, expected 'end of print statement'."
 
 BAD: dict[tuple[str, ...], str] = {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mailer.checks import mailbox
 from mailer.compose import Item, Operation, plan
-from mailer.email import Lane, mailbox
+from mailer.email import Lane, Mode
 from mailer.ids import Attempt
-from mailer.ledger.records import Mode
 from mailer.ledger.spec import Spec
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Message, Simulator
@@ -87,12 +87,12 @@ async def gateway(ses: Simulator) -> AsyncIterator[Gateway]:
 def item(compiled: Compiled, position: int, row: Mapping[str, Any], **fields: Any) -> Item:
     tag = str(Attempt(CONTAINER, 7, position, 1))
     to = (f"u{position}@example.org",)
-    return Item(position=position, attempt=1, tag=tag, to=to, pieces=compiled.pieces(row), **fields)
+    return Item(position=position, attempt=1, tag=tag, to=to, content=compiled.pieces(row), **fields)
 
 
 async def send(gateway: Gateway, ses: Simulator, spec: Spec, items: Sequence[Item], together: bool) -> list[Message]:
     """What SES holds for each of the items, in their order."""
-    calls = plan(spec, items) if together else [call for item in items for call in plan(spec, [item])]
+    calls = plan(spec, items).calls if together else [call for item in items for call in plan(spec, [item]).calls]
     found: list[Message] = []
     for call in calls:
         bulk = call.operation is Operation.SEND_BULK_EMAIL

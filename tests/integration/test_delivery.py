@@ -17,7 +17,7 @@ from mailer.errors import BrokenGzip, NotUtf8, TemplateBroken, UnknownSender
 from mailer.ledger import CampaignStatus, MessageStatus
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from mailer.simulator.refusals import Status
-from worker import deliver, maintenance
+from worker import maintenance, settle
 from worker.runtime import Runtime
 
 from ..conftest import running_worker, simulated_ses
@@ -139,12 +139,12 @@ async def test_a_retryable_refusal_is_tried_again_and_counts_as_an_attempt(
 async def test_what_stays_refused_fails_after_its_attempts_with_the_reason(
     runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "BACKOFF_S", (0.01, 0.02))
+    monkeypatch.setattr(settle, "BACKOFF_S", (0.01, 0.02))
     ses.faults.set([Fault(kind=Kind.ENTRY_STATUS, entry_status=Status.TRANSIENT_FAILURE, message="SES is tired")])
     id = await mailer.start_campaign(letter(), rows(3))
     assert (await finished(mailer, id, 60)).counts == {"failed": 3}
     lines = [line async for line in mailer.outcomes(id)]
-    assert {(line.attempts, "tired" in line.reason) for line in lines} == {(deliver.MAX_FAILURES, True)}
+    assert {(line.attempts, "tired" in line.reason) for line in lines} == {(settle.MAX_FAILURES, True)}
 
 
 @pytest.mark.parametrize("kind", [Kind.CUT_AFTER, Kind.INTERNAL_ERROR, Kind.CUT_BEFORE])
@@ -195,7 +195,7 @@ async def test_the_send_rate_of_the_account_is_kept_and_nothing_is_throttled(
 async def test_a_rate_refusal_costs_no_attempt_that_counts_and_loses_nobody(
     runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "RATE_PAUSE_S", 0.05)
+    monkeypatch.setattr(settle, "RATE_PAUSE_S", 0.05)
     over = {"code": "TooManyRequestsException", "status": 429, "message": "Maximum sending rate exceeded."}
     ses.faults.set([Fault.model_validate({"kind": Kind.ERROR, "operation": "SendBulkEmail", "count": 12, **over})])
     id = await mailer.start_campaign(letter(), rows(50))
@@ -205,7 +205,7 @@ async def test_a_rate_refusal_costs_no_attempt_that_counts_and_loses_nobody(
 async def test_a_paused_account_parks_the_campaign_with_the_reason_and_goes_on_by_itself(
     runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "PARK_S", 0.2)
+    monkeypatch.setattr(settle, "PARK_S", 0.2)
     ses.sending_enabled = False
     id = await mailer.start_campaign(letter(), rows(100))
     assert "paused" in (await until(mailer, id, State.PARKED)).reason
@@ -217,7 +217,7 @@ async def test_a_paused_account_parks_the_campaign_with_the_reason_and_goes_on_b
 async def test_a_daily_quota_that_ends_parks_the_campaign_and_nobody_is_lost(
     settings: Settings, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "PARK_S", 0.2)
+    monkeypatch.setattr(settle, "PARK_S", 0.2)
     async with (
         simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=2000, max_24h=120)) as ses,
         running_worker(settings),
@@ -233,7 +233,7 @@ async def test_a_daily_quota_that_ends_parks_the_campaign_and_nobody_is_lost(
 async def test_ses_that_is_not_there_is_waited_for_and_nothing_is_lost(
     settings: Settings, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "PARK_S", 0.2)
+    monkeypatch.setattr(settle, "PARK_S", 0.2)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", "http://127.0.0.1:9")
     async with running_worker(settings):
         id = await mailer.start_campaign(letter(), rows(10))
@@ -247,7 +247,7 @@ async def test_ses_that_is_not_there_is_waited_for_and_nothing_is_lost(
 async def test_missing_credentials_are_waited_for_with_the_reason(
     settings: Settings, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "PARK_S", 0.2)
+    monkeypatch.setattr(settle, "PARK_S", 0.2)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with running_worker(settings):
@@ -287,7 +287,7 @@ async def test_a_job_that_names_nonsense_does_no_harm(runtime: Runtime, ses: Sim
 
 async def test_several_campaigns_share_the_lane(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
     change_account(ses, AccountChange(max_send_rate=1000))
-    await maintenance.read_account(runtime)
+    await maintenance.read_accounts(runtime)
     large = await mailer.start_campaign(letter(name="large"), rows(12_000))
     small = await mailer.start_campaign(letter(name="small"), rows(100))
     await finished(mailer, small)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mailer.email import Lane, Outcome, State
+from mailer.email import Lane, Mode, Outcome, State
 from mailer.errors import NotFound
-from mailer.ids import new_campaign_id, new_message_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Mode, RecipientStatus, Settlement, Spec, Work
+from mailer.ids import chunk_id, new_campaign_id, new_message_id
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Settlement, Spec, Work
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
 
@@ -241,7 +241,8 @@ async def test_a_delay_is_kept_from_the_reaper_until_it_is_over(ledger: Ledger) 
 async def test_a_message_is_forgotten_after_its_retention_and_not_before_it_is_settled(ledger: Ledger) -> None:
     id = new_message_id()
     spec = Spec(lane=Lane.TRANSACTIONAL, from_address="a@example.com", content="x", to=("b@example.org",))
-    chunk = await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    chunk = chunk_id(id, 0)
     keys = [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*{id}*")]
     assert keys
     assert {await ledger.redis.ttl(key) for key in keys} == {-1}

@@ -15,10 +15,11 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.compose import Call, Item, Operation, plan
-from mailer.compose.plan import MAX_DATA_CHARS, MAX_ENTRIES, MAX_REQUEST_BYTES
-from mailer.email import Lane
-from mailer.ledger.records import Mode
+from mailer import compose
+from mailer.compose import Call, Item, Operation
+from mailer.compose.limits import MAX_DATA_CHARS, MAX_ENTRIES
+from mailer.compose.limits import MAX_INLINE_REQUEST as MAX_REQUEST_BYTES
+from mailer.email import Lane, Mode
 from mailer.ledger.spec import Spec
 from mailer.templates import Pieces
 from mailer.templates.handlebars import compile_template
@@ -45,13 +46,20 @@ def validate(call: Call) -> None:
     assert not report.has_errors(), report.generate_report()
 
 
+def plan(spec: Spec, items: Sequence[Item]) -> list[Call]:
+    """The calls, where no message is refused."""
+    planned = compose.plan(spec, items)
+    assert planned.refused == []
+    return planned.calls
+
+
 def spec(**fields: Any) -> Spec:
     return Spec(**{"lane": Lane.BULK, "from_address": "news@example.com", **fields})
 
 
 def item(i: int, *, html: list[str] | None = None, text: list[str] | None = None, subject: str = "Hi", **fields: Any) -> Item:
-    pieces = Pieces(subject, html, text if html or text else ["x"])
-    return Item(position=i, attempt=1, tag=f"c0-0-{i}-1", to=(f"u{i}@example.com",), pieces=pieces, **fields)
+    content = Pieces(subject, html, text if html or text else ["x"])
+    return Item(position=i, attempt=1, tag=f"c0-0-{i}-1", to=(f"u{i}@example.com",), content=content, **fields)
 
 
 def received(call: Call) -> list[tuple[str, str | None, str | None]]:
@@ -79,9 +87,10 @@ def check(calls: Sequence[Call], items: Sequence[Item]) -> None:
         assert call.recipients == sum(item.recipients for item in call.items)
         assert len(call.items) == len(received(call))
         for one, (subject, html, text) in zip(call.items, received(call), strict=True):
-            rendered = one.pieces.join()
+            assert isinstance(one.content, Pieces)
+            rendered = one.content.join()
             assert (subject, html) == (rendered.subject, rendered.html)
-            if one.pieces.text is not None:
+            if one.content.text is not None:
                 assert text == rendered.text
         if call.operation is Operation.SEND_EMAIL:
             assert (call.mode, len(call.items)) == (Mode.SIMPLE, 1)
@@ -266,11 +275,11 @@ def batches(draw: st.DrawFn) -> list[Item]:
     items = []
     for i in range(draw(st.integers(0, 6))):
         row = [draw(st.sampled_from([piece, draw(text)])) for piece in shared]
-        pieces = Pieces(draw(text), row if html else None, row[::-1] if plain else None)
+        content = Pieces(draw(text), row if html else None, row[::-1] if plain else None)
         items.append(
             Item(
                 position=i, attempt=1, tag=f"c0-0-{i}-1", to=(draw(address),), cc=draw(addresses), bcc=draw(addresses),
-                tags=draw(tags), pieces=pieces,
+                tags=draw(tags), content=content,
             )
         )  # fmt: skip
     return items

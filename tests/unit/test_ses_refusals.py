@@ -44,12 +44,12 @@ def answer(code: str, status: int, text: str, operation: str = "SendEmail") -> C
 
 ANSWERS: list[tuple[str, int, str, Kind]] = [
     ("TooManyRequestsException", 429, "Maximum sending rate exceeded.", Kind.RATE),
-    ("TooManyRequestsException", 429, "Too many requests", Kind.RATE),
+    ("TooManyRequestsException", 429, "Too many requests", Kind.CALLS),
     ("TooManyRequestsException", 429, "Daily message quota exceeded.", Kind.DAILY),
     ("ThrottlingException", 400, "Maximum sending rate exceeded", Kind.RATE),
     ("ThrottlingException", 400, "Daily message quota exceeded", Kind.DAILY),
     ("Throttling", 400, "Daily message quota exceeded", Kind.DAILY),
-    ("Throttling", 400, "Rate exceeded", Kind.RATE),
+    ("Throttling", 400, "Rate exceeded", Kind.CALLS),
     ("LimitExceededException", 400, "Daily message quota exceeded.", Kind.DAILY),
     ("LimitExceededException", 400, "Maximum sending rate exceeded.", Kind.RATE),
     ("LimitExceededException", 400, "Too many instances of the resource", Kind.CONFIG),
@@ -135,7 +135,7 @@ ANSWERS: list[tuple[str, int, str, Kind]] = [
     ("405", 405, "", Kind.CONFIG),
     ("407", 407, "", Kind.CONFIG),
     ("413", 413, "<html>Request Entity Too Large</html>", Kind.MESSAGE),
-    ("429", 429, "", Kind.RATE),
+    ("429", 429, "", Kind.CALLS),
     ("BrandNewException", 400, "something new", Kind.RETRY),
     ("BrandNewException", 500, "Daily message quota exceeded.", Kind.AMBIGUOUS),
     ("301", 301, "", Kind.AMBIGUOUS),

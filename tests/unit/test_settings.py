@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from mailer.email import Lane
 from mailer.errors import ConfigError, UnknownSender
@@ -49,6 +50,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "http_port": ("9", "9", 9),
     "lanes": (" bulk , ", '["bulk"]', (Lane.BULK,)),
     "max_send_rate": ("0.5", "0.5", 0.5),
+    "bulk_calls_per_s": ("2.5", "2.5", 2.5),
+    "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
     "account_refresh_s": ("5", "5", 5.0),
     "retention_s": ("60", "60", 60),
     "log_format": ("json", '"json"', LogFormat.JSON),
@@ -200,9 +203,14 @@ from = "Größe & Söhne <news@Example.com>"
 reply_to = ["a@example.com", "B <b@example.com>"]
 feedback_address = "bounces@example.com"
 identity_arn = "arn:aws:ses:eu-west-1:123456789012:identity/example.com"
-feedback_identity_arn = "arn:aws-us-gov:ses:us-gov-west-1:123456789012:identity/bounces@example.com"
+feedback_identity_arn = "arn:aws:ses:eu-west-1:123456789012:identity/bounces@example.com"
 configuration_set = "marketing"
 tenant = "tenant-1"
+role_arn = "arn:aws:iam::210987654321:role/sender"
+external_id = "shared-secret"
+region = "eu-west-1"
+endpoint_url = "https://vpce-1.email.eu-west-1.vpce.amazonaws.com"
+list_unsubscribe = {url = "https://example.com/u/{token}", mailto = "unsubscribe@example.com?subject={token}"}
 tags = {team = "growth", kind = "news"}
 
 [senders.plain]
@@ -220,10 +228,18 @@ def test_senders_with_all_their_keys() -> None:
         "reply_to": ("a@example.com", "B <b@example.com>"),
         "feedback_address": "bounces@example.com",
         "identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/example.com",
-        "feedback_identity_arn": "arn:aws-us-gov:ses:us-gov-west-1:123456789012:identity/bounces@example.com",
+        "feedback_identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/bounces@example.com",
         "configuration_set": "marketing",
         "tenant": "tenant-1",
         "tags": {"team": "growth", "kind": "news"},
+        "role_arn": "arn:aws:iam::210987654321:role/sender",
+        "external_id": "shared-secret",
+        "region": "eu-west-1",
+        "endpoint_url": "https://vpce-1.email.eu-west-1.vpce.amazonaws.com",
+        "list_unsubscribe": {
+            "url": "https://example.com/u/{token}",
+            "mailto": "unsubscribe@example.com?subject={token}",
+        },
     }
     assert (plain.reply_to, plain.tags, plain.tenant) == (("a@example.com",), {}, None)
 
@@ -241,6 +257,27 @@ def test_an_unknown_sender_lists_those_that_are_known(monkeypatch: pytest.Monkey
     with pytest.raises(UnknownSender) as caught:
         load_settings().sender("mews")
     assert str(caught.value) == "There is no sender 'mews'; no mailer.toml was found, so make one with [senders.mews]."
+
+
+@pytest.mark.parametrize("value", ["auto", "unlimited", 14.0])
+def test_bulk_calls_are_learnt_lifted_or_pinned(value: str | float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILER_BULK_CALLS_PER_S", str(value))
+    assert load_settings().bulk_calls_per_s == value
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "fast"])
+def test_bulk_calls_of_no_kind_are_refused(value: str) -> None:
+    assert "bulk_calls_per_s" in refused(bulk_calls_per_s=value)
+
+
+def test_the_secret_key_is_several_where_it_is_being_replaced_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILER_SECRET_KEY", "old , new,")
+    settings = load_settings()
+    assert settings.secret_keys == ["old", "new"]
+    assert "old" not in repr(settings)
+    assert Settings().secret_keys == ["old", "new"]
+    monkeypatch.delenv("MAILER_SECRET_KEY")
+    assert load_settings().secret_keys == []
 
 
 def test_settings_do_not_change_under_a_running_worker() -> None:

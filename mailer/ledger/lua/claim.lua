@@ -1,7 +1,8 @@
 -- Persist "this attempt is about to hand these recipients to SES". All of them, or none.
 -- Repeating a claim whose answer was lost is allowed: same fence, same attempt numbers.
 -- KEYS: container, chunk, records   ARGV: fence, mode (1 byte), packed rows: position (2), attempt (2)
--- Returns 'ok' | 'lost' (the lease) | 'conflict' (a recipient is not ours to send) | the container's state, if not sending.
+-- Returns 'ok' | 'lost' (the lease) | 'conflict' (a recipient is not ours to send) | 'expired' | the container's state, if it
+-- is not sending.
 local container, chunk, records = unpack(KEYS)
 local fence, mode, rows = ARGV[1], ARGV[2], ARGV[3]
 local now = now_ms()
@@ -10,9 +11,12 @@ local meta = redis.call('HMGET', chunk, 'fence', 'until')
 if meta[1] ~= fence or tonumber(meta[2] or '0') <= now then
   return 'lost'
 end
-local state = redis.call('HGET', container, 'state')
-if state ~= 'running' and state ~= 'parked' then
-  return state or 'gone'
+local c = redis.call('HMGET', container, 'state', 'expires')
+if c[1] ~= 'running' and c[1] ~= 'parked' then
+  return c[1] or 'gone'
+end
+if c[2] and tonumber(c[2]) <= now then
+  return 'expired'
 end
 
 local all = redis.call('GET', records)

@@ -9,6 +9,17 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+-- Recipients per second: the account's own rate, or the lower one that was set.
+local function send_rate(account_rate, lower)
+  local rate = tonumber(account_rate)
+  return lower == '' and rate or math.min(rate, tonumber(lower))
+end
+
 -- Lua prints large numbers as 1.7e+12; Redis needs the digits.
 local function digits(number)
   return string.format('%.0f', number)
@@ -21,6 +32,20 @@ end
 -- A state that is over: neither waiting to be sent nor in the middle of it.
 local function is_open(state)
   return state == 'q' or state == 'c'
+end
+
+-- A container that is ready and waits for its time runs from then on. Returns its state; nil where there is no container.
+local function begin_when_due(container, now)
+  local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'n:q')
+  if c[1] ~= 'planned' or not c[2] or tonumber(c[3] or '0') > now then
+    return c[1]
+  end
+  if tonumber(c[4] or '0') > 0 then
+    redis.call('HSET', container, 'state', 'running', 'reason', '')
+    return 'running'
+  end
+  redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
+  return 'finished'
 end
 
 -- Move counts from state to state. `moves` is {from .. to -> n}.

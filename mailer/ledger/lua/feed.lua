@@ -3,14 +3,15 @@
 -- Returns the numbers of the chunks that were added. Their wake-ups are the caller's to queue; the reaper's, if it dies first.
 local container, window, due = unpack(KEYS)
 local id, size, patience = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local c = redis.call('HMGET', container, 'state', 'next', 'chunks')
-if c[1] ~= 'running' and c[1] ~= 'parked' then
+local now = now_ms()
+local state = begin_when_due(container, now)
+if state ~= 'running' and state ~= 'parked' then
   return {}
 end
+local c = redis.call('HMGET', container, 'next', 'chunks')
 local added = {}
-local number, chunks = tonumber(c[2] or '0'), tonumber(c[3] or '0')
+local number, chunks = tonumber(c[1] or '0'), tonumber(c[2] or '0')
 local room = size - redis.call('SCARD', window)
-local now = now_ms()
 while room > 0 and number < chunks do
   redis.call('SADD', window, number)
   redis.call('ZADD', due, digits(now + patience), id .. '-' .. number)

@@ -1,19 +1,24 @@
 -- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt
 -- ARGV: chunk id, owner, lease (ms)
--- Returns {status, fence, records}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | the container's state, if not sending.
+-- Returns {status, fence, records, now (ms)}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its time has not come)
+-- | the container's state, if not sending.
 local container, chunk, records, window, details, _, _, due, doubt = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 
-local state = redis.call('HGET', container, 'state')
+local state = begin_when_due(container, now)
 local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size')
 if not state or not meta[4] then
   redis.call('ZREM', due, chunk_id)
-  return {'gone', 0, ''}
+  return {'gone', 0, '', now}
+end
+if state == 'planned' and redis.call('HGET', container, 'ready') then
+  redis.call('ZADD', due, redis.call('HGET', container, 'at'), chunk_id)
+  return {'early', 0, '', now}
 end
 if tonumber(meta[2] or '0') > now then
-  return {'busy', tonumber(meta[1]), ''}
+  return {'busy', tonumber(meta[1]), '', now}
 end
 
 local all = redis.call('GET', records)
@@ -36,13 +41,13 @@ end
 
 local closed = close_what_is_over(KEYS, chunk_id, now)
 if closed == 1 then
-  return {'over', 0, ''}
+  return {'over', 0, '', now}
 end
 if state ~= 'running' and state ~= 'parked' then
-  return {state, 0, ''}
+  return {state, 0, '', now}
 end
 
 local fence = redis.call('HINCRBY', chunk, 'fence', 1)
 redis.call('HSET', chunk, 'owner', owner, 'until', digits(now + lease))
 redis.call('ZADD', due, digits(now + lease), chunk_id)
-return {'ok', fence, all}
+return {'ok', fence, all, now}

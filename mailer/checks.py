@@ -1,0 +1,181 @@
+"""The checked strings that the models at the edge are made of: addresses, header values, tags, ARNs.
+
+Everything that a caller typed is checked here, once, with SES's own limits (SES v2 API model; developer guide, "Service
+quotas"), and nothing behind it needs to check it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.header import Header
+from email.utils import formataddr
+from reprlib import Repr
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .address import normalise
+from .errors import InvalidAddress
+
+MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
+MAX_HEADERS = 100  # custom headers of one message; SES v2 takes 15 in a structured call, and what has more goes as MIME
+MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API reference
+MAX_HEADER_VALUE = 10_000  # characters; SES v2 takes 870 in a structured call, and its events show 10 KB of all headers
+MAX_HEADER_WORD = 900  # characters without a blank: a line of a mail has 998 at most (RFC 5322 2.1.1), its name included
+MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
+MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
+
+_short = Repr()
+_short.maxstring = 80  # characters of what was given, in an error
+_shown = _short.repr
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HALF = re.compile(r"[\ud800-\udfff]")
+_NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>,;][^<>,;]*)?)\s*<([^<>]*)>\s*')
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
+# Written by SES or by this service from their own fields; a second copy would be refused or, worse, believed.
+_RESERVED = """
+    bcc cc content-type content-transfer-encoding content-disposition content-id date dkim-signature from message-id
+    mime-version received reply-to return-path sender subject to
+"""
+_RESERVED_HEADERS = frozenset(_RESERVED.split())
+RESERVED_TAG = "mailer_id"  # the tag that carries our own id on every message
+
+
+def one_line(value: str) -> str:
+    """Header injection ends here: CR, LF, NUL and their like are refused, never stripped."""
+    if _CONTROL.search(value):
+        raise ValueError("must be one line without control characters")
+    return whole(value)
+
+
+def mailbox(value: str) -> str:
+    """``ana@example.com`` or ``Ana <ana@example.com>`` → the form that SES takes: ASCII, RFC 2047 name, Punycode domain."""
+    one_line(value)
+    name, address = _named(value) if "<" in value else ("", value)
+    try:
+        result = formataddr((name, normalise(address)))
+    except InvalidAddress as error:
+        raise ValueError(str(error)) from None
+    if len(result) > MAX_ADDRESS:
+        raise ValueError(f"longer than the {MAX_ADDRESS} characters that SES takes for an address")
+    return one_line(result)
+
+
+def _named(value: str) -> tuple[str, str]:
+    """`Name <address>` → the name, encoded where it is not ASCII, and the address. More than one address is refused."""
+    match = _NAMED.fullmatch(value)
+    if match is None:
+        raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
+    quoted, bare, address = match.groups()
+    name = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    return encoded_words(" ".join(name.split())), address
+
+
+def whole(value: str) -> str:
+    """Half a character, as a broken `\\ud83d` leaves it, fits into no request."""
+    if not value.isascii() and _HALF.search(value):
+        raise ValueError("has half a character in it (a lone surrogate)")
+    return value
+
+
+def _data(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+    return value
+
+
+def _tags(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _TAG.fullmatch(name) or not _TAG.fullmatch(text):
+            raise ValueError(
+                f"tag {_shown(name)}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value"
+            )
+        if name == RESERVED_TAG:
+            raise ValueError(f"tag {name!r} is the one that this service puts on every message itself")
+    return value
+
+
+def _headers(value: dict[str, str]) -> dict[str, str]:
+    """Custom headers with their values as they are written: ASCII, RFC 2047 where they were not."""
+    if len(value) > MAX_HEADERS:
+        raise ValueError(f"{len(value)} headers; {MAX_HEADERS} are the most")
+    seen: set[str] = set()
+    for name in value:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"header name {_shown(name)} must be 1 to 126 visible ASCII characters without a colon")
+        if name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-"):
+            raise ValueError(f"header {name} is set from its own field, not from headers")
+        if name.lower() in seen:
+            raise ValueError(f"header {name} is given twice")
+        seen.add(name.lower())
+    return {name: _header_value(name, text) for name, text in value.items()}
+
+
+def _header_value(name: str, text: str) -> str:
+    try:
+        encoded = encoded_words(one_line(text))
+    except ValueError as error:
+        raise ValueError(f"header {name} {error}") from None
+    if not 1 <= len(encoded) <= MAX_HEADER_VALUE:
+        raise ValueError(f"header {name} must have 1 to {MAX_HEADER_VALUE} characters")
+    if max(map(len, encoded.split(" "))) > MAX_HEADER_WORD:
+        raise ValueError(f"header {name} has more than {MAX_HEADER_WORD} characters without a blank; no line of a mail may")
+    return encoded
+
+
+def encoded_words(text: str) -> str:
+    """Text for a header: as it is where it is ASCII, else in encoded words (RFC 2047), in one line."""
+    # Header takes Unicode's line breaks for its own.
+    return text if text.isascii() else Header(" ".join(text.split()), "utf-8", maxlinelen=MAX_WORD).encode(linesep="")
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+def _with_zone(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("needs a time zone, as in 2026-12-24T18:00:00+01:00 or …T17:00:00Z")
+    return value.astimezone(UTC)
+
+
+OneLine = Annotated[str, AfterValidator(one_line)]
+Text = Annotated[str, AfterValidator(whole)]
+Data = Annotated[dict[str, Any], AfterValidator(_data)]
+Mailbox = Annotated[str, AfterValidator(mailbox)]
+Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]
+Tags = Annotated[dict[str, str], AfterValidator(_tags)]
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
+Moment = Annotated[datetime, AfterValidator(_with_zone)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # of a configuration set or tenant, SES v2 model
+Arn = Annotated[str, Field(pattern=r"^arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+$")]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def explain_validation(error: ValidationError) -> str:
+    """Pydantic's first complaint as half a sentence: where, and what is wrong there."""
+    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    where = ".".join(part.rstrip("_") for part in first["loc"] if isinstance(part, str))
+    text = str(first["msg"])
+    if first["type"] == "value_error":
+        text = text.removeprefix("Value error, ")
+    elif first["type"] == "extra_forbidden":
+        text = "is not a name that is known here"
+    elif first["type"] == "missing":
+        text = "is missing"
+    elif first["type"] == "string_pattern_mismatch":
+        text = f"{_shown(first['input'])} does not have the form {first['ctx']['pattern']}"
+    else:
+        text = text[:1].lower() + text[1:]
+    more = error.error_count() - 1
+    return (f"`{where}` {text}" if where else text) + (f" (and {more} more)" if more else "")

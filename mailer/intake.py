@@ -1,0 +1,81 @@
+"""Rows as they are read → chunks of the ledger, written a few at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from .email import Outcome
+from .ledger import Ledger
+from .ledger.ledger import CHUNK_ROWS, NewChunk
+from .recipients import BadRow, Recipient, Row
+
+STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
+
+
+class ListDigest:
+    """Tells whether two lists are the same, row for row."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._hash.update(orjson.dumps([row.row, row.to] if isinstance(row, BadRow) else _entry(row)))
+
+    def text(self) -> str:
+        return self._hash.hexdigest()[:32]
+
+
+class Intake:
+    def __init__(self, ledger: Ledger, id: str, *, with_digest: bool = False) -> None:
+        self._ledger = ledger
+        self._id = id
+        self._pending: list[Row] = []
+        self.rows = 0
+        self.chunks = 0
+        self.counts: Counter[Outcome] = Counter()
+        self.digest = ListDigest() if with_digest else None
+
+    async def add(self, rows: list[Row]) -> None:
+        if self.digest:
+            self.digest.add(rows)
+        self._pending += rows
+        self.rows += len(rows)
+        if len(self._pending) >= CHUNK_ROWS * STORE_CHUNKS:
+            await self._write(len(self._pending) // CHUNK_ROWS * CHUNK_ROWS)
+
+    async def flush(self) -> None:
+        await self._write(len(self._pending))
+
+    async def _write(self, count: int) -> None:
+        rows, self._pending = self._pending[:count], self._pending[count:]
+        chunks = [_chunk(rows[first : first + CHUNK_ROWS]) for first in range(0, count, CHUNK_ROWS)]
+        for chunk in chunks:
+            self.counts.update(chunk.outcomes)
+        await self._ledger.add_chunks(self._id, self.chunks, chunks)
+        self.chunks += len(chunks)
+
+
+def _chunk(rows: list[Row]) -> NewChunk:
+    entries: list[list[Any]] = []
+    outcomes: list[Outcome] = []
+    reasons: dict[int, str] = {}
+    for position, row in enumerate(rows):
+        if isinstance(row, BadRow):
+            entries.append([row.row, row.to])
+            outcomes.append(row.outcome)
+            reasons[position] = row.reason
+        else:
+            entries.append(_entry(row))
+            outcomes.append(Outcome.QUEUED)
+    return NewChunk(entries, outcomes, reasons)
+
+
+def _entry(row: Recipient) -> list[Any]:
+    if row.cc or row.bcc or row.tags:
+        return [row.row, row.address, row.data, row.cc, row.bcc, row.tags]
+    return [row.row, row.address, row.data]

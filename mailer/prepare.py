@@ -1,0 +1,168 @@
+"""From what a caller said to what the ledger keeps: the content stored, the sender's profile applied, the mode checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from .compose import choose
+from .email import Campaign, Email
+from .errors import InvalidEmail
+from .ledger import File, Key, Ledger, Literal, Route, Spec
+from .mime import ONCE
+from .sender import Sender, misfit
+from .settings import Settings
+from .templates import Compiled, Content, TemplateFolder
+
+MAX_KEY = 256  # characters of an idempotency key
+_BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]+)')
+_BY_SES = re.compile(rb"^(?:Date|Message-ID):[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.MULTILINE | re.IGNORECASE)
+
+
+class Preparation:
+    """Each method gives a spec, and the contents that have to be stored beside it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = TemplateFolder(settings.templates_dir)
+
+    def message(self, email: Email) -> tuple[Spec, list[bytes]]:
+        """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
+        sender, blobs = self._sender(email), list[bytes]()
+        more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
+        if email.raw is not None:
+            more["raw"] = _keep(email.raw, blobs)
+        elif email.subject is not None and email.data is None:
+            more["literal"] = Literal(subject=email.subject, html=email.html, text=email.text)
+        elif email.ses_template is None:
+            more["content"] = self._content(email, blobs)
+        return self._spec(email, sender, blobs, more), blobs
+
+    def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
+        """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
+        sender, blobs = self._sender(campaign), list[bytes]()
+        more: dict[str, Any] = {"name": campaign.name, "data": campaign.data}
+        if campaign.ses_template is None:
+            more["content"] = self._content(campaign, blobs)
+        return self._spec(campaign, sender, blobs, more), blobs
+
+    def _content(self, given: Email | Campaign, blobs: list[bytes]) -> str:
+        """Check that it compiles, here and not in a worker. Raises TemplateError."""
+        if given.template is not None:
+            content = self._folder.read(given.template)
+        else:
+            assert given.subject is not None
+            content = Content.inline(subject=given.subject, html=given.html, text=given.text)
+        Compiled(content)
+        return _keep(content.dump(), blobs)
+
+    def _spec(self, given: Email | Campaign, sender: Sender, blobs: list[bytes], more: dict[str, Any]) -> Spec:
+        """What goes on every message: the message's or campaign's own word first, the sender profile's after it."""
+        raw = given.raw if isinstance(given, Email) else None
+        expires = given.expires_at
+        if expires is not None and expires <= datetime.now(UTC):
+            raise InvalidEmail(field=type(given).__name__, why="`expires_at` is in the past, so nothing would be sent")
+        unsubscribe = sender.list_unsubscribe if given.contact_list is None else None  # SES writes these headers itself then
+        spec = Spec(
+            lane=given.lane,
+            from_address=sender.from_,
+            mode=given.mode,
+            # A whole message says itself where answers go.
+            reply_to=given.reply_to or (() if raw and _has_header(raw, b"reply-to") else sender.reply_to),
+            feedback_address=sender.feedback_address,
+            identity_arn=sender.identity_arn,
+            feedback_identity_arn=sender.feedback_identity_arn,
+            configuration_set=given.configuration_set or sender.configuration_set,
+            tenant=sender.tenant,
+            tags={**sender.tags, **given.tags},
+            headers=given.headers,
+            ses_template=given.ses_template,
+            files=tuple(
+                File(
+                    name=file.name,
+                    content_type=file.content_type,
+                    content_id=file.content_id,
+                    description=file.description,
+                    inline=file.inline,
+                    digest=_keep(file.content, blobs),
+                    size=len(file.content),
+                )
+                for file in given.attachments
+            ),
+            contact_list=given.contact_list,
+            topic=given.topic,
+            unsubscribe_url=unsubscribe.url if unsubscribe else None,
+            unsubscribe_mailto=unsubscribe.mailto if unsubscribe else None,
+            stream=given.sender or "",
+            route=Route(
+                region=sender.region,
+                endpoint_url=sender.endpoint_url,
+                role_arn=sender.role_arn,
+                external_id=sender.external_id,
+            ),
+            expires_ms=None if expires is None else int(expires.timestamp() * 1000),
+            **more,
+        )
+        choose(spec)
+        return spec
+
+    def _sender(self, given: Email | Campaign) -> Sender:
+        if given.sender is None:
+            assert given.from_ is not None
+            return Sender(from_=given.from_)
+        sender = self._settings.sender(given.sender)
+        region = sender.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        for arn, address in ((sender.identity_arn, sender.from_), (sender.feedback_identity_arn, sender.feedback_address)):
+            if arn and address and (why := misfit(arn, address, region)):
+                raise InvalidEmail(field=f"sender {given.sender}", why=why)
+        return sender
+
+
+def _keep(content: bytes, blobs: list[bytes]) -> str:
+    blobs.append(content)
+    return Ledger.digest(content)
+
+
+def _has_header(mime: bytes, name: bytes) -> bool:
+    assert name.decode() in ONCE
+    return re.search(rb"^" + name + rb"[ \t]*:", mime.partition(b"\r\n\r\n")[0], re.MULTILINE | re.IGNORECASE) is not None
+
+
+def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
+    """The key with a digest of what the caller gave. Raises InvalidEmail."""
+    if text is None:
+        return None
+    if not 1 <= len(text) <= MAX_KEY:
+        raise InvalidEmail(field="idempotency_key", why=f"must have 1 to {MAX_KEY} characters")
+    fields = given.model_dump(exclude={"attachments", "raw"})
+    files = [(file.model_dump(exclude={"content"}), hashlib.sha256(file.content).hexdigest()) for file in given.attachments]
+    raw = given.raw if isinstance(given, Email) else None
+    content = orjson.dumps([type(given).__name__, fields, files, hashlib.sha256(_stable(raw or b"")).hexdigest()], default=str)
+    return Key(text, hashlib.sha256(content).hexdigest()[:32])
+
+
+def _stable(mime: bytes) -> bytes:
+    """Without what a caller's library makes up anew each time it writes the same message: boundaries, and what SES replaces."""
+    for boundary in set(_BOUNDARY.findall(mime)):
+        mime = mime.replace(boundary, b"")
+    head, blank, body = mime.partition(b"\r\n\r\n")
+    return _BY_SES.sub(b"", head + b"\r\n") + blank + body
+
+
+def advice(spec: Spec) -> Sequence[str]:
+    """What is allowed, and still likely to be a mistake."""
+    found = []
+    own = {name.lower() for name in spec.headers}
+    has_unsubscribe = "list-unsubscribe" in own or spec.contact_list or spec.unsubscribe_url or spec.unsubscribe_mailto
+    if spec.lane == "bulk" and not has_unsubscribe:
+        found.append(
+            "these messages carry no List-Unsubscribe header, which Gmail and Yahoo ask of bulk mail; "
+            "set list_unsubscribe in the sender profile, or contact_list"
+        )
+    return found

@@ -1,0 +1,96 @@
+"""Sender: the named profile under which something is sent."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parseaddr
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .checks import Arn, Mailbox, Mailboxes, Model, Name, OneLine, Tags
+
+TOKEN = "{token}"  # noqa: S105  # where an unsubscribe address takes the recipient's token
+_MAILTO = re.compile(r"[^@\s<>,]+@[^@\s<>,?]+(\?[^\s<>,]*)?")
+
+
+def _https(value: str) -> str:
+    if not re.fullmatch(r"https://[!-~]+", value) or re.search(r"[<>,\"]", value):
+        raise ValueError("must be an https:// address without blanks, < > , or quotes; RFC 8058 takes no other")
+    if TOKEN not in value:
+        raise ValueError(f"must have {TOKEN} where the recipient's token goes")
+    return value
+
+
+def _mailto(value: str) -> str:
+    value = value.removeprefix("mailto:")
+    if not value.isascii() or not _MAILTO.fullmatch(value):
+        raise ValueError(f"must be an address, with ?subject={TOKEN} behind it where the recipient is to be told apart")
+    return value
+
+
+class ListUnsubscribe(Model):
+    """Where a recipient unsubscribes (RFC 2369, RFC 8058): `url` by one click, `mailto` by mail, or both."""
+
+    url: Annotated[OneLine, Field(max_length=300), AfterValidator(_https)] | None = None
+    mailto: Annotated[OneLine, Field(max_length=300), AfterValidator(_mailto)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> ListUnsubscribe:
+        if self.url is None and self.mailto is None:
+            raise ValueError("give `url` or `mailto`, or both")
+        return self
+
+    @property
+    def has_token(self) -> bool:
+        return self.url is not None or TOKEN in (self.mailto or "")
+
+
+class Sender(Model):
+    """A named profile: what goes on every message that is sent under it, and the account that sends it."""
+
+    from_: Mailbox = Field(alias="from")
+    reply_to: Mailboxes = ()
+    feedback_address: Mailbox | None = None
+    identity_arn: Arn | None = None
+    feedback_identity_arn: Arn | None = None
+    configuration_set: Name | None = None
+    tenant: Name | None = None
+    tags: Tags = Field(default_factory=dict)
+    list_unsubscribe: ListUnsubscribe | None = None
+    role_arn: str | None = Field(None, pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/[!-~]+$")
+    external_id: str | None = Field(None, pattern=r"^[A-Za-z0-9+=,.@:/_-]{2,1224}$")  # STS API reference, AssumeRole
+    region: str | None = Field(None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[!-~]+$")
+
+    @model_validator(mode="after")
+    def _identities_fit(self) -> Sender:
+        for arn, address, name in (
+            (self.identity_arn, self.from_, "from"),
+            (self.feedback_identity_arn, self.feedback_address, "feedback_address"),
+        ):
+            if arn is not None and address is None:
+                raise ValueError(f"`feedback_identity_arn` {arn} needs a `{name}`")
+            if arn is not None and address is not None and (why := misfit(arn, address, self.region)):
+                raise ValueError(why)
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("`external_id` goes with `role_arn`")
+        return self
+
+
+def misfit(arn: str, address: str, region: str | None) -> str | None:
+    """Why this identity cannot stand for this address in this region; None where it can, or the region is not known.
+
+    An identity serves its own region only, and covers its own address, or every address at the domain and below it
+    (developer guide, "Sending authorization", "Verified identities").
+    """
+    bare = parseaddr(address)[1]
+    local, _, domain = bare.rpartition("@")
+    arn_region, identity = arn.split(":", 5)[3], arn.split("identity/", 1)[1]
+    at, _, identity_domain = identity.rpartition("@")
+    covered = domain == identity_domain.lower() or (not at and domain.endswith(f".{identity_domain.lower()}"))
+    if not covered or (at and at != local):
+        return f"the identity {arn} does not cover the address {bare}; it has to be the one of that address or its domain"
+    if region is not None and region != arn_region:
+        return f"the identity {arn} is of region {arn_region}, and {bare} is sent from region {region}; both have to be the same"
+    return None

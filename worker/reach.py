@@ -1,0 +1,72 @@
+"""The accounts that a worker sends from: its own, and those that sender profiles reach by a role, region or endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from mailer.gates.quota import Quota
+from mailer.ledger import Ledger, Route
+from mailer.ses.gateway import Gateway
+from mailer.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One way to one account."""
+
+    account: str  # names the account's state and limiter in Redis, which all ways to it share
+    gateway: Gateway
+    quota: Quota
+
+
+class Reaches:
+    """Opened when they are first needed and kept. An async context manager; `own` is there once it is entered."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, stopping: asyncio.Event) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._stopping = stopping
+        self._found: dict[Route, Reach] = {}
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Reaches:
+        self.own = await self.get(Route())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def all(self) -> list[Reach]:
+        """One for each account."""
+        return list({reach.account: reach for reach in reversed(self._found.values())}.values())
+
+    async def get(self, route: Route) -> Reach:
+        """Raises what botocore raises where the way cannot be opened."""
+        found = self._found.get(route)
+        if found is None:
+            async with self._opening:
+                found = self._found.get(route) or await self._open(route)
+                self._found[route] = found
+        return found
+
+    async def _open(self, route: Route) -> Reach:
+        number = route.role_arn.split(":")[4] if route.role_arn else None
+        # A role of our own account has our own quota, and must not get a second limiter.
+        another = number is not None and number != await self.own.gateway.own_account()
+        gateway = Gateway(
+            region=route.region, endpoint_url=route.endpoint_url, role_arn=route.role_arn, external_id=route.external_id
+        )
+        await self._stack.enter_async_context(gateway)
+        account = f"{number}:{gateway.region}" if another else gateway.region
+        quota = Quota(
+            self._ledger,
+            account,
+            lower_rate=self._settings.max_send_rate,
+            refresh_s=self._settings.account_refresh_s,
+            bulk_calls=self._settings.bulk_calls_per_s,
+            stopping=self._stopping,
+        )
+        return Reach(account, gateway, quota)

@@ -1,0 +1,182 @@
+"""What an answer of SES means for its recipients, for the rest of their chunk, and for the campaign."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from redis.exceptions import RedisError
+
+from mailer import metrics
+from mailer.compose import Call, Item, Operation
+from mailer.email import Outcome
+from mailer.ids import container_of, is_message
+from mailer.ledger import Settlement, Work
+from mailer.ses.gateway import Answer
+from mailer.ses.refusals import Kind, Refusal
+
+from .reach import Reach
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+MAX_FAILURES = 8  # refused as "try again" this often, a recipient has failed; with the backoff below that takes 2 minutes
+BACKOFF_S = (0.5, 60.0)  # doubling from the first to the second, with jitter
+RATE_PAUSE_S = 1.0  # the send rate is per second
+CALLS_PAUSE_S = 0.2  # between two looks whether there is a place for a SendBulkEmail call
+STALE_S = 1.0  # the account's state is being read: a moment, as a rule
+PARK_S = 10.0  # how often what waits for something outside is tried again
+SETTLE_RETRY_S = (0.1, 2.0)
+SETTLE_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
+
+_PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
+
+
+@dataclass(slots=True)
+class Shift:
+    """One lease being worked on: what the steps have found out for those that follow."""
+
+    work: Work
+    queued: list[int]  # positions, in order, still to be sent
+    failures: dict[int, int]
+    attempts: dict[int, int]
+    clock_ms: int  # what is to be added to this machine's clock to get Redis's
+    reach: Reach = field(init=False)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False  # nothing more to do here in this shift
+    delay_s: float = 0.0  # when to look at the chunk again
+    finished: bool = False
+
+    @classmethod
+    def of(cls, work: Work) -> Shift:
+        records = work.records
+        return cls(
+            work=work,
+            queued=[i for i, record in enumerate(records) if record.outcome is Outcome.QUEUED],
+            failures={i: record.failures for i, record in enumerate(records) if record.failures},
+            attempts={i: record.attempts for i, record in enumerate(records)},
+            clock_ms=work.now_ms - int(time.time() * 1000),
+        )
+
+    def expired(self) -> bool:
+        """Before waiting for anything. The claim asks again, and its word is the last."""
+        expires = self.work.spec.expires_ms
+        return expires is not None and time.time() * 1000 + self.clock_ms >= expires
+
+    def settlement(
+        self,
+        position: int,
+        attempt: int,
+        outcome: Outcome,
+        *,
+        message_id: str | None = None,
+        reason: str | None = None,
+        failed: bool = False,
+    ) -> Settlement:
+        self.attempts[position] = attempt
+        return Settlement(
+            position=position, attempt=attempt, outcome=outcome, message_id=message_id, reason=reason, failed=failed
+        )
+
+
+def answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
+    """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it."""
+    refusal = answer.refusal
+    if refusal is None:
+        return shift.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id)
+    outcome, failed = Outcome.QUEUED, False
+    if refusal.kind is Kind.AMBIGUOUS:
+        outcome = Outcome.UNKNOWN
+    elif refusal.kind in (Kind.MESSAGE, Kind.SANDBOX) or (refusal.kind is Kind.CONFIG and is_message(shift.work.chunk)):
+        outcome = Outcome.REJECTED
+    elif refusal.kind is Kind.RETRY:
+        failed = True
+        shift.failures[item.position] = shift.failures.get(item.position, 0) + 1
+        if shift.failures[item.position] >= MAX_FAILURES:
+            outcome = Outcome.FAILED
+    return shift.settlement(item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
+
+
+async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
+    """What the refusals of these calls mean for the rest of the chunk and its campaign."""
+    refusals = {a.refusal.kind: a.refusal for a in answers if a.refusal}
+    if refusals.keys() & {Kind.RATE, Kind.CALLS}:
+        metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind in (Kind.RATE, Kind.CALLS)))
+    for kind in (Kind.CONFIG, *_PARKING):
+        if kind in refusals:
+            await act_on_refusal(runtime, shift, refusals[kind])
+            return
+    if Kind.CALLS in refusals and calls[0].operation is Operation.SEND_BULK_EMAIL:
+        # Its recipients are free again and go on at once, by SendEmail where there is no place for another bulk call.
+        shift.queued = [item.position for call in calls for item in call.items] + shift.queued
+        await shift.reach.quota.bulk_call_refused(sum(call.recipients for call in calls))
+    elif refusals.keys() & {Kind.RATE, Kind.CALLS}:
+        shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
+    elif Kind.RETRY in refusals:
+        worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)
+        first, most = BACKOFF_S
+        shift.over, shift.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
+
+
+async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+    """One that holds for everything that would follow: a configuration error stops it, and what may pass is waited for."""
+    if refusal.kind is Kind.CONFIG:
+        await stop(runtime, shift, refusal.reason)
+    else:
+        await park(runtime, shift, f"waiting: {refusal.reason}")
+
+
+async def park(runtime: Runtime, shift: Shift, reason: str) -> None:
+    """It waits for something outside, costs no attempt, and goes on by itself."""
+    shift.over, shift.delay_s = True, PARK_S * random.uniform(0.8, 1.2)
+    await runtime.ledger.park(container_of(shift.work.chunk), reason)
+
+
+async def stop(runtime: Runtime, shift: Shift, reason: str) -> None:
+    """A configuration error. A campaign stops with one reason and keeps its recipients queued; a message is refused."""
+    shift.over = True
+    container = container_of(shift.work.chunk)
+    log.warning("stopped by a configuration error", id=container, reason=reason)
+    if not is_message(container):
+        await runtime.ledger.stop(container, reason)
+    elif 0 in shift.queued:  # not settled by an answer yet
+        await settle(runtime, shift, [shift.settlement(0, shift.attempts[0], Outcome.REJECTED, reason=reason)])
+
+
+async def expire(runtime: Runtime, shift: Shift) -> None:
+    """Its time is over: what is left of the chunk is not sent any more."""
+    shift.over = True
+    reason = "it could not be handed to SES before its expires_at"
+    positions, shift.queued = shift.queued, []
+    rows = [shift.settlement(i, shift.attempts[i], Outcome.EXPIRED, reason=reason) for i in positions]
+    await settle(runtime, shift, rows)
+
+
+async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement]) -> None:
+    """Store what was learnt. Nobody else knows it, so this waits for Redis as long as the worker may run."""
+    pause, longest = SETTLE_RETRY_S
+    stopping_for = 0.0
+    while True:
+        try:
+            settled = await runtime.ledger.scripts.settle(shift.work.chunk, settlements)
+            break
+        except (RedisError, OSError) as error:
+            if stopping_for > SETTLE_AT_STOP_S:
+                log.error("stopped without redis: these results are lost, and their recipients unknown", chunk=shift.work.chunk)
+                raise
+            log.warning("a result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
+            await asyncio.sleep(pause)
+            stopping_for += pause if runtime.stopping.is_set() else 0
+            pause = min(pause * 2, longest)
+    shift.over = shift.over or settled.closed
+    shift.finished = shift.finished or settled.finished
+    lane, age = shift.work.spec.lane, time.time() - shift.work.created_ms / 1000
+    for outcome in {s.outcome for s in settlements} - {Outcome.QUEUED}:
+        count = sum(s.outcome is outcome for s in settlements)
+        metrics.record_outcomes(lane, outcome, count)
+        if outcome is Outcome.SENT:
+            metrics.record_delivery(lane, age, count)
