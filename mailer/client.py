@@ -9,20 +9,26 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+import structlog
+from redis.exceptions import RedisError
+
 from . import prepare
-from .email import Campaign, Email, State
-from .errors import KeyBusy, KeyReused
+from .email import Campaign, Email, Lane, State
+from .errors import KeyBusy, KeyReused, MailerError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest
 from .ledger import Added, CampaignStatus, Key, Ledger, MessageStatus, RecipientStatus
 from .queue import Queue, connect, disconnect, ping
 from .recipients import Recipients, Source, open_recipients
 from .settings import Settings, load_settings
+from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
 
 FIRST_CHUNKS = 4  # chunks queued by `start_campaign` itself; a worker fills the rest of the window
 WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
+
+log = structlog.get_logger()
 
 Progress = Callable[[int, int, int | None], None]  # rows read, bytes read, bytes in all where that is known
 
@@ -76,8 +82,15 @@ class Mailer:
         )
         _same_or_raise(added, key)
         if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
-            await self._queue.wake(spec.lane, chunk_id(added.id, 0))
+            await self._wake(spec.lane, [chunk_id(added.id, 0)])
         return added.id
+
+    async def _wake(self, lane: Lane, chunks: Sequence[str]) -> None:
+        """What is stored is sent also when the queue cannot be written to; an error now would make a caller send it again."""
+        try:
+            await self._queue.wake_all(lane, chunks)
+        except (RedisError, OSError) as error:
+            log.warning("redis stopped answering; what was stored is sent when it is back", error=type(error).__name__)
 
     async def status(self, id: str) -> MessageStatus:
         """Raises NotFound."""
@@ -108,24 +121,41 @@ class Mailer:
             if not added.new:
                 _same_or_raise(added, key)
                 return await self._earlier(added, key, rows)
-            id = added.id
-            try:
-                intake = Intake(self._ledger, id, with_digest=key is not None)
-                async for batch in rows:
-                    await intake.add(batch)
-                    if progress:
-                        progress(intake.rows, *rows.progress())
-                await intake.flush()
-                if key and intake.digest:
-                    await self._ledger.keep_list_digest(key, intake.digest.text())
-                await self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts)
-            except BaseException:
-                with suppress(Exception):
-                    await asyncio.shield(self._ledger.drop_campaign(id))
+            await self._read_in(added.id, key, rows, progress)
+        with suppress(RedisError, OSError):  # it is stored, and a worker fills its window
+            first = await self._ledger.scripts.feed(added.id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
+            await self._wake(spec.lane, first)
+        return added.id
+
+    async def _read_in(self, id: str, key: Key | None, rows: Recipients, progress: Progress | None) -> None:
+        """Store the list and let the campaign run; or leave nothing of it."""
+        intake = Intake(self._ledger, id, with_digest=key is not None)
+        reader = asyncio.create_task(intake.stay_alive())
+        try:
+            async for batch in rows:
+                await intake.add(batch)
+                if progress:
+                    progress(intake.rows, *rows.progress())
+            await intake.flush()
+            if key and intake.digest:
+                await self._ledger.keep_list_digest(key, intake.digest.text())
+            await to_the_end(self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts))
+        except BaseException as error:
+            dropped = False
+            with suppress(Exception):
+                dropped = await to_the_end(self._ledger.drop_campaign(id))
+            # Where it runs, only the answer got lost, or the cancellation came too late: then it is started.
+            if dropped or not await self._runs(id):
                 raise
-        first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
-        await self._queue.wake_all(spec.lane, first)
-        return id
+            if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()):
+                task.uncancel()
+        finally:
+            reader.cancel()
+
+    async def _runs(self, id: str) -> bool:
+        with suppress(MailerError, RedisError, OSError):
+            return (await self._ledger.campaign(id)).state not in (State.PLANNED, State.CANCELLED)
+        return False
 
     @staticmethod
     async def _earlier(added: Added, key: Key | None, rows: Recipients) -> str:

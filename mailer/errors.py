@@ -75,6 +75,10 @@ class NotFound(MailerError):
     """There is no message or campaign '{id}' here; `mailer campaign list` shows the campaigns."""
 
 
+class CampaignGone(MailerError):
+    """Campaign {id} was given up while its list was being read, because nothing was heard of its reader; start it again."""
+
+
 class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
 

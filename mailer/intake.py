@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import orjson
+from redis.exceptions import RedisError
 
 from .email import Outcome
+from .errors import CampaignGone
 from .ledger import Ledger
 from .ledger.ledger import CHUNK_ROWS, NewChunk
 from .recipients import BadRow, Recipient, Row
 
+ALIVE_EVERY_S = 10.0  # a reader that says nothing for two minutes is taken for dead
 STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
 
 
@@ -47,6 +52,13 @@ class Intake:
         self.rows += len(rows)
         if len(self._pending) >= CHUNK_ROWS * STORE_CHUNKS:
             await self._write(len(self._pending) // CHUNK_ROWS * CHUNK_ROWS)
+
+    async def stay_alive(self) -> None:
+        """Say every now and then that the list is being read, however long its next rows take. For ever."""
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_S)
+            with suppress(RedisError, OSError, CampaignGone):  # whoever writes the next chunks is told
+                await self._ledger.keep_reading(self._id, self.chunks)
 
     async def flush(self) -> None:
         await self._write(len(self._pending))

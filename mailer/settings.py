@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,6 +127,7 @@ def config_path() -> Path | None:
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from all sources. Raises ConfigError with one sentence instead of pydantic's report."""
+    _check_names()
     path = config_path()
     if path and not path.is_file():
         raise ConfigError(where="MAILER_CONFIG", why=f"there is no file {path}; name one, or unset it")
@@ -141,6 +143,31 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(where="MAILER_SENDERS", why='not JSON, as in {"news": {"from": "news@example.com"}}') from None
     except ValidationError as error:
         raise ConfigError(where=_source(error, overrides, path), why=explain_validation(error)) from None
+
+
+# Of the contract, and not in this version: whoever sets one relies on it.
+NOT_YET = frozenset(
+    f"MAILER_{name}"
+    for name in (
+        "DAILY_RESERVE",
+        "EVENTS_SQS_URL",
+        "EVENTS_TOPIC_ARNS",
+        "UNKNOWN_GRACE_S",
+        "UNKNOWN_TRANSACTIONAL",
+        "UNKNOWN_BULK",
+    )
+)
+
+
+def _check_names() -> None:
+    """A variable that nothing reads is a mistake that nobody would see. Raises ConfigError."""
+    known = {"MAILER_CONFIG", *(f"MAILER_{name.upper()}" for name in Settings.model_fields)}
+    for name in sorted(os.environ):
+        if name.startswith("MAILER_") and os.environ[name] and name not in known:
+            if name in NOT_YET:
+                raise ConfigError(where=name, why="cannot be used in this version; unset it")
+            near = get_close_matches(name, known, 1)
+            raise ConfigError(where=name, why=f"there is no such setting; {f'is {near[0]} meant?' if near else 'unset it'}")
 
 
 def _source(error: ValidationError, overrides: Mapping[str, Any], path: Path | None) -> str:

@@ -13,15 +13,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.errors import ConfigError, MailerError
+from mailer.errors import MailerError
 from mailer.log import configure_logging
 from mailer.queue import explain_redis, ping
-from mailer.ses.refusals import classify
 from mailer.settings import Settings, load_settings
 
 from . import http, maintenance
 from .lanes import serve_lane
-from .runtime import Runtime, cancel
+from .runtime import Runtime, cancel, open_runtime
 
 log = structlog.get_logger()
 
@@ -53,12 +52,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises MailerError for what is wrong at the start; nothing later ends it."""
-    try:
-        runtime = await Runtime(settings).__aenter__()
-    except MailerError:
-        raise
-    except Exception as error:
-        raise ConfigError(where="AWS", why=classify(error).reason) from None
+    runtime = await open_runtime(settings)
     try:
         await ping(runtime.redis, settings)
         _on_signals(runtime.stopping)

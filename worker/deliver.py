@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -21,8 +20,10 @@ from mailer.errors import MailerError, RenderFailed
 from mailer.gates.quota import Verdict
 from mailer.ids import container_of, is_message
 from mailer.ledger import ClaimStatus, LeaseStatus, Work
+from mailer.ledger.records import MAX_ATTEMPTS
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import classify
+from mailer.tasks import to_the_end
 
 from . import settle
 from .material import Material, load
@@ -30,9 +31,9 @@ from .runtime import LEASE_MS, Runtime
 from .settle import Shift
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
+ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
 SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
 
 
@@ -57,11 +58,14 @@ async def _shift(runtime: Runtime, work: Work) -> None:
     try:
         if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)):
             await _send_queued(runtime, shift, material)
+    except Exception:
+        shift.delay_s = max(shift.delay_s, ERROR_PAUSE_S)  # whatever it is, at once it would be the same again
+        raise
     finally:
         heartbeat.cancel()
         with suppress(asyncio.CancelledError):
             await heartbeat
-        await _persist(_give_back(runtime, shift))
+        await to_the_end(_give_back(runtime, shift))
 
 
 # ---- load ----------------------------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
         if time.monotonic() >= deadline:
             return
         if shift.expired():
-            await _persist(settle.expire(runtime, shift))
+            await to_the_end(settle.expire(runtime, shift))
             return
         size = shift.reach.quota.call_size(MAX_ENTRIES)
         positions, shift.queued = shift.queued[:size], shift.queued[size:]
@@ -110,13 +114,18 @@ async def _rendered(runtime: Runtime, shift: Shift, material: Material, position
     """The messages of these recipients. A row whose data does not fit the template fails alone."""
     items, failed = [], []
     for position in positions:
+        attempt = shift.attempts[position] + 1
+        if attempt > MAX_ATTEMPTS:
+            why = f"given up after {MAX_ATTEMPTS:,} attempts"
+            failed.append(shift.settlement(position, MAX_ATTEMPTS, Outcome.FAILED, reason=why))
+            continue
         try:
-            entry, attempt = shift.work.entries[position], shift.attempts[position] + 1
+            entry = shift.work.entries[position]
             items.append(material.item(shift.work.chunk, position, entry, attempt))
         except RenderFailed as error:
             failed.append(shift.settlement(position, shift.attempts[position], Outcome.FAILED, reason=str(error)))
     if failed:
-        await _persist(settle.settle(runtime, shift, failed))
+        await to_the_end(settle.settle(runtime, shift, failed))
     return items
 
 
@@ -127,7 +136,7 @@ async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Se
         rejected = [
             shift.settlement(item.position, item.attempt - 1, Outcome.REJECTED, reason=why) for item, why in planned.refused
         ]
-        await _persist(settle.settle(runtime, shift, rejected))
+        await to_the_end(settle.settle(runtime, shift, rejected))
     return planned.calls
 
 
@@ -139,7 +148,7 @@ async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, ca
     bulk = call.operation is Operation.SEND_BULK_EMAIL
     verdict = await _admitted(runtime, shift, call.recipients, bulk=bulk)
     if verdict is Verdict.GO:
-        await _persist(_send(runtime, shift, [call]))
+        await to_the_end(_send(runtime, shift, [call]))
         return
     if verdict is not Verdict.SINGLES:
         return
@@ -151,7 +160,7 @@ async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, ca
         if calls:
             if await _admitted(runtime, shift, sum(single.recipients for single in calls)) is not Verdict.GO:
                 return
-            await _persist(_send(runtime, shift, calls))
+            await to_the_end(_send(runtime, shift, calls))
         if shift.over:
             return
 
@@ -178,7 +187,12 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
     chunk = shift.work.chunk
     items = [item for call in calls for item in call.items]
     rows = [(item.position, item.attempt) for item in items]
-    claim = await runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows)
+    # A claim whose answer got lost is repeated and not given up: it may be stored, and then nobody else may send these.
+    claim = await settle.until_stored(
+        runtime,
+        shift,
+        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows),
+    )
     if claim is ClaimStatus.EXPIRED:
         shift.queued = [item.position for item in items] + shift.queued
         await settle.expire(runtime, shift)
@@ -190,7 +204,7 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
         return
     answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]
     settlements = [settle.answered(shift, item, answer) for item, answer in zip(items, answers, strict=True)]
-    await settle.settle(runtime, shift, settlements)
+    await settle.settle(runtime, shift, settlements, recipients=sum(call.recipients for call in calls))
     await settle.act_on(runtime, shift, calls, answers)
 
 
@@ -233,13 +247,3 @@ async def _heartbeat(runtime: Runtime, shift: Shift) -> None:
                 log.warning("lost the lease of a chunk", chunk=shift.work.chunk)
                 shift.lost.set()
                 return
-
-
-async def _persist(step: Awaitable[T]) -> T:
-    """Run a step to its end also when the job is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(step)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -40,11 +40,16 @@ RESTART_S = (0.2, 5.0)  # backoff of the supervisor
 
 
 async def run_job(ctx: dict[str, Any], chunk: str) -> None:
+    jobs: set[asyncio.Task[Any] | None] = ctx["jobs"]
+    task = asyncio.current_task()
+    jobs.add(task)
     try:
         await deliver(ctx["runtime"], chunk)
     except Exception:
         # To arq an exception is final, and to the ledger it is nothing: the lease runs out and the chunk is taken up again.
         log.exception("a job failed; its chunk is taken up again", chunk=chunk)
+    finally:
+        jobs.discard(task)
 
 
 def arq_options(lane: Lane, runtime_ctx: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,12 +74,12 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
     first, longest = RESTART_S
     pause = first
     while not runtime.stopping.is_set():
-        redis = connect(runtime.settings)
+        redis, jobs = connect(runtime.settings), set[asyncio.Task[Any]]()
         worker = Worker(
             queue_name=runtime.ledger.keys.queue(lane),
             redis_pool=redis,
             handle_signals=False,
-            **arq_options(lane, {"runtime": runtime}),
+            **arq_options(lane, {"runtime": runtime, "jobs": jobs}),
         )
         run = asyncio.create_task(worker.async_run())
         runtime.serving.add(lane)
@@ -89,7 +94,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
         finally:
             runtime.serving.discard(lane)
             await cancel(run, stop)
-            await _close(worker)
+            await _close(worker, jobs)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, longest) if worker.jobs_complete == 0 else first
 
@@ -102,10 +107,13 @@ async def _drain(worker: Worker) -> None:
         await asyncio.wait(tasks, timeout=DRAIN_S)
 
 
-async def _close(worker: Worker) -> None:
+async def _close(worker: Worker, jobs: Collection[asyncio.Task[Any]]) -> None:
     """Jobs that still run are cancelled, which lets them finish what they have claimed."""
     tasks = list(worker.tasks.values())
     await cancel(*tasks)
+    # arq's task around a job may be over before the job is: Python 3.11's `wait_for` lets go of it when cancelled again.
+    while jobs:
+        await asyncio.wait(list(jobs))
     for task in tasks:
         # arq writes to Redis when a job ends, and that write fails with a Redis that is away. Its loop, which would have
         # asked for this error, is over; not asked for, asyncio logs it as a defect.

@@ -7,7 +7,6 @@ makes a lost job harmless. Every process runs them; Redis decides whose turn it 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -29,8 +28,8 @@ REAP_EVERY_S = 0.5
 REAP_LIMIT = 500
 CAMPAIGNS_EVERY_S = 1.0
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
-INTAKE_DEAD_AFTER_S = 120  # a list that grew no more for this long is not being read any more
-_OVER = (State.FINISHED, State.CANCELLED)
+INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
+_OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
 
 
 async def reap(runtime: Runtime) -> None:
@@ -51,9 +50,8 @@ async def look_after_campaigns(runtime: Runtime) -> None:
         if state in _OVER:
             await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
         elif state is State.PLANNED and not campaign.ready:
-            if time.time() - campaign.intake_ms / 1000 > INTAKE_DEAD_AFTER_S:
+            if await runtime.ledger.abandon_campaign(id, INTAKE_DEAD_AFTER_S):
                 log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
-                await runtime.ledger.abandon_campaign(id)
         elif state in (State.PLANNED, State.RUNNING, State.PARKED):
             lane = await runtime.ledger.lane(id)
             if lane is not None:
@@ -73,7 +71,7 @@ async def read_accounts(runtime: Runtime) -> None:
 async def _read_account(runtime: Runtime, reach: Reach) -> None:
     account = reach.account
     if await runtime.accounts.may_refresh(account, runtime.settings.account_refresh_s):
-        counted = await runtime.accounts.admitted(account)
+        answered = await runtime.accounts.answered(account)
         try:
             state = await reach.gateway.account()
         except asyncio.CancelledError:
@@ -86,7 +84,7 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             await runtime.accounts.trouble(account, refusal.reason)
         else:
             fields = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(state).items()}
-            await runtime.accounts.store(account, fields, counted=counted)
+            await runtime.accounts.store(account, fields, answered=answered)
     known = await runtime.accounts.load(account)
     if known:
         reach.quota.remember_rate(known.max_send_rate)

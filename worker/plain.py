@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from mailer.email import Lane
 from mailer.errors import MailerError
 from mailer.log import configure_logging
-from mailer.queue import connect
-from mailer.settings import load_settings
+from mailer.queue import connect, disconnect, ping
+from mailer.settings import Settings, load_settings
 
 from . import maintenance
 from .lanes import DRAIN_S, arq_options
-from .runtime import Runtime, cancel
+from .runtime import cancel, open_runtime
 
 
 def worker_settings(lane_name: str, class_name: str) -> type:
-    """The settings class for arq's command line. Ends the process with one sentence where the settings are wrong."""
+    """The settings class for arq's command line. Ends the process with one sentence where it could not work."""
     lane = Lane(lane_name)
     try:
         settings = load_settings()
-        redis = connect(settings)
+        asyncio.run(_check(settings))
     except MailerError as error:
         raise SystemExit(f"mailer: {error}") from None
     configure_logging(settings.log_format, settings.log_level)
 
     async def on_startup(ctx: dict[str, Any]) -> None:
-        ctx["runtime"] = runtime = await Runtime(settings).__aenter__()
+        ctx["jobs"] = set()
+        ctx["runtime"] = runtime = await open_runtime(settings)
         runtime.serving.add(lane)
         ctx["upkeep"] = await maintenance.start(runtime)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
-        await cancel(*ctx["upkeep"].values())
-        await ctx["runtime"].__aexit__(None, None, None)
+        await cancel(*ctx.get("upkeep", {}).values())
+        if "runtime" in ctx:
+            await ctx["runtime"].__aexit__(None, None, None)
 
     return type(
         class_name,
@@ -40,9 +43,20 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         {
             **arq_options(lane, {}),
             "queue_name": f"{settings.namespace}:queue:{lane.value}",
-            "redis_pool": redis,
+            "redis_pool": connect(settings),
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
             "job_completion_wait": int(DRAIN_S),
         },
     )
+
+
+async def _check(settings: Settings) -> None:
+    """arq would show a traceback. Raises MailerError where Redis does not answer or AWS is not set up."""
+    redis = connect(settings)
+    try:
+        await ping(redis, settings)
+        runtime = await open_runtime(settings)
+        await runtime.__aexit__(None, None, None)
+    finally:
+        await disconnect(redis)

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from mailer.email import Lane
+from mailer.errors import ConfigError, MailerError
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.accounts import Accounts
 from mailer.queue import Queue, connect, disconnect
+from mailer.ses.refusals import classify
 from mailer.settings import Settings
 from mailer.templates import Compiled, Content
 
@@ -39,6 +41,18 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
+async def open_runtime(settings: Settings) -> Runtime:
+    """A runtime that is entered; leaving it is the caller's. Raises MailerError where AWS is not set up."""
+    try:
+        return await Runtime(settings).__aenter__()
+    except MailerError:
+        raise
+    except ValueError as error:  # what botocore says of an address that is none
+        raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
+    except Exception as error:
+        raise ConfigError(where="AWS", why=classify(error).reason) from None
+
+
 class Runtime:
     """An async context manager; leaving it closes what it opened."""
 
@@ -47,7 +61,7 @@ class Runtime:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
         self.ledger = Ledger(self.redis, settings.namespace)
-        self.accounts = Accounts(self.redis, self.ledger.keys)
+        self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
         self.reaches = Reaches(settings, self.ledger, self.stopping)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from .reach import Reach
 from .runtime import Runtime
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 MAX_FAILURES = 8  # refused as "try again" this often, a recipient has failed; with the backoff below that takes 2 minutes
 BACKOFF_S = (0.5, 60.0)  # doubling from the first to the second, with jitter
@@ -30,8 +32,8 @@ RATE_PAUSE_S = 1.0  # the send rate is per second
 CALLS_PAUSE_S = 0.2  # between two looks whether there is a place for a SendBulkEmail call
 STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
-SETTLE_RETRY_S = (0.1, 2.0)
-SETTLE_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
+RETRY_S = (0.1, 2.0)
+RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
 
 _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
 
@@ -156,27 +158,37 @@ async def expire(runtime: Runtime, shift: Shift) -> None:
     await settle(runtime, shift, rows)
 
 
-async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement]) -> None:
-    """Store what was learnt. Nobody else knows it, so this waits for Redis as long as the worker may run."""
-    pause, longest = SETTLE_RETRY_S
-    stopping_for = 0.0
-    while True:
-        try:
-            settled = await runtime.ledger.scripts.settle(shift.work.chunk, settlements)
-            break
-        except (RedisError, OSError) as error:
-            if stopping_for > SETTLE_AT_STOP_S:
-                log.error("stopped without redis: these results are lost, and their recipients unknown", chunk=shift.work.chunk)
-                raise
-            log.warning("a result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
-            await asyncio.sleep(pause)
-            stopping_for += pause if runtime.stopping.is_set() else 0
-            pause = min(pause * 2, longest)
+async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement], *, recipients: int = 0) -> None:
+    """Store what was learnt. Nobody else knows it."""
+    account = shift.reach.account if recipients else ""
+    settled = await until_stored(
+        runtime,
+        shift,
+        lambda: runtime.ledger.scripts.settle(shift.work.chunk, settlements, account=account, recipients=recipients),
+    )
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished
-    lane, age = shift.work.spec.lane, time.time() - shift.work.created_ms / 1000
+    lane, age = shift.work.spec.lane, time.time() + (shift.clock_ms - shift.work.created_ms) / 1000
     for outcome in {s.outcome for s in settlements} - {Outcome.QUEUED}:
         count = sum(s.outcome is outcome for s in settlements)
         metrics.record_outcomes(lane, outcome, count)
         if outcome is Outcome.SENT:
             metrics.record_delivery(lane, age, count)
+
+
+async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaitable[T]]) -> T:
+    """Run a claim or settle, which may be repeated, until Redis has answered: as long as the worker may run, and a little
+    longer where it is told to stop. What is not stored then is in doubt."""
+    pause, longest = RETRY_S
+    stopping_for = 0.0
+    while True:
+        try:
+            return await step()
+        except (RedisError, OSError) as error:
+            if stopping_for > RETRY_AT_STOP_S:
+                log.error("stopped without redis: these recipients are in doubt", chunk=shift.work.chunk)
+                raise
+            log.warning("a claim or result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
+            await asyncio.sleep(pause)
+            stopping_for += pause if runtime.stopping.is_set() else 0
+            pause = min(pause * 2, longest)

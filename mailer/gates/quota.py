@@ -61,7 +61,7 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
-        self._accounts = Accounts(ledger.redis, ledger.keys)
+        self._accounts = Accounts(ledger.redis, ledger.keys, ledger.scripts)
         self._account = account
         self._lower_rate = lower_rate
         self._bulk_calls = bulk_calls

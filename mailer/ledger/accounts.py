@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from .keys import Keys
 from .redis import RedisClient
+from .scripts import Scripts
 
 _REFRESH_LOCK_S = 15  # longer than one GetAccount with its retries
 
@@ -23,18 +24,19 @@ class KnownAccount:
     max_send_rate: float
     max_24h: float
     sent_24h: float  # SES's count at the last refresh
-    admitted: int  # handed to SES since
+    since: int  # recipients handed to SES that are not in that count
     refreshed_at: datetime
 
     @property
     def used_24h(self) -> float:
-        return self.sent_24h + self.admitted
+        return self.sent_24h + self.since
 
 
 class Accounts:
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
         self._redis = redis
         self._keys = keys
+        self._scripts = scripts
 
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
@@ -48,18 +50,13 @@ class Accounts:
     async def give_up_refresh(self, account: str) -> None:
         await self._redis.delete(self._keys.account(account) + ":refreshing")
 
-    async def admitted(self, account: str) -> int:
-        return int(await self._redis.hget(self._keys.account(account), "admitted") or 0)
+    async def answered(self, account: str) -> int:
+        """Recipients of calls that SES has answered so far."""
+        return int(await self._redis.hget(self._keys.account(account), "answered") or 0)
 
-    async def store(self, account: str, fields: Mapping[str, str | float | int], *, counted: int) -> None:
-        """Store what GetAccount said. `counted` is what `admitted` was before it was asked: that is in its count now."""
-        seconds, micros = await self._redis.time()
-        key = self._keys.account(account)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, mapping={**fields, "refreshed_at": seconds * 1000 + micros // 1000, "trouble": ""})
-            pipe.hincrby(key, "admitted", -counted)
-            pipe.delete(key + ":refreshing")
-            await pipe.execute()
+    async def store(self, account: str, fields: Mapping[str, str | float | int], *, answered: int) -> None:
+        """Store what GetAccount said. `answered` is what that was before it was asked: SES's count has those in it."""
+        await self._scripts.refresh(account, fields, answered=answered)
 
     async def trouble(self, account: str, reason: str) -> None:
         """GetAccount failed: keep why, so that what waits can say so."""
@@ -85,6 +82,6 @@ class Accounts:
             max_send_rate=float(found["max_send_rate"]),
             max_24h=float(found["max_24h"]),
             sent_24h=float(found["sent_24h"]),
-            admitted=int(found.get("admitted", 0)),
+            since=int(found.get("admitted", 0)) - int(found.get("base", 0)),
             refreshed_at=datetime.fromtimestamp(int(found["refreshed_at"]) / 1000, UTC),
         )

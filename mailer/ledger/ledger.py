@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..email import Lane, Mode, Outcome, State
-from ..errors import NotFound
+from ..errors import CampaignGone, NotFound
 from ..ids import chunk_id, container_of, is_message
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Record, unpack_message_id, unpack_records
@@ -51,7 +51,6 @@ class NewChunk:
 class ActiveCampaign:
     id: str
     state: State
-    intake_ms: int  # time of the last chunk that was read in
     ready: bool  # its list has been read to the end
 
 
@@ -172,8 +171,11 @@ class Ledger:
         await self.redis.hset(self.keys.idempotency(key.text), "list", digest)
 
     async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
-        """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. One round trip."""
-        k, now = self.keys, _now_ms()
+        """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. Two round trips.
+
+        Raises CampaignGone where the campaign was given up.
+        """
+        k, now = self.keys, await self._grow(id, first + len(chunks))
         await self.store.put({chunk_id(id, first + i): pack_entries(chunk.rows) for i, chunk in enumerate(chunks)})
         packed = {outcome: Record(outcome, updated_at=now // 1000).pack() for outcome in Outcome}
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -184,28 +186,37 @@ class Ledger:
                 pipe.set(k.records(name), b"".join([packed[outcome] for outcome in chunk.outcomes]))
                 if chunk.reasons:
                     pipe.hset(k.details(name), mapping=chunk.reasons)
-            pipe.hset(k.container(id), mapping={"intake": now, "chunks": first + len(chunks)})
             await pipe.execute()
 
-    async def start_campaign(self, id: str, *, rows: int, chunks: int, counts: Counter[Outcome]) -> State:
-        return State(await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts))
+    async def _grow(self, id: str, chunks: int) -> int:
+        now = await self.scripts.grow(id, chunks=chunks)
+        if not now:
+            raise CampaignGone(id=id)
+        return now
 
-    async def drop_campaign(self, id: str) -> None:
-        """Forget a campaign that was never started."""
-        await self._free_key(id)
-        chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
+    async def keep_reading(self, id: str, chunks: int) -> None:
+        """To be called while a list is read, however long its next rows take. Raises CampaignGone."""
+        await self._grow(id, chunks)
+
+    async def start_campaign(self, id: str, *, rows: int, chunks: int, counts: Counter[Outcome]) -> State:
+        """Raises CampaignGone where the campaign was given up before its list was read to the end."""
+        state = await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts)
+        if state in ("gone", State.CANCELLED):
+            raise CampaignGone(id=id)
+        return State(state)
+
+    async def drop_campaign(self, id: str) -> bool:
+        """Forget a campaign that was never started; False where it was."""
+        chunks = await self.scripts.drop(id, reason="its list was not read to its end, so nothing of it was sent")
+        if chunks is None:
+            return False
         await self._delete_chunks(id, chunks)
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.zrem(self.keys.campaigns, id)
             pipe.zrem(self.keys.active, id)
             pipe.unlink(self.keys.container(id), self.keys.window(id))
             await pipe.execute()
-
-    async def _free_key(self, id: str) -> None:
-        """Nothing came of this campaign: its idempotency key may be used for another try."""
-        once = await self.redis.hget(self.keys.container(id), "once")
-        if once and await self.redis.hget(once, "id") == id.encode():
-            await self.redis.delete(once)
+        return True
 
     async def _delete_chunks(self, id: str, chunks: int) -> None:
         k = self.keys
@@ -251,23 +262,28 @@ class Ledger:
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(self.keys.container(id), "state", "intake", "ready")
+                pipe.hmget(self.keys.container(id), "state", "ready")
             found = await pipe.execute()
         return [
-            ActiveCampaign(id, State((state or b"cancelled").decode()), int(intake or 0), bool(ready))
-            for id, (state, intake, ready) in zip(ids, found, strict=True)
+            ActiveCampaign(id, State((state or b"cancelled").decode()), bool(ready))
+            for id, (state, ready) in zip(ids, found, strict=True)
         ]
 
     async def lane(self, container: str) -> Lane | None:
         found = await self.redis.hget(self.keys.container(container), "lane")
         return Lane(found.decode()) if found else None
 
-    async def abandon_campaign(self, id: str) -> None:
-        """Whoever read its list is gone. Its rows go; what it was called and why it is stopped stays, to be seen."""
+    async def abandon_campaign(self, id: str, silence_s: float) -> bool:
+        """Its reader has not been heard of for so long, so it is gone. Rows go; what it was called and why it is over stays.
+
+        False where the reader is alive.
+        """
         why = "its list was not read to its end, so nothing of it was sent; start it again"
-        if await self.scripts.halt(id, to=State.CANCELLED, reason=why, allowed=[State.PLANNED]) == State.CANCELLED:
-            await self._free_key(id)
-            await self._delete_chunks(id, int(await self.redis.hget(self.keys.container(id), "chunks") or 0))
+        chunks = await self.scripts.drop(id, reason=why, silence_ms=int(silence_s * 1000))
+        if chunks is None:
+            return False
+        await self._delete_chunks(id, chunks)
+        return True
 
     async def touch_content(self, container: str) -> None:
         packed = await self.redis.hget(self.keys.container(container), "spec")

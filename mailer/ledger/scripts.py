@@ -20,7 +20,24 @@ from .redis import RedisClient
 
 KEY_LIFE_S = 86_400  # of an idempotency key
 _NO_ID = bytes(MESSAGE_ID_BYTES)
-_NAMES = ("add", "admit", "claim", "feed", "halt", "lease", "plan", "reap", "refused", "release", "renew", "settle", "start")
+_NAMES = (
+    "add",
+    "admit",
+    "claim",
+    "drop",
+    "feed",
+    "grow",
+    "halt",
+    "lease",
+    "plan",
+    "reap",
+    "refresh",
+    "refused",
+    "release",
+    "renew",
+    "settle",
+    "start",
+)
 
 
 class LeaseStatus(StrEnum):
@@ -131,8 +148,11 @@ class Scripts:
         status = (await self._run("claim", self._chunk_keys(chunk)[:3], fence, MODE_BYTES[mode], packed)).decode()
         return ClaimStatus(status if status in ClaimStatus.__members__.values() else ClaimStatus.HALTED)
 
-    async def settle(self, chunk: str, settlements: Sequence[Settlement]) -> Settled:
-        """Store the results of a claim. O(recipients settled). May be repeated; needs no lease."""
+    async def settle(self, chunk: str, settlements: Sequence[Settlement], *, account: str = "", recipients: int = 0) -> Settled:
+        """Store the results of a claim. O(recipients settled). May be repeated; needs no lease.
+
+        `recipients`: of the calls that these are the results of, as the account's quota counts them.
+        """
         rows, ids = bytearray(), bytearray()
         details: list[str | int] = []
         for s in settlements:
@@ -143,13 +163,23 @@ class Scripts:
                 details += [f"i{s.position}", s.message_id]
             if s.reason:
                 details += [s.position, s.reason]
-        late, closed, finished = await self._run("settle", self._chunk_keys(chunk), chunk, bytes(rows), bytes(ids), *details)
+        keys = [*self._chunk_keys(chunk), self._keys.account(account)]
+        late, closed, finished = await self._run("settle", keys, chunk, recipients, bytes(rows), bytes(ids), *details)
         return Settled(int(late), bool(closed), bool(finished))
 
     async def start(self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int]) -> str:
         """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
         pairs = [part for outcome, n in counts.items() for part in (outcome.value, n)]
         return str((await self._run("start", [self._keys.container(container)], rows, chunks, *pairs)).decode())
+
+    async def grow(self, container: str, *, chunks: int) -> int:
+        """The reader of a campaign's list is alive; the time (ms), or 0 where the campaign was given up. O(1)."""
+        return int(await self._run("grow", [self._keys.container(container)], chunks))
+
+    async def drop(self, container: str, *, reason: str, silence_ms: int = 0) -> int | None:
+        """Give up a campaign that was not started; how many chunks it has, or None where it is not given up. O(1)."""
+        chunks = int(await self._run("drop", [self._keys.container(container)], reason, silence_ms))
+        return None if chunks < 0 else chunks
 
     async def feed(self, container: str, *, window: int, patience_ms: int) -> list[str]:
         """Fill the campaign's window; the ids of the chunks that were added. O(window)."""
@@ -192,6 +222,10 @@ class Scripts:
         digest = key.digest if key else ""
         found, new, reading, listed = await self._run("plan", keys, id, digest, KEY_LIFE_S, k.container(""), *_flat(fields))
         return Added(found.decode(), int(new) == 1, int(new) >= 0, bool(reading), listed.decode())
+
+    async def refresh(self, account: str, fields: Mapping[str, Any], *, answered: int) -> None:
+        """Store what GetAccount said. May be repeated. O(1)."""
+        await self._run("refresh", [self._keys.account(account)], answered, *_flat(fields))
 
     async def admit(
         self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int, bulk_calls: str | float | None

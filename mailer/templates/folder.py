@@ -80,6 +80,8 @@ class TemplateFolder:
 
     def _inside(self, name: str, file: str) -> Path:
         """The path of a file of the folder, symbolic links followed. Raises TemplateOutside."""
+        if ".." in Path(file).parts:  # also where it comes back: a template has one name
+            raise TemplateOutside(name=name, file=file)
         try:
             root = self._folder.resolve()
             path = (root / file).resolve()

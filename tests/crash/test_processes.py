@@ -250,3 +250,42 @@ async def test_the_worker_says_in_one_line_what_is_wrong_at_its_start(settings: 
         assert len(text.strip().splitlines()) == 1
         assert "Traceback" not in text
         assert "secret" not in text
+
+
+@pytest.mark.parametrize("name", ["BulkSettings", "TransactionalSettings"])
+async def test_arqs_own_command_says_in_one_line_what_is_wrong_at_its_start(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    arq = (str(Path(sys.executable).parent / "arq"), f"worker.{name}")
+    for extra, words in (
+        ({"MAILER_REDIS_URL": "redis://127.0.0.1:9/0"}, "nothing answers there"),
+        ({"AWS_REGION": ""}, "AWS_REGION"),
+    ):
+        async with worker(settings, tmp_path, *arq, **extra) as one:
+            assert await one.ended() == 1
+            text = one.log.read_text()
+        assert words in text
+        assert len(text.strip().splitlines()) == 1
+
+
+async def test_a_call_that_is_under_way_while_redis_restarts_is_settled_before_the_worker_ends(
+    own_server: RedisServer, ses: Simulator, templates: Path, tmp_path: Path, namespace: str
+) -> None:
+    ses.faults.set([Fault(kind=Kind.LATENCY, operation="SendBulkEmail", seconds=5)])
+    settings = Settings(redis_url=own_server.url, namespace=namespace, templates_dir=templates)
+    async with worker(settings, tmp_path, MAILER_BULK_CALLS_PER_S="unlimited") as one:
+        await one.ready()
+        async with Mailer(settings) as mailer:
+            id = await mailer.start_campaign(letter(), rows(50))
+            async with asyncio.timeout(10):
+                while (await mailer.campaign(id)).counts.get("claimed") != 50:
+                    await asyncio.sleep(0.05)
+        await asyncio.to_thread(own_server.stop)
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(own_server.start)
+        await asyncio.sleep(1)
+        one.signal(signal.SIGTERM)
+        assert await one.ended(20) == 0
+    async with Mailer(settings) as mailer:
+        assert (await mailer.campaign(id)).counts == {"sent": 50}
+    assert set(accepted(ses).values()) == {1}

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from mailer import Campaign, Email, Mailer, Outcome, Settings, State
+from mailer import Campaign, Email, Lane, Mailer, Outcome, Settings, State
 from mailer.errors import BrokenGzip, NotUtf8, TemplateBroken, UnknownSender
 from mailer.ledger import CampaignStatus, MessageStatus
+from mailer.ledger.records import MAX_ATTEMPTS, Record
+from mailer.ledger.redis import RedisClient
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from mailer.simulator.refusals import Status
 from worker import maintenance, settle
@@ -389,3 +391,33 @@ async def test_a_worker_that_is_stopped_leaves_nothing_claimed_and_the_next_goes
 def test_outcomes_have_the_words_of_the_contract() -> None:
     words = "queued claimed sent delivered bounced complained suppressed rejected failed duplicate expired cancelled unknown"
     assert [outcome.label for outcome in Outcome] == words.split()
+
+
+async def test_an_error_that_nobody_foresaw_is_not_tried_again_at_once(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def broken(*_: Any, **__: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(runtime.ledger.scripts, "claim", broken)
+    id = await mailer.send(Email(to="a@example.org", from_=FROM, subject="s", text="t"))
+    await asyncio.sleep(1.5)
+    assert tries == 1
+    assert (await mailer.status(id)).state == "queued"
+
+
+async def test_attempts_have_an_end(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+    id = await mailer.send(Email(to="a@example.org", from_=FROM, subject="s", text="t"))
+    await settled(mailer, id)
+    records = mailer._ledger.keys.records(f"{id}-0")
+    await mailer._redis.set(records, Record(Outcome.QUEUED, attempts=MAX_ATTEMPTS).pack())
+    redis: RedisClient = mailer._redis
+    await redis.hset(mailer._ledger.keys.chunk(f"{id}-0"), "open", 1)
+    await redis.hset(mailer._ledger.keys.container(id), mapping={"state": "running", "n:q": 1, "n:s": 0})
+    await runtime.queue.wake(Lane.TRANSACTIONAL, f"{id}-0", 99)
+    status = await settled(mailer, id)
+    assert (status.state, status.reason) == ("failed", "given up after 65,535 attempts")

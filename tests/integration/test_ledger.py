@@ -270,7 +270,7 @@ async def test_an_abandoned_list_leaves_a_reason_and_no_rows(ledger: Ledger) -> 
     id = new_campaign_id()
     await ledger.plan_campaign(id, SPEC)
     await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
-    await ledger.abandon_campaign(id)
+    await ledger.abandon_campaign(id, 0)
     status = await ledger.campaign(id)
     assert (status.state, "start it again" in status.reason) == (State.CANCELLED, True)
     assert not [k async for k in ledger.redis.scan_iter(f"{ledger.keys.namespace}:?:{id}-*")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 from arq.worker import Worker, func
@@ -73,5 +74,7 @@ async def test_a_job_that_raises_is_no_failure_to_arq(monkeypatch: pytest.Monkey
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(lanes, "deliver", broken)
-    assert await lanes.run_job({"runtime": None}, "c1-0") is None  # type: ignore[func-returns-value]
+    context: dict[str, Any] = {"runtime": None, "jobs": set()}
+    assert await lanes.run_job(context, "c1-0") is None  # type: ignore[func-returns-value]
+    assert context["jobs"] == set()
     assert func(lanes.run_job, name="x").name == "x"

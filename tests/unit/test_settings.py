@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from mailer.email import Lane
 from mailer.errors import ConfigError, UnknownSender
-from mailer.settings import LogFormat, Settings, config_path, load_settings
+from mailer.settings import NOT_YET, LogFormat, Settings, config_path, load_settings
 
 
 def toml(text: str | bytes, name: str = "mailer.toml") -> Path:
@@ -283,3 +283,23 @@ def test_the_secret_key_is_several_where_it_is_being_replaced_and_is_never_shown
 def test_settings_do_not_change_under_a_running_worker() -> None:
     with pytest.raises(ValueError, match="frozen"):
         setattr(load_settings(), "namespace", "x")  # noqa: B010
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("MAILER_REDIS_URI", "is MAILER_REDIS_URL meant?"),
+        ("MAILER_XYZZY", "there is no such setting"),
+        ("MAILER_DAILY_RESERVE", "cannot be used in this version; unset it"),
+        ("MAILER_UNKNOWN_BULK", "cannot be used in this version; unset it"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_a_mistake_that_is_said(name: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    assert words in refused()
+    monkeypatch.setenv(name, "")
+    load_settings()
+
+
+def test_what_is_not_in_this_version_is_what_the_settings_lack() -> None:
+    assert not {name.removeprefix("MAILER_").lower() for name in NOT_YET} & set(Settings.model_fields)

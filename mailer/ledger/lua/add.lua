@@ -6,6 +6,9 @@
 local key, container, chunk, records, payload, window, due = unpack(KEYS)
 local id, chunk_id, digest, life, patience, packed, at = unpack(ARGV, 1, 7)
 local now = now_ms()
+if redis.call('EXISTS', container) == 1 then
+  return {id, 1}  -- the answer to the first time got lost
+end
 if digest ~= '' then
   local earlier = redis.call('HMGET', key, 'id', 'digest')
   if earlier[1] then

@@ -12,14 +12,14 @@ local n, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000
 local now = now_us()
 
 local a = redis.call('HMGET', account, 'max_send_rate', 'max_24h', 'sent_24h', 'admitted', 'refreshed_at', 'sending_enabled',
-                     'enforcement')
+                     'enforcement', 'base')
 if not a[1] or now / 1000 - tonumber(a[5]) > tonumber(ARGV[4]) then
   return {'stale', 0}
 end
 if a[7] == 'SHUTDOWN' then return {'suspended', 0} end
 if a[6] ~= '1' then return {'paused', 0} end
 local max_24h = tonumber(a[2])
-if max_24h >= 0 and tonumber(a[3]) + tonumber(a[4] or '0') + n > max_24h then
+if max_24h >= 0 and tonumber(a[3]) + tonumber(a[4] or '0') - tonumber(a[8] or '0') + n > max_24h then
   return {'daily', 0}
 end
 

@@ -44,6 +44,7 @@ if closed == 1 then
   return {'over', 0, '', now}
 end
 if state ~= 'running' and state ~= 'parked' then
+  redis.call('ZREM', due, chunk_id)  -- nothing is to be done for it before somebody lets the campaign go on
   return {state, 0, '', now}
 end
 

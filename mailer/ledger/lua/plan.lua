@@ -7,6 +7,9 @@
 local key, container, campaigns, active = unpack(KEYS)
 local id, digest, life, prefix = unpack(ARGV, 1, 4)
 local now = digits(now_ms())
+if redis.call('EXISTS', container) == 1 then
+  return {id, 1, 0, ''}  -- the answer to the first time got lost
+end
 if digest ~= '' then
   local earlier = redis.call('HMGET', key, 'id', 'digest', 'list')
   if earlier[1] then

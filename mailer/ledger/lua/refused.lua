@@ -8,7 +8,6 @@ local at = tonumber(redis.call('GET', rate_key) or '0')
 if rate > 0 and at > now then
   redis.call('SET', rate_key, digits(math.max(now, at - n / rate * 1000000)), 'PX', math.ceil((at - now) / 1000) + 1000)
 end
-redis.call('HINCRBY', account, 'admitted', -n)
 
 local c = redis.call('HMGET', calls_key, 'rate', 'halved', 'good', 'ceiling', 'patience')
 local calls = tonumber(ARGV[3]) or tonumber(c[1] or '1')

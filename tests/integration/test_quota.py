@@ -1,0 +1,269 @@
+"""The limiter that all processes share, against slow and obvious models of what it promises. Redis's clock, real time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+import pytest
+
+from mailer import Mailer, Settings
+from mailer.email import Lane
+from mailer.gates.quota import HORIZON_MS, Quota, Verdict
+from mailer.ledger import Ledger
+from mailer.ledger.accounts import Accounts
+from mailer.simulator import AccountChange, Fault, Kind, SimulatorConfig, change_account
+from worker import maintenance
+
+from ..conftest import running_worker, simulated_ses
+from .test_delivery import accepted, finished, letter, parked_with, rows
+
+ACCOUNT = "eu-west-1"
+STATE: dict[str, Any] = {
+    "region": ACCOUNT, "production": 1, "sending_enabled": 1, "enforcement": "HEALTHY", "max_send_rate": 100.0, "max_24h": -1.0,
+    "sent_24h": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def accounts(ledger: Ledger) -> Accounts:
+    return Accounts(ledger.redis, ledger.keys, ledger.scripts)
+
+
+async def known(accounts: Accounts, **changed: Any) -> None:
+    await accounts.store(ACCOUNT, {**STATE, **changed}, answered=await accounts.answered(ACCOUNT))
+
+
+def quota(ledger: Ledger, **options: Any) -> Quota:
+    return Quota(ledger, ACCOUNT, **{"lower_rate": None, "refresh_s": 60, **options})
+
+
+# ---- recipients per second -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [40.0, 200.0, 1000.0])
+async def test_no_second_has_more_than_the_rate_and_nearly_all_of_it_is_used(
+    ledger: Ledger, accounts: Accounts, rate: float
+) -> None:
+    await known(accounts, max_send_rate=rate)
+    sent: list[tuple[float, int]] = []
+    until = time.monotonic() + 2.5
+
+    async def sender(lane: Lane, largest: int, seed: int) -> None:
+        sizes, gate = random.Random(seed), quota(ledger)
+        while time.monotonic() < until:
+            n = sizes.randint(1, largest)
+            if (await gate.admit(n, lane, patience_s=5)).verdict is Verdict.GO:
+                sent.append((time.monotonic(), n))
+
+    most = max(1, int(rate / 4))
+    await asyncio.gather(*(sender(lane, most, seed) for seed in range(4) for lane in Lane))
+    times = sorted(sent)
+    total = sum(n for _, n in times)
+    took = times[-1][0] - times[0][0]
+    assert total >= 0.9 * rate * took
+    slack = 0.06  # two clocks and a busy machine; the places themselves are exact
+    for i, (start, _) in enumerate(times):
+        window = sum(n for at, n in times[i:] if at < start + 1 - slack)
+        assert window <= rate + most, "a call may begin in the last moment of a second and have its cost in the next"
+
+
+async def test_a_lower_rate_that_was_set_holds(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=1000.0)
+    gate, started = quota(ledger, lower_rate=20.0), time.monotonic()
+    for _ in range(11):
+        assert (await gate.admit(1, Lane.TRANSACTIONAL, patience_s=5)).verdict is Verdict.GO
+    assert time.monotonic() - started >= 0.45
+
+
+async def test_a_transactional_message_does_not_wait_behind_bulk_that_wants_everything(
+    ledger: Ledger, accounts: Accounts
+) -> None:
+    await known(accounts, max_send_rate=100.0)
+    stop = asyncio.Event()
+
+    async def bulk() -> None:
+        gate = quota(ledger)
+        while not stop.is_set():
+            await gate.admit(25, Lane.BULK, patience_s=5)
+
+    tasks = [asyncio.create_task(bulk()) for _ in range(12)]
+    await asyncio.sleep(0.6)
+    gate, waits = quota(ledger), []
+    for _ in range(12):
+        started = time.monotonic()
+        assert (await gate.admit(1, Lane.TRANSACTIONAL, patience_s=5)).verdict is Verdict.GO
+        waits.append(time.monotonic() - started)
+        await asyncio.sleep(0.05)
+    stop.set()
+    await asyncio.gather(*tasks)
+    # What is given out ahead of time, one call of a quarter of a second, and a machine that is busy.
+    assert max(waits) < HORIZON_MS[Lane.BULK] / 1000 + 0.25 + 0.25
+
+
+async def test_what_would_wait_longer_than_its_patience_gives_up_and_takes_no_place(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=1.0)
+    gate = quota(ledger)
+    assert (await gate.admit(3, Lane.BULK, patience_s=0.1)).verdict is Verdict.GO
+    late = await gate.admit(1, Lane.BULK, patience_s=0.1)
+    assert late.verdict is Verdict.LATER
+    assert 2 < late.retry_s <= 3
+
+
+# ---- the account ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"sending_enabled": 0}, Verdict.PAUSED),
+        ({"enforcement": "SHUTDOWN"}, Verdict.SUSPENDED),
+        ({"max_24h": 10.0, "sent_24h": 10.0}, Verdict.DAILY),
+        ({"max_send_rate": 0.0}, Verdict.PAUSED),
+    ],
+)
+async def test_an_account_that_may_not_send_says_so(
+    ledger: Ledger, accounts: Accounts, changed: dict[str, Any], verdict: Verdict
+) -> None:
+    await known(accounts, **changed)
+    admission = await quota(ledger).admit(1, Lane.BULK, patience_s=1)
+    assert admission.verdict is verdict
+    assert admission.reason.startswith("waiting")
+
+
+async def test_an_account_that_is_not_known_or_was_read_too_long_ago_lets_nothing_through(
+    ledger: Ledger, accounts: Accounts
+) -> None:
+    assert (await quota(ledger).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.STALE
+    await known(accounts)
+    assert (await quota(ledger, refresh_s=0.05).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.GO
+    await asyncio.sleep(0.2)
+    assert (await quota(ledger, refresh_s=0.05).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.STALE
+
+
+async def test_what_is_on_its_way_is_still_counted_after_the_account_was_read(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_24h=100.0)
+    gate = quota(ledger)
+    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.GO
+    await known(accounts, max_24h=100.0)  # SES has not seen them yet
+    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.DAILY
+    await ledger.redis.hincrby(ledger.keys.account(ACCOUNT), "answered", 60)
+    await known(accounts, max_24h=100.0, sent_24h=30.0)  # 30 of them were refused
+    account = await accounts.load(ACCOUNT)
+    assert account is not None
+    assert account.used_24h == 30
+    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.GO
+
+
+async def test_the_quota_of_the_day_is_not_exceeded_with_slow_answers_and_frequent_reads(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer
+) -> None:
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=500, max_24h=120)) as ses:
+        ses.faults.set([Fault(kind=Kind.LATENCY, operation="SendBulkEmail", seconds=1.5)])
+        async with running_worker(settings.model_copy(update={"account_refresh_s": 0.3})):
+            id = await mailer.start_campaign(letter(), rows(400))
+            await parked_with(mailer, id, "24 h quota")
+            await asyncio.sleep(3)
+        assert ses.counts["over_quota"] == 0
+        assert 50 <= len(accepted(ses)) <= 120
+
+
+# ---- calls of SendBulkEmail ----------------------------------------------------------------------------------------
+
+
+async def ask(gate: Quota, seconds: float, every_s: float = 0.01, n: int = 1) -> int:
+    """Ask for bulk calls all the time; how many there were."""
+    calls, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        calls += (await gate.admit(n, Lane.BULK, patience_s=1, bulk=True)).verdict is Verdict.GO
+        await asyncio.sleep(every_s)
+    return calls
+
+
+async def test_a_pinned_number_of_bulk_calls_is_kept_and_single_messages_have_the_rest(
+    ledger: Ledger, accounts: Accounts
+) -> None:
+    await known(accounts, max_send_rate=1000.0)
+    gate = quota(ledger, bulk_calls=5.0)
+    assert 9 <= await ask(gate, 2.0) <= 11
+    assert (await gate.admit(1, Lane.BULK, patience_s=1, bulk=True)).verdict in (Verdict.GO, Verdict.SINGLES)
+    assert (await gate.admit(10, Lane.BULK, patience_s=1)).verdict is Verdict.GO
+
+
+async def test_unlimited_bulk_calls_are_bound_by_the_rate_alone(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=1000.0)
+    assert await ask(quota(ledger, bulk_calls="unlimited"), 0.5) > 20
+
+
+async def learnt(ledger: Ledger) -> float:
+    return float(await ledger.redis.hget(ledger.keys.calls(ACCOUNT), "rate") or 0)
+
+
+async def test_what_is_learnt_begins_at_one_and_doubles_after_every_second_that_was_used_up(
+    ledger: Ledger, accounts: Accounts
+) -> None:
+    await known(accounts, max_send_rate=10_000.0)
+    gate = quota(ledger)
+    assert await ask(gate, 0.9) == 1
+    assert await learnt(ledger) == 1
+    await ask(gate, 2.3)
+    assert await learnt(ledger) in (4, 8)
+
+
+async def test_what_is_not_used_up_does_not_rise(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=10_000.0)
+    gate = quota(ledger)
+    for _ in range(3):
+        assert (await gate.admit(1, Lane.BULK, patience_s=1, bulk=True)).verdict is Verdict.GO
+        await asyncio.sleep(1.1)
+    assert await learnt(ledger) == 1
+
+
+async def test_a_refusal_halves_it_once_and_gives_back_the_place_in_the_rate(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=50.0)
+    await ledger.redis.hset(ledger.keys.calls(ACCOUNT), mapping={"rate": 8, "good": 4, "since": 1})
+    gate = quota(ledger)
+    assert (await gate.admit(50, Lane.TRANSACTIONAL, patience_s=1, bulk=True)).verdict is Verdict.GO
+    await gate.bulk_call_refused(50)
+    await gate.bulk_call_refused(0)  # one that was under way at the same time
+    assert await learnt(ledger) == 4
+    started = time.monotonic()
+    assert (await gate.admit(50, Lane.BULK, patience_s=2)).verdict is Verdict.GO
+    assert time.monotonic() - started < 0.5, "without the place that was given back this would take a second"
+    await ask(gate, 2.5, n=1)
+    assert await learnt(ledger) < 8, "it does not run into the same refusal at once"
+
+
+@pytest.mark.parametrize("limit", [1.0, 3.0])
+async def test_a_limit_of_bulk_calls_costs_nobody_and_the_rate_is_used_by_single_messages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer, limit: float
+) -> None:
+    config = SimulatorConfig(max_send_rate=200, max_24h=-1, bulk_calls_per_s=limit)
+    async with simulated_ses(monkeypatch, config) as ses:
+        async with running_worker(settings.model_copy(update={"bulk_calls_per_s": "auto"})):
+            id = await mailer.start_campaign(letter(), rows(1000))
+            status = await finished(mailer, id, 30)
+        assert status.counts == {"sent": 1000}
+        assert set(accepted(ses).values()) == {1}
+        assert ses.counts["throttled"] == 0
+        operations = {entry.operation for entry in ses.log}
+        assert operations == {"SendEmail", "SendBulkEmail"}
+        assert status.rate >= 0.85 * 200
+
+
+async def test_a_quota_that_is_cut_is_obeyed_within_one_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer
+) -> None:
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=400, max_24h=-1)) as ses:
+        async with running_worker(settings.model_copy(update={"account_refresh_s": 0.2})) as runtime:
+            id = await mailer.start_campaign(letter(), rows(2000))
+            await asyncio.sleep(1)
+            change_account(ses, AccountChange(max_send_rate=50))
+            await maintenance.read_accounts(runtime)
+            await asyncio.sleep(0.6)
+            before = len(ses.log)
+            await asyncio.sleep(2)
+            assert len(ses.log) - before <= 50 * 2 + 25
+        assert (await mailer.campaign(id)).counts["queued"] > 0
