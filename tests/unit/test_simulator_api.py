@@ -85,7 +85,9 @@ def test_simple_message_is_kept(ses: Checked) -> None:
     shown = kept.json()
     assert (shown["subject"], shown["text"], shown["html"]) == ("Hi", "Hello", None)
     assert shown["headers"] == {"X-One": "1"}
-    assert list(shown["attachments"]) == ["a.pdf"]
+    assert shown["attachments"] == [
+        {"name": "a.pdf", "content_type": "application/pdf", "size": 4, "content_id": None, "inline": False}
+    ]
     assert list(shown["reply_to"]) == ["help@other.org"]
 
 
