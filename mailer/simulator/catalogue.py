@@ -166,6 +166,13 @@ def get_email_identity(state: State, name: str) -> Json:
     return answer if identity.configuration_set is None else {**answer, "ConfigurationSetName": identity.configuration_set}
 
 
+def put_email_identity_configuration_set_attributes(state: State, body: Json, name: str) -> Json:
+    """The set that sends as this identity use when they name none; without a name here, none."""
+    identity, set_name = _identity(state, name), string(body, "ConfigurationSetName")
+    identity.configuration_set = None if set_name is None else _set(state, set_name).name
+    return {}
+
+
 def delete_email_identity(state: State, name: str) -> Json:
     del state.identities[_identity(state, name).name]
     return {}

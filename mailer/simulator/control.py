@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from . import mime
 from .catalogue import get_account
 from .faults import Fault
 from .operations import Simulator
@@ -87,6 +88,16 @@ def router(simulator: Simulator) -> APIRouter:
         if found is None:
             return JSONResponse({"detail": "There is no such message among the newest ones."}, 404)
         return Response(orjson.dumps(found.json()), media_type="application/json")
+
+    @routes.get("/messages/{message_id}/mime")
+    async def whole(message_id: str) -> Response:
+        found = simulator.mailroom.get(message_id)
+        content = None if found is None else mime.assemble(found, simulator.config.region)
+        if content is None:
+            why = "There is no such message among the newest ones." if found is None else "It could not be rendered."
+            return JSONResponse({"detail": why}, 404)
+        headers = {"content-disposition": f'attachment; filename="{message_id}.eml"', "x-content-type-options": "nosniff"}
+        return Response(content, headers=headers, media_type="message/rfc822")
 
     @routes.get("/log")
     async def log() -> Response:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import EmailMessage
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
 from ..templates import handlebars
-from .limits import Attachment
+from .attachments import Attachment
+from .limits import Headers
+from .shown import Shown, by_name, read_mime
 from .wire import Json
 
+UNSUBSCRIBE_URL = "{{amazonSESUnsubscribeUrl}}"  # in the HTML and text of a message that is sent with list management
+MAX_LINKS = 2  # the occurrences, from the first, that SES replaces
 LINES_PER_BLOCK = 1024  # about 300 kB; compressing it takes some 3 ms, which is the longest pause that a call sees
 KEEP_BYTES = 268_435_456  # of request bytes behind the whole messages, so that large attachments cannot fill the memory
 
@@ -44,23 +46,11 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A message's content, rendered."""
-
-    subject: str = ""
-    html: str | None = None
-    text: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    attachments: tuple[str, ...] = ()
-    raw: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SimpleContent:
     subject: str
     html: str | None
     text: str | None
-    headers: dict[str, str]
+    headers: Headers
     attachments: tuple[Attachment, ...]
 
     def show(self) -> Shown:
@@ -68,8 +58,8 @@ class SimpleContent:
             subject=self.subject,
             html=self.html,
             text=self.text,
-            headers=self.headers,
-            attachments=tuple(item.name for item in self.attachments),
+            headers=by_name(self.headers),
+            attachments=tuple(item.show() for item in self.attachments),
         )
 
 
@@ -101,44 +91,39 @@ class TemplatedContent:
 
     parts: Parts
     data: Json
-    headers: dict[str, str]
+    headers: Headers
     attachments: tuple[Attachment, ...]
 
     def show(self) -> Shown:
-        names = tuple(item.name for item in self.attachments)
+        files = tuple(item.show() for item in self.attachments)
         if self.parts.why_not(self.data) is not None:
-            return Shown(headers=self.headers, attachments=names)
+            return Shown(headers=by_name(self.headers), attachments=files)
         subject, html, text = (
             None if part is None else part.render(self.data) for part in (self.parts.subject, self.parts.html, self.parts.text)
         )
-        return Shown(subject=subject or "", html=html, text=text, headers=self.headers, attachments=names)
+        return Shown(subject=subject or "", html=html, text=text, headers=by_name(self.headers), attachments=files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawContent:
-    mime: bytes
+    mime: bytes  # as it was received
+    from_: str | None  # FromEmailAddress, where it was given; it stands instead of the header
 
     def show(self) -> Shown:
-        message = message_from_bytes(self.mime, _class=EmailMessage, policy=policy.default)
-        bodies = {kind: message.get_body((kind,)) for kind in ("html", "plain")}
-        return Shown(
-            subject=str(message.get("Subject", "")),
-            html=_decoded(bodies["html"]),
-            text=_decoded(bodies["plain"]),
-            headers={name: str(value) for name, value in message.items()},
-            attachments=tuple(part.get_filename() or part.get_content_type() for part in message.iter_attachments()),
-            raw=self.mime.decode("utf-8", "replace"),
-        )
+        return read_mime(self.mime)
 
 
-def _decoded(part: Any) -> str | None:
-    if part is None:
-        return None
-    payload = part.get_payload(decode=True) or b""
-    try:
-        return str(payload.decode(part.get_content_charset("utf-8"), "replace"))
-    except LookupError:  # a charset that nobody knows is no reason not to show the rest
-        return str(payload.decode("utf-8", "replace"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """ListManagementOptions: the contact list, and the topic, that the recipient can leave."""
+
+    contact_list: str
+    topic: str | None
+
+    def link(self, message_id: str) -> str:
+        """SES's leads to a page of its own. This one leads nowhere: `.invalid` is reserved for that (RFC 6761)."""
+        values = {"list": self.contact_list, "message": message_id}
+        return f"https://simulated-ses.invalid/unsubscribe?{urlencode({**values, 'topic': self.topic} if self.topic else values)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +137,18 @@ class Message:
     reply_to: tuple[str, ...]
     content: SimpleContent | TemplatedContent | RawContent
     size: int  # request bytes, its share of the call
+    subscription: Subscription | None = None
+
+    def show(self) -> Shown:
+        shown = self.content.show()
+        if self.subscription is None or isinstance(self.content, RawContent):
+            return shown
+        link = self.subscription.link(self.accepted.id)
+        html, text = (part and part.replace(UNSUBSCRIBE_URL, link, MAX_LINKS) for part in (shown.html, shown.text))
+        return replace(shown, html=html, text=text)
 
     def json(self) -> Json:
-        shown = self.content.show()
+        shown = self.show()
         return {
             **orjson.loads(self.accepted.line()),
             "to": self.to,
@@ -165,7 +159,7 @@ class Message:
             "html": shown.html,
             "text": shown.text,
             "headers": shown.headers,
-            "attachments": shown.attachments,
+            "attachments": [item.json() for item in shown.attachments],
             "raw": shown.raw,
         }
 

@@ -1,22 +1,20 @@
-"""The limits that SES enforces and botocore does not: addresses, headers, tags, attachments, sizes, rates.
+"""The limits that SES enforces and botocore does not: addresses, headers, tags, sizes, rates.
 
-Numbers and patterns: SES developer guide, "Service quotas" and "Unsupported attachment types", and the SES v2 API model.
+Numbers and patterns: SES developer guide, "Service quotas" and "Amazon SES header fields", and the SES v2 API model.
 The texts about addresses are those that SES answers (they are JavaMail's).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .refusals import bad_request, constraint
-from .wire import Json, array, required, string
+from .wire import Json, array, required
 
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message
 MAX_ENTRIES = 50  # entries of one SendBulkEmail call
@@ -31,17 +29,24 @@ MAX_TEMPLATES = 20_000  # stored templates of one region
 MAX_MESSAGE = 41_943_040  # bytes after base64, all parts ("40 MB")
 MAX_REQUEST = 60_000_000  # bytes of a whole request; 40 MB of MIME, base64 in JSON, with room for the rest
 MAX_ADDRESS = 320  # characters of `Name <address>`
-MAX_MIME_LINE = 1000  # characters
 MAX_NAME = 64  # characters of a configuration set or tenant
 DAY_S = 86_400.0  # the quota's window rolls; it does not start at midnight
 
-_BLOCKED = """
-    ade adp app asp bas bat cer chm cmd com cpl crt csh der exe fxp gadget hlp hta inf ins isp its js jse ksh lib lnk mad
-    maf mag mam maq mar mas mat mau mav maw mda mdb mde mdt mdw mdz msc msh msh1 msh2 mshxml msh1xml msh2xml msi msp mst
-    ops pcd pif plg prf prg reg scf scr sct shb shs sys ps1 ps1xml ps2 ps2xml psc1 psc2 tmp url vb vbe vbs vps vsmacros
-    vss vst vsw vxd ws wsc wsf wsh xnk
+_ONCE = """
+    Accept-Language acceptLanguage Archived-At Auto-Submitted Bounces-to Comments Content-Alternative Content-Base
+    Content-Class Content-Description Content-Disposition Content-Duration Content-ID Content-Language Content-Length
+    Content-Location Content-MD5 Content-Transfer-Encoding Content-Type Date Delivered-To Disposition-Notification-Options
+    Disposition-Notification-To DKIM-Signature DomainKey-Signature Errors-To From Importance In-Reply-To Keywords
+    List-Archive List-Help List-Id List-Owner List-Post List-Subscribe List-Unsubscribe List-Unsubscribe-Post
+    Message-Context Message-ID MIME-Version Organization Original-From Original-Message-ID Original-Recipient
+    Original-Subject Precedence Priority References Reply-To Return-Path Return-Receipt-To Sender Solicitation Sensitivity
+    Subject Thread-Index Thread-Topic User-Agent VBR-Info
 """
-BLOCKED_EXTENSIONS = frozenset(_BLOCKED.split())
+ONCE = {name.lower(): name for name in _ONCE.split()}  # headers that a message may have one of, as SES spells them
+# Those that SES writes itself into what is not raw.
+WRITTEN = frozenset({"from", "subject", "mime-version", "content-type", "content-transfer-encoding"})
+
+Headers = tuple[tuple[str, str], ...]  # name and value, in order
 
 _HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
 _HEADER_VALUE = re.compile(r"[ -~]{1,870}")
@@ -120,14 +125,14 @@ def lower_domain(address: str) -> str:
     return f"{local}{at}{domain.lower()}"
 
 
-# ---- headers, tags, attachments ------------------------------------------------------------------------------------
+# ---- headers and tags ----------------------------------------------------------------------------------------------
 
 
-def headers(items: list[Any], where: str) -> dict[str, str]:
+def headers(items: list[Any], where: str) -> Headers:
     """`where` is the path of the list as SES spells it, e.g. ``content.simple.headers``."""
     if len(items) > MAX_HEADERS:
         raise constraint(where, f"Member must have length less than or equal to {MAX_HEADERS}")
-    result: dict[str, str] = {}
+    result = []
     for index, item in enumerate(items, 1):
         place = f"{where}.{index}.member"
         name, value = required(item, "Name", place), required(item, "Value", place)
@@ -141,8 +146,17 @@ def headers(items: list[Any], where: str) -> dict[str, str]:
             if not 1 <= len(value) <= MAX_HEADER_VALUE:
                 rule = f"Member must have length between 1 and {MAX_HEADER_VALUE}, inclusive"
             raise constraint(f"{place}.value", rule)
-        result[name] = value
-    return result
+        result.append((name, value))
+    return tuple(result)
+
+
+def once(names: Iterable[str], written: Iterable[str] = ()) -> None:
+    """Raises for a header that must not be there twice. `written` are there already, in lower case."""
+    seen = set(written)
+    for name in map(str.lower, names):
+        if name in seen and name in ONCE:
+            raise bad_request(f"Duplicate header '{ONCE[name]}'.")
+        seen.add(name)
 
 
 def tags(items: list[Any], where: str) -> dict[str, str]:
@@ -159,54 +173,6 @@ def tags(items: list[Any], where: str) -> dict[str, str]:
                 )
         result[name] = value
     return result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
-    """What is kept of an attachment; its bytes are not."""
-
-    name: str
-    content_type: str
-    size: int  # bytes, decoded
-    encoded: int  # bytes that it takes in the message
-
-
-def attachments(items: list[Any], where: str) -> tuple[Attachment, ...]:
-    return tuple(_attachment(item, f"{where}.{index}.member") for index, item in enumerate(items, 1))
-
-
-def _attachment(item: Any, where: str) -> Attachment:
-    name, raw = required(item, "FileName", where), required(item, "RawContent", where)
-    for key, low, high in (("FileName", 1, 255), ("ContentDescription", 0, 1000), ("ContentId", 1, 78), ("ContentType", 1, 78)):
-        text = string(item, key)
-        if text is not None and not low <= len(text) <= high:
-            rule = f"Member must have length between {low} and {high}, inclusive"
-            raise constraint(f"{where}.{key[0].lower()}{key[1:]}", rule)
-    for key, allowed in (
-        ("ContentDisposition", ("ATTACHMENT", "INLINE")),
-        ("ContentTransferEncoding", ("BASE64", "QUOTED_PRINTABLE", "SEVEN_BIT")),
-    ):
-        if string(item, key) not in {None, *allowed}:
-            rule = f"Member must satisfy enum value set: [{', '.join(allowed)}]"
-            raise constraint(f"{where}.{key[0].lower()}{key[1:]}", rule)
-    file_name(name)
-    content = blob(raw, f"{where}.rawContent")
-    return Attachment(
-        name=name, content_type=string(item, "ContentType") or "application/octet-stream", size=len(content), encoded=len(raw)
-    )
-
-
-def file_name(name: str) -> None:
-    """Raises if SES blocks attachments of that extension."""
-    if name.rpartition(".")[2].lower() in BLOCKED_EXTENSIONS and "." in name:
-        raise bad_request(f"Illegal filename '{name}'.")
-
-
-def blob(text: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise bad_request(f"{where} is not base64") from None
 
 
 def total_size(size: int) -> None:

@@ -62,6 +62,13 @@ OPERATIONS = (
     Operation("ListEmailIdentities", "GET", _IDENTITY, catalogue.list_email_identities, "state query"),
     Operation("GetEmailIdentity", "GET", _ONE_IDENTITY, catalogue.get_email_identity, "state label"),
     Operation("DeleteEmailIdentity", "DELETE", _ONE_IDENTITY, catalogue.delete_email_identity, "state label"),
+    Operation(
+        "PutEmailIdentityConfigurationSetAttributes",
+        "PUT",
+        f"{_ONE_IDENTITY}/configuration-set",
+        catalogue.put_email_identity_configuration_set_attributes,
+        "state body label",
+    ),
     Operation("PutSuppressedDestination", "PUT", _SUPPRESSED, catalogue.put_suppressed_destination, "state body"),
     Operation("ListSuppressedDestinations", "GET", _SUPPRESSED, catalogue.list_suppressed_destinations, "state query"),
     Operation("GetSuppressedDestination", "GET", _ONE_SUPPRESSED, catalogue.get_suppressed_destination, "state label"),

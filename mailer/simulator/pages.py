@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
@@ -11,8 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .control import stats
 from .operations import Simulator
+from .shown import File
 
 PER_PAGE = 50  # messages
+MAX_IMAGE = 1_000_000  # bytes of an inline image that is shown
 # A message's HTML is shown in a sandboxed srcdoc frame, which inherits this: no scripts, no forms, nothing from elsewhere.
 SECURITY = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
@@ -21,6 +27,10 @@ SECURITY = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+
+
+_CID = re.compile(r"cid:([^\s\"'<>()]+)", re.IGNORECASE)
+_IMAGE = re.compile(r"image/[\w.+-]+")
 
 
 def router(simulator: Simulator) -> APIRouter:
@@ -32,7 +42,7 @@ def router(simulator: Simulator) -> APIRouter:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(time=_time, number=_number)
+    templates.filters.update(time=_time, number=_number, bytes=_bytes, with_images=_with_images)
 
     def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
         html = templates.get_template(name).render(stats=stats(simulator), **values)
@@ -41,7 +51,7 @@ def router(simulator: Simulator) -> APIRouter:
     @routes.get("/")
     async def messages(offset: Annotated[int, Query(ge=0)] = 0, to: str = "") -> HTMLResponse:
         total, found = simulator.mailroom.page(offset, PER_PAGE, to)
-        rows = [(message, message.content.show()) for message in found]
+        rows = [(message, message.show()) for message in found]
         return page("messages.html", rows=rows, total=total, offset=offset, to=to, per_page=PER_PAGE)
 
     @routes.get("/messages/{message_id}")
@@ -49,9 +59,19 @@ def router(simulator: Simulator) -> APIRouter:
         found = simulator.mailroom.get(message_id)
         if found is None:
             return page("missing.html", 404, message_id=message_id)
-        return page("message.html", message=found, shown=found.content.show())
+        return page("message.html", message=found, shown=found.show(), has_mime=found.accepted.failure is None)
 
     return routes
+
+
+def _with_images(html: str, files: Sequence[File]) -> str:
+    """The HTML with its inline images in it, as a browser has no other way to them."""
+    images = {
+        item.content_id: f"data:{item.content_type.partition(';')[0]};base64,{b64encode(item.content).decode()}"
+        for item in files
+        if item.content_id and _IMAGE.fullmatch(item.content_type.partition(";")[0]) and item.size <= MAX_IMAGE
+    }
+    return _CID.sub(lambda match: images.get(unquote(match[1]), match[0]), html) if images else html
 
 
 def _time(seconds: float) -> str:
@@ -61,3 +81,10 @@ def _time(seconds: float) -> str:
 def _number(value: float) -> str:
     """1234567.0 → 1,234,567, and 0.5 as it is."""
     return f"{int(value):,}" if value == int(value) else f"{value:,.2f}"
+
+
+def _bytes(count: int) -> str:
+    """1 → 1 byte, 1234 → 1.2 kB."""
+    if count < 1000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{count / 1000:,.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:,.1f} MB"

@@ -115,6 +115,14 @@ def account_paused() -> Refusal:
     return Refusal(Code.SENDING_PAUSED, text, bulk=Status.ACCOUNT_SENDING_PAUSED)
 
 
+def set_not_found(name: str, *, default: bool) -> Refusal:
+    """A set that the call names, or the identity's default, which was deleted since."""
+    if not default:
+        return not_found("Configuration set", name, Status.CONFIGURATION_SET_NOT_FOUND)
+    text = f"Configuration set {name}, the default of the identity, does not exist."
+    return Refusal(Code.BAD_REQUEST, text, bulk=Status.CONFIGURATION_SET_NOT_FOUND)
+
+
 def set_paused(name: str) -> Refusal:
     text = f"Sending paused for configuration set {name}."
     return Refusal(Code.SENDING_PAUSED, text, bulk=Status.CONFIGURATION_SET_SENDING_PAUSED)

@@ -7,21 +7,20 @@ configuration set and sender, and per message the recipients, the sandbox, the q
 from __future__ import annotations
 
 import re
-from email import message_from_bytes
-from email.message import Message as MimeMessage
-from email.utils import getaddresses
 from typing import Any
 
 from ..templates import handlebars
-from . import limits, refusals
+from . import attachments, limits, raw, refusals
 from .faults import Hit
-from .journal import Accepted, Message, Parts, RawContent, SimpleContent, TemplatedContent
+from .journal import Accepted, Message, Parts, RawContent, SimpleContent, Subscription, TemplatedContent
+from .limits import Headers
 from .refusals import Refusal, Status, bad_request
 from .state import Envelope, State
 from .wire import Json, array, null, required, required_struct, string, struct, template_data
 
+Recipients = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # To, Cc, Bcc
 _ACTIONS = {"Simple": "SendEmail", "Raw": "SendRawEmail", "Template": "SendTemplatedEmail"}  # IAM checks these, not the operation
-_TEMPLATE_ARN = re.compile(r"arn:aws[\w-]*:ses:[\w-]+:\d{12}:template/(.+)")
+_TEMPLATE_ARN = re.compile(r"arn:aws[\w-]*:ses:([\w-]+):(\d{12}):template/(.+)")
 
 
 # ---- SendEmail -----------------------------------------------------------------------------------------------------
@@ -33,12 +32,12 @@ def send_email(state: State, body: Json, size: int) -> Json:
     if len(kinds) != 1:
         raise bad_request("Exactly one of Simple, Raw, or Template must be specified in Content.")
     kind = kinds[0]
-    tags = limits.tags(array(body, "EmailTags"), "emailTags")
     if kind == "Raw":
-        return {"MessageId": _send_raw(state, body, tags, size)}
+        return {"MessageId": _send_raw(state, body, size)}
+    tags = limits.tags(array(body, "EmailTags"), "emailTags")
     if string(body, "FromEmailAddress") is None:
         raise bad_request("Invalid From address provided.")
-    envelope = _envelope(body, "SendEmail", _ACTIONS[kind])
+    envelope = _envelope(state, body, "SendEmail", _ACTIONS[kind])
     to_cc_bcc = limits.destination(struct(body, "Destination") or {})
     state.authorise(envelope)
     ready: SimpleContent | TemplatedContent
@@ -48,10 +47,11 @@ def send_email(state: State, body: Json, size: int) -> Json:
         template = content["Template"]
         _check_template(template, "content.template", size)
         data = _data(template, "TemplateData", "content.template")
-        ready = _templated(template, _parts(state, template), data, "content.template")
+        ready = _templated(template, _parts(state, template, envelope.action), data, "content.template")
     _check_tenant(state, envelope)
+    subscription = _subscription(state, struct(body, "ListManagementOptions"), to_cc_bcc)
     state.admit_call(envelope)
-    return {"MessageId": _accept(state, envelope, to_cc_bcc, tags, ready, size)}
+    return {"MessageId": _accept(state, envelope, to_cc_bcc, tags, ready, size, subscription)}
 
 
 def _simple(simple: Json) -> SimpleContent:
@@ -61,7 +61,7 @@ def _simple(simple: Json) -> SimpleContent:
     if parts == [None, None]:
         raise bad_request("The message body must have a text or an HTML part.")
     headers = limits.headers(array(simple, "Headers"), "content.simple.headers")
-    files = limits.attachments(array(simple, "Attachments"), "content.simple.attachments")
+    files = attachments.attachments(array(simple, "Attachments"), "content.simple.attachments")
     limits.total_size(sum(len((text or "").encode()) for text in (subject, *parts)) + sum(item.encoded for item in files))
     return SimpleContent(subject=subject, html=parts[0], text=parts[1], headers=headers, attachments=files)
 
@@ -74,52 +74,24 @@ def _part(body: Json, kind: str) -> str | None:
 # ---- raw -----------------------------------------------------------------------------------------------------------
 
 
-def _send_raw(state: State, body: Json, tags: dict[str, str], size: int) -> str:
+def _send_raw(state: State, body: Json, size: int) -> str:
     encoded = required(struct(body, "Content")["Raw"], "Data", "content.raw")  # type: ignore[index]
     limits.total_size(len(encoded))
-    mime = limits.blob(encoded, "content.raw.data")
-    parsed = _check_mime(mime)
-    from_ = string(body, "FromEmailAddress") or parsed.get("From")
-    if not from_:
+    mime = attachments.blob(encoded, "content.raw.data")
+    parsed = raw.check(mime)
+    given = {key: value for key, value in body.items() if value}
+    body = {**raw.parameters(parsed), **given}
+    if string(body, "FromEmailAddress") is None:
         raise bad_request("Missing required header 'From'.")
-    body = {
-        "FromEmailAddressIdentityArn": parsed.get("X-SES-FROM-ARN") or parsed.get("X-SES-SOURCE-ARN"),
-        "ConfigurationSetName": parsed.get("X-SES-CONFIGURATION-SET"),
-        **{key: value for key, value in body.items() if value is not None},
-        "FromEmailAddress": str(from_),
-    }
-    envelope = _envelope(body, "SendEmail", "SendRawEmail")
-    to_cc_bcc = limits.destination(struct(body, "Destination") or _destination_of(parsed))
+    tags = limits.tags(array(body, "EmailTags"), "emailTags")
+    envelope = _envelope(state, body, "SendEmail", _ACTIONS["Raw"])
+    to_cc_bcc = limits.destination(struct(body, "Destination") or raw.destination(parsed))
     state.authorise(envelope)
     _check_tenant(state, envelope)
+    subscription = _subscription(state, struct(body, "ListManagementOptions"), to_cc_bcc)
     state.admit_call(envelope)
-    return _accept(state, envelope, to_cc_bcc, tags or _header_tags(parsed), RawContent(mime=mime), size)
-
-
-def _check_mime(mime: bytes) -> MimeMessage:
-    """SES takes a header block, an empty line and a body; no line longer than 1000 characters; no blocked attachment."""
-    if max(map(len, mime.splitlines()), default=0) > limits.MAX_MIME_LINE:
-        raise bad_request(f"The message has a line that is longer than {limits.MAX_MIME_LINE} characters.")
-    parsed = message_from_bytes(mime)
-    if not parsed.keys() or not re.search(rb"\r?\n\r?\n", mime):
-        raise bad_request("The message must have headers, an empty line and a body.")
-    for part in parsed.walk():
-        if name := part.get_filename():
-            limits.file_name(name)
-    return parsed
-
-
-def _destination_of(parsed: MimeMessage) -> Json:
-    """Without a Destination SES reads the recipients from the MIME headers."""
-    return {
-        f"{name}Addresses": [address for _, address in getaddresses([str(value) for value in parsed.get_all(name, [])])]
-        for name in ("To", "Cc", "Bcc")
-    }
-
-
-def _header_tags(parsed: MimeMessage) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in str(parsed.get("X-SES-MESSAGE-TAGS", "")).split(",") if pair.strip()]
-    return limits.tags([{"Name": name.strip(), "Value": value.strip()} for name, _, value in pairs], "emailTags")
+    content = RawContent(mime=mime, from_=string(given, "FromEmailAddress"))
+    return _accept(state, envelope, to_cc_bcc, tags, content, size, subscription)
 
 
 # ---- SendBulkEmail -------------------------------------------------------------------------------------------------
@@ -144,14 +116,15 @@ class _Bulk:
             raise null("", "BulkEmailEntries")
         if not 1 <= len(self.entries) <= limits.MAX_ENTRIES:
             raise bad_request(f"A call must have 1 to {limits.MAX_ENTRIES} bulk email entries; this one has {len(self.entries)}.")
-        self.size = size // len(self.entries)
         _check_bulk_from(body)
         _check_template(self.template, where := "defaultContent.template", size)
-        self.envelope = _envelope(body, "SendBulkEmail", "SendBulkTemplatedEmail", reply_to=False)
+        self.envelope = _envelope(state, body, "SendBulkEmail", "SendBulkTemplatedEmail", reply_to=False)
         state.authorise(self.envelope)
         self.headers = [_entry_headers(item, index) for index, item in enumerate(self.entries, 1)]
-        self.parts = _parts(state, self.template)
+        self.parts = _parts(state, self.template, self.envelope.action)
         self.content = _templated(self.template, self.parts, _data(self.template, "TemplateData", where), where)
+        self.files = sum(item.encoded for item in self.content.attachments)
+        self.share = (size - self.files) // len(self.entries)
         _check_tenant(state, self.envelope)
         self.place = 0
         self.default_tags: dict[str, str] = {}
@@ -189,7 +162,10 @@ class _Bulk:
             headers=_merge_headers(self.content.headers, self.headers[self.place - 1]),
             attachments=self.content.attachments,
         )
-        return _accept(self.state, self.envelope, to_cc_bcc, tags, content, self.size)
+        # The first that is accepted counts for the files of all, so that what is kept is counted if the others are refused.
+        message_id = _accept(self.state, self.envelope, to_cc_bcc, tags, content, self.share + self.files)
+        self.files = 0
+        return message_id
 
 
 def _check_bulk_from(body: Json) -> None:
@@ -202,7 +178,7 @@ def _check_bulk_from(body: Json) -> None:
             raise bad_request(f"Invalid email address<{address or ''}>.") from None
 
 
-def _entry_headers(item: Any, index: int) -> dict[str, str]:
+def _entry_headers(item: Any, index: int) -> Headers:
     if not isinstance(item, dict):
         raise refusals.wrong_type("BulkEmailEntries")
     where = f"bulkEmailEntries.{index}.member"
@@ -211,18 +187,18 @@ def _entry_headers(item: Any, index: int) -> dict[str, str]:
     return limits.headers(array(item, "ReplacementHeaders"), f"{where}.replacementHeaders")
 
 
-def _merge_headers(template: dict[str, str], entry: dict[str, str]) -> dict[str, str]:
+def _merge_headers(template: Headers, entry: Headers) -> Headers:
     """An entry's header replaces the template's of the same name, whatever its case."""
     if not entry:
         return template
-    replaced = {name.lower() for name in entry}
-    return {**{name: value for name, value in template.items() if name.lower() not in replaced}, **entry}
+    replaced = {name.lower() for name, _ in entry}
+    return (*(pair for pair in template if pair[0].lower() not in replaced), *entry)
 
 
 # ---- shared --------------------------------------------------------------------------------------------------------
 
 
-def _envelope(body: Json, operation: str, action: str, *, reply_to: bool = True) -> Envelope:
+def _envelope(state: State, body: Json, operation: str, action: str, *, reply_to: bool = True) -> Envelope:
     from_ = required(body, "FromEmailAddress")
     feedback = string(body, "FeedbackForwardingEmailAddress")
     replies = tuple(array(body, "ReplyToAddresses"))
@@ -231,16 +207,18 @@ def _envelope(body: Json, operation: str, action: str, *, reply_to: bool = True)
             limits.mailbox(address if isinstance(address, str) else "")
     if feedback is not None:
         limits.mailbox(feedback)
-    limits.mailbox(from_)
+    sender = limits.mailbox(from_)
+    arn, configuration_set = string(body, "FromEmailAddressIdentityArn"), string(body, "ConfigurationSetName")
     return Envelope(
         operation=operation,
         action=action,
         from_=from_,
         reply_to=replies,
-        identity_arn=string(body, "FromEmailAddressIdentityArn"),
+        identity_arn=arn,
         feedback=feedback,
         feedback_arn=string(body, "FeedbackForwardingEmailAddressIdentityArn"),
-        configuration_set=string(body, "ConfigurationSetName"),
+        configuration_set=configuration_set or state.default_set(sender, arn),
+        set_is_default=not configuration_set,
         tenant=string(body, "TenantName"),
     )
 
@@ -258,20 +236,28 @@ def _check_template(template: Json, where: str, size: int) -> None:
         raise refusals.constraint(f"{where}.templateName", "Member must have length greater than or equal to 1")
 
 
-def _parts(state: State, template: Json) -> Parts:
+def _parts(state: State, template: Json, action: str) -> Parts:
     inline = struct(template, "TemplateContent")
     if inline is not None:
         return inline_parts(inline)
     name = string(template, "TemplateName")
     if name is None:
-        match = _TEMPLATE_ARN.fullmatch(string(template, "TemplateArn") or "")
-        if match is None:
-            raise bad_request(f"Invalid template ARN <{template['TemplateArn']}>.")
-        name = match[1]
+        name = _named_by(state, string(template, "TemplateArn") or "", action)
     stored = state.templates.get(name)
     if stored is None:
         raise refusals.not_found("Template", name, Status.TEMPLATE_NOT_FOUND)
     return stored.parts
+
+
+def _named_by(state: State, arn: str, action: str) -> str:
+    """The name of the template. One of another account or region must be authorised; the one of that name here stands for it."""
+    match = _TEMPLATE_ARN.fullmatch(arn)
+    if match is None:
+        raise bad_request(f"Invalid template ARN <{arn}>.")
+    region, account, name = match.groups()
+    if (region, account) != (state.config.region, state.config.account) and arn not in state.config.authorised:
+        raise refusals.access_denied(state.config.account, action, arn)
+    return name
 
 
 def inline_parts(source: Json) -> Parts:
@@ -297,7 +283,7 @@ def _data(body: Json, key: str, where: str) -> Json:
 
 def _templated(template: Json, parts: Parts, data: Json, where: str) -> TemplatedContent:
     headers = limits.headers(array(template, "Headers"), f"{where}.headers")
-    files = limits.attachments(array(template, "Attachments"), f"{where}.attachments")
+    files = attachments.attachments(array(template, "Attachments"), f"{where}.attachments")
     limits.total_size(sum(item.encoded for item in files))
     return TemplatedContent(parts=parts, data=data, headers=headers, attachments=files)
 
@@ -307,16 +293,33 @@ def _check_tenant(state: State, envelope: Envelope) -> None:
         raise refusals.not_found("Tenant", envelope.tenant)
 
 
+def _subscription(state: State, options: Json | None, to_cc_bcc: Recipients) -> Subscription | None:
+    """Which list the recipient can leave. SES manages lists for messages to one recipient only."""
+    if options is None:
+        return None
+    name = required(options, "ContactListName", "listManagementOptions")
+    if name not in state.config.contact_lists:
+        raise refusals.not_found("List", name)
+    if (count := sum(map(len, to_cc_bcc))) != 1:
+        raise bad_request(f"List management is for messages to one recipient; this one has {count}.")
+    return Subscription(contact_list=name, topic=string(options, "TopicName"))
+
+
 def _accept(
     state: State,
     envelope: Envelope,
-    to_cc_bcc: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    to_cc_bcc: Recipients,
     tags: dict[str, str],
     content: SimpleContent | TemplatedContent | RawContent,
     size: int,
+    subscription: Subscription | None = None,
 ) -> str:
     to, cc, bcc = to_cc_bcc
     recipients = to + cc + bcc
+    if not isinstance(content, RawContent):
+        # What SES does with a header that it writes itself is not documented; that no message may have it twice is.
+        written = limits.WRITTEN | {"reply-to"} if envelope.reply_to else limits.WRITTEN
+        limits.once([name for name, _ in content.headers], written)
     state.admit_recipients(recipients)
     now = state.config.clock()
     accepted = Accepted(
@@ -330,4 +333,15 @@ def _accept(
         suppressed=state.suppressed_of(recipients, envelope.configuration_set),
         failure=content.parts.why_not(content.data) if isinstance(content, TemplatedContent) else None,
     )
-    return state.accept(Message(accepted=accepted, to=to, cc=cc, bcc=bcc, reply_to=envelope.reply_to, content=content, size=size))
+    return state.accept(
+        Message(
+            accepted=accepted,
+            to=to,
+            cc=cc,
+            bcc=bcc,
+            reply_to=envelope.reply_to,
+            content=content,
+            size=size,
+            subscription=subscription,
+        )
+    )

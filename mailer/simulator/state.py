@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import uuid4
@@ -14,7 +14,7 @@ from . import refusals
 from .faults import Faults
 from .journal import Log, Mailroom, Message, Parts
 from .limits import RollingQuota, TokenBucket, domain_of, lower_domain, mailbox
-from .refusals import Code, Status
+from .refusals import Code
 
 MAILBOX_SIMULATOR = "simulator.amazonses.com"  # may always be written to, and does not count against the daily quota
 REASONS = ("BOUNCE", "COMPLAINT")
@@ -31,9 +31,10 @@ class SimulatorConfig:
     max_send_rate: float = 200.0  # recipients per second
     max_24h: float = 50_000.0  # recipients per rolling 24 h; -1 = unlimited
     verified: tuple[str, ...] = ("example.com",)  # addresses and domains
-    authorised: tuple[str, ...] = ()  # ARNs of other accounts' identities that this account may send as
+    authorised: tuple[str, ...] = ()  # ARNs of other accounts' identities and templates that this account may use
     configuration_sets: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
+    contact_lists: tuple[str, ...] = ()  # that ListManagementOptions may name; nobody on them has opted out
     bulk_calls_per_s: float | None = None  # SendBulkEmail calls; AWS does not publish a number
     daily_code: str = Code.LIMIT_EXCEEDED  # or ThrottlingException: which of the two SES uses is not documented
     keep: int = 20_000  # whole messages; the log keeps a line for every one
@@ -88,6 +89,7 @@ class Envelope(NamedTuple):
     feedback: str | None
     feedback_arn: str | None
     configuration_set: str | None
+    set_is_default: bool  # of the identity; the call names none
     tenant: str | None
 
     def identities(self) -> list[tuple[str, str | None]]:
@@ -133,19 +135,30 @@ class State:
             raise refusals.account_suspended()
         if not self.sending_enabled:
             raise refusals.account_paused()
-        self._admit_configuration_set(envelope.configuration_set)
+        self._admit_configuration_set(envelope)
         failing = [text for text, arn in envelope.identities() if arn is None and not self.is_verified(mailbox(text))]
         if failing:
             raise refusals.not_verified(dict.fromkeys(failing), self.config.region)
 
-    def _admit_configuration_set(self, name: str | None) -> None:
+    def _admit_configuration_set(self, envelope: Envelope) -> None:
+        name = envelope.configuration_set
         if name is None:
             return
         found = self.configuration_sets.get(name)
         if found is None:
-            raise refusals.not_found("Configuration set", name, Status.CONFIGURATION_SET_NOT_FOUND)
+            raise refusals.set_not_found(name, default=envelope.set_is_default)
         if not found.sending_enabled:
             raise refusals.set_paused(name)
+
+    def default_set(self, address: str, arn: str | None) -> str | None:
+        """The configuration set of a call that names none: the address's own, or its domain's.
+
+        Another account's identity has none for this account, whose events go to its own sets.
+        """
+        match = _ARN.fullmatch(arn or "")
+        if match and match[2] != self.config.account:
+            return None
+        return next((found.configuration_set for found in self._identities_of(address) if found.configuration_set), None)
 
     def authorise(self, envelope: Envelope) -> None:
         """Sending authorization: the identity behind an ARN must be one that this account may use, and cover the address."""
@@ -165,17 +178,19 @@ class State:
             raise refusals.not_verified([text], self.config.region)
 
     def is_verified(self, address: str) -> bool:
-        """An address identity counts for itself, a domain identity for every address at the domain and below it."""
+        return next(self._identities_of(address), None) is not None
+
+    def _identities_of(self, address: str) -> Iterator[Identity]:
+        """Those verified that an address may be used by: its own, its domain's and those of the domains above."""
         own = self.identities.get(lower_domain(address))
         if own is not None and own.verified:
-            return True
+            yield own
         domain = domain_of(address)
         while domain:
             found = self.identities.get(domain)
             if found is not None and found.verified:
-                return True
+                yield found
             domain = domain.partition(".")[2]
-        return False
 
     def admit_recipients(self, addresses: Iterable[str]) -> None:
         """Sandbox, daily quota, rate; counts the recipients against both. Raises Refusal."""

@@ -7,8 +7,11 @@ import contextlib
 import json
 import signal
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from typing import Any
 
 import aioboto3
@@ -78,6 +81,9 @@ async def test_every_operation_through_a_client(running: Running) -> None:
     rendered = await ses.test_render_email_template(TemplateName="t", TemplateData='{"x": 1}')
     assert rendered["RenderedTemplate"].endswith("b 1\n")
     await ses.create_configuration_set(ConfigurationSetName="c")
+    await ses.put_email_identity_configuration_set_attributes(EmailIdentity="example.com", ConfigurationSetName="c")
+    assert (await ses.get_email_identity(EmailIdentity="example.com"))["ConfigurationSetName"] == "c"
+    await ses.put_email_identity_configuration_set_attributes(EmailIdentity="example.com")
     await ses.put_configuration_set_sending_options(ConfigurationSetName="c", SendingEnabled=True)
     assert (await ses.get_configuration_set(ConfigurationSetName="c"))["SendingOptions"] == {"SendingEnabled": True}
     assert (await ses.list_configuration_sets())["ConfigurationSets"] == ["c"]
@@ -172,6 +178,40 @@ async def test_controls(running: Running) -> None:
     assert (await http.post("/_simulator/account", json={"nonsense": 1})).status_code == 422
     assert (await http.post("/_simulator/reset")).json()["accepted"] == 0
     await ses.send_email(**simple())
+
+
+async def test_the_whole_message(running: Running) -> None:
+    """Sent through a client with all that structured content has, and downloaded as the recipient's server gets it."""
+    http, ses = running.http, running.ses
+    request = simple("=?utf-8?q?=C3=84na?= <ana@example.org>")
+    request["Content"]["Simple"]["Body"]["Html"]["Data"] = "<img src='cid:logo'><img src='cid:other'>"
+    request["Content"]["Simple"] |= {
+        "Headers": [{"Name": "List-Unsubscribe", "Value": f"<https://example.com/{'x' * 300}>"}],
+        "Attachments": [
+            {"FileName": "Preis<b>.pdf", "RawContent": bytes(range(256)), "ContentTransferEncoding": "BASE64"},
+            {"FileName": "logo.png", "RawContent": b"png" * 1000, "ContentDisposition": "INLINE", "ContentId": "logo"},
+        ],
+    }
+    message_id = (await ses.send_email(**request))["MessageId"]
+    answer = await http.get(f"/_simulator/messages/{message_id}/mime")
+    assert answer.headers["content-type"] == "message/rfc822"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{message_id}.eml"'
+    message = message_from_bytes(answer.content, _class=EmailMessage, policy=policy.default)
+    assert message["Subject"] == "Grüße"
+    assert message["To"].addresses[0].display_name == "Äna"
+    assert message["List-Unsubscribe"] == request["Content"]["Simple"]["Headers"][0]["Value"]
+    files = {part.get_filename(): part.get_payload(decode=True) for part in message.walk() if part.get_filename()}
+    assert files == {"Preis<b>.pdf": bytes(range(256)), "logo.png": b"png" * 1000}
+    page = (await http.get(f"/messages/{message_id}")).text
+    assert f'href="/_simulator/messages/{message_id}/mime"' in page
+    for shown in ("Preis&lt;b&gt;.pdf", "application/pdf", "256 bytes", "logo.png", "3.0 kB", "cid:logo"):
+        assert shown in page
+    assert f"data:image/png;base64,{b64encode(b'png' * 1000).decode()}" in page
+    failed = {"TemplateContent": {"Subject": "s", "Text": "{{missing}}"}}
+    message_id = (await ses.send_email(**{**request, "Content": {"Template": failed}}))["MessageId"]
+    assert (await http.get(f"/_simulator/messages/{message_id}/mime")).status_code == 404
+    assert "/mime" not in (await http.get(f"/messages/{message_id}")).text
+    assert (await http.get("/_simulator/messages/none/mime")).status_code == 404
 
 
 async def test_pages(running: Running) -> None:
