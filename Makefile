@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint bench lock clean
+.PHONY: help demo dev test interop lint bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,7 +37,11 @@ dev: $(VENV)/.run ## keep the same stack running for other programs
 	@$(BIN)/mailer dev
 
 test: $(VENV)/.dev ## every test
+	@$(BIN)/python -m tests.interop.node install-if-node
 	@$(BIN)/python -m pytest
+
+interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
+	@$(BIN)/python -m tests.interop.node install
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, deploy files
 	@$(BIN)/ruff check .
@@ -50,11 +54,14 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, deploy files
 bench: $(VENV)/.dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
 
-lock: $(VENV)/.dev ## resolve the dependencies anew (names, versions and hashes only)
+lock: interop ## resolve the dependencies anew (names, versions and hashes only)
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra embedded --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra embedded --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group interop -o requirements-interop.lock
+	@$(BIN)/python -m tests.interop.node lock
 
 clean: ## remove what the targets made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist
+	@rm -rf $(VENV) tests/interop/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist
