@@ -1,0 +1,223 @@
+"""The table: one suite of messages for every server. What is built here is what the service sends, by `mailer.compose`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import quote
+from typing import Any
+
+from mailer.compose import Call, Item, plan
+from mailer.email import Lane
+from mailer.email import mailbox as for_ses
+from mailer.ids import Attempt
+from mailer.ledger.spec import Spec
+from mailer.templates import Compiled, Content
+
+from .servers import Ability, Attachment, Mailbox, Message
+
+CONTAINER = "c01k8x7t3q9r5v2m0ab"
+NEWS = Mailbox("", "news@example.com")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A content and what goes on it: one message for each of the rows, sent to the row's own address or to `to`."""
+
+    name: str
+    way: Ability  # that the service is to choose
+    needs: Sequence[Ability] = ()  # besides
+    subject: str = "Hello"  # subject, html and text are Jinja2
+    html: str | None = None
+    text: str | None = None
+    rows: Sequence[Mapping[str, Any]] = ({},)
+    sender: Mailbox = NEWS
+    to: Sequence[Mailbox] = ()
+    cc: Sequence[Mailbox] = ()
+    bcc: Sequence[Mailbox] = ()
+    reply_to: Sequence[Mailbox] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    row_tags: Sequence[Mapping[str, str]] = ()
+    attachments: Sequence[Attachment] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)  # fields of Spec that no server shows
+
+    @property
+    def abilities(self) -> Sequence[Ability]:
+        return (self.way, *self.needs)
+
+    def calls(self) -> list[Call]:
+        spec = Spec(
+            lane=Lane.BULK,
+            from_address=_typed(self.sender),
+            reply_to=tuple(map(_typed, self.reply_to)),
+            headers=self.headers,
+            tags=self.tags,
+            **self.more,
+        )
+        compiled = self._compiled()
+        items = [
+            Item(
+                position=position,
+                attempt=1,
+                tag=_tag(position),
+                to=tuple(map(_typed, self._to(position))),
+                cc=tuple(map(_typed, self.cc)),
+                bcc=tuple(map(_typed, self.bcc)),
+                tags=self._row_tags(position),
+                pieces=compiled.pieces(row),
+            )
+            for position, row in enumerate(self.rows)
+        ]
+        return plan(spec, items)
+
+    def messages(self) -> list[Message]:
+        """What has to arrive: rendered whole for each row, which is not how a bulk call carries it."""
+        compiled = self._compiled()
+        found = []
+        for position, row in enumerate(self.rows):
+            rendered = compiled.render(row)
+            found.append(
+                Message(
+                    sender=self.sender,
+                    to=tuple(self._to(position)),
+                    cc=tuple(self.cc),
+                    bcc=tuple(self.bcc),
+                    reply_to=tuple(self.reply_to),
+                    subject=rendered.subject,
+                    html=rendered.html,
+                    text=rendered.text,
+                    headers=self.headers,
+                    tags={"mailer_id": _tag(position), **self.tags, **self._row_tags(position)},
+                    attachments=tuple(self.attachments),
+                )
+            )
+        return found
+
+    def _compiled(self) -> Compiled:
+        return Compiled(Content.inline(subject=self.subject, html=self.html, text=self.text))
+
+    def _to(self, position: int) -> Sequence[Mailbox]:
+        return self.to or (Mailbox("", f"u{position}@example.org"),)
+
+    def _row_tags(self, position: int) -> Mapping[str, str]:
+        return self.row_tags[position] if self.row_tags else {}
+
+
+def _tag(position: int) -> str:
+    return str(Attempt(CONTAINER, 0, position, 1))
+
+
+def _typed(box: Mailbox) -> str:
+    """As a caller would write it, and then as the service writes it for SES."""
+    return for_ses(f'"{quote(box.name)}" <{box.address}>' if box.name else box.address)
+
+
+# ---- what is put in ------------------------------------------------------------------------------------------------
+
+BOXES = (
+    Mailbox("Ana", "ana@example.org"),
+    Mailbox("Größe & Söhne", "post@bücher.example"),
+    Mailbox('Doe, "Bob" (Jr.)', "bob+news@example.org"),
+    Mailbox("株式会社アマゾン", "jp@例え.テスト.example"),
+    Mailbox("Всем, кто читает эту рассылку, — от редакции, с благодарностью и наилучшими пожеланиями 👋", "ru@example.org"),
+    Mailbox("محمد علي", "o'neill_{x}%y@example.org"),
+)
+# Values that a template language, JSON, HTML or a MIME writer could take for its own.
+# fmt: off
+VALUES = (
+    "Ana", "Zoë O'Neill", "Ольга", "محمد علي", "शर्मा", "株式会社アマゾン", "👩‍👩‍👧 & co.", "𝔊𝔬𝔱𝔥", "\u200b\u2028x",
+    "{{name}}", "{{v0}}", "{", "}", "{}", "}}", "{{{", "\\{{x}}", "{{#if x}}", "{{!--", "{{> x}}", "{{~x~}}", "$1", "%(x)s",
+    '"', "'", '"; DROP', "\\", '\\"', "C:\\new", "a & b &amp; c", "<b>Bob</b>", "<script>", "</p>", "&#123;",
+    "=?utf-8?q?x?=", "--", ".", "\ue0000\ue000",
+)
+# fmt: on
+FIFTY = [{"name": VALUES[i % len(VALUES)], "city": VALUES[(7 * i + 3) % len(VALUES)], "n": i} for i in range(50)]
+
+PAGE = (
+    '<html><head><style>p{color:red}</style></head><body>\r\n<p class="a">Dear {{ name }},</p>\n\n'
+    '<p>{{ city }} &amp; us: <a href="https://e.example/?n={{ name|urlencode }}&amp;c=1">your page</a></p>\n'
+    "{% for x in [name, city] %}<td>{{ x }}</td>{% endfor %}{ {{ city }} } \\{{ name }}</body></html>\n"
+)
+LETTER = (
+    "Dear {{ name }},\r\n\r\n{{ city }} — grüßt; {{ '{{' }}{{ city }}{{ '}}' }} \\{{ name }}}}} {{ '{{{raw}}}' }}\n. \n{{ n }}\n"
+)
+LITERAL = {"name": "{{name}}", "city": "Zoë & <Söhne>", "n": 1}
+TWO = [{"name": "Ana", "city": "{{v0}}", "n": 1}, {"name": '"}}', "city": "", "n": 2}]
+
+CASES: Sequence[Case] = (
+    # SendEmail, simple
+    Case(name="text", way=Ability.SIMPLE, text="Good morning.\n"),
+    Case(name="html, and a text made of it", way=Ability.SIMPLE, html="<p>Good <b>morning</b>.</p>"),
+    Case(name="both", way=Ability.SIMPLE, subject="Dear {{ name }}", html=PAGE, text=LETTER, rows=[LITERAL]),
+    Case(
+        name="other scripts",
+        way=Ability.SIMPLE,
+        subject="Größe: 株式会社 {{ name }}, 👋 и " + "очень длинная тема письма, " * 6,
+        html="<p>Привет, {{ name }}! 𝔊𝔬𝔱𝔥 \u200b\u2028</p>",
+        text="مرحبا {{ name }}\u2029 — “x”\ue000\n",
+        rows=[{"name": "Zoë"}],
+    ),
+    Case(name="lines of any length and end", way=Ability.SIMPLE, text="x" * 5_000 + "\r\n.\r\n\n \t\n" + "é" * 3_000),
+    Case(
+        name="a large page", way=Ability.SIMPLE, html="<p>{{ big }}</p>", text="see above", rows=[{"big": "é'\"{{x}} " * 40_000}]
+    ),
+    Case(name="sender with a name", way=Ability.SIMPLE, text="x", sender=Mailbox("Größe, & Söhne", "news@example.com")),
+    Case(name="recipients with names", way=Ability.SIMPLE, text="x", to=BOXES, cc=BOXES[1:3], bcc=BOXES[3:]),
+    Case(name="cc and bcc", way=Ability.SIMPLE, text="x", cc=[Mailbox("", "c@example.org")], bcc=[Mailbox("", "b@example.org")]),
+    Case(name="fifty recipients", way=Ability.SIMPLE, text="x", to=[Mailbox("", f"r{i}@example.org") for i in range(50)]),
+    Case(name="replies go elsewhere", way=Ability.SIMPLE, text="x", reply_to=BOXES[:2]),
+    Case(
+        name="tags", way=Ability.SIMPLE, text="x", tags={"campaign": "june", "a_B-9": "v" * 256}, row_tags=[{"campaign": "july"}]
+    ),
+    Case(
+        name="headers",
+        way=Ability.SIMPLE,
+        text="x",
+        headers={
+            "List-Unsubscribe": "<https://example.com/u?a=1&b={{c}}>, <mailto:u@example.com>",
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            "X-Mailing": 'a "b" \\ {{c}} =?utf-8?q?Z=C3=B6e?=',
+            "X-Long": "x" * 870,
+        },
+    ),
+    Case(
+        name="all that an account can ask for",
+        way=Ability.SIMPLE,
+        text="x",
+        more={
+            "feedback_address": "bounces@example.com",
+            "identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/example.com",
+            "feedback_identity_arn": "arn:aws:ses:eu-west-1:123456789012:identity/example.com",
+            "configuration_set": "news",
+            "tenant": "acme",
+        },
+    ),
+    # SendBulkEmail, inline template
+    Case(name="two", way=Ability.BULK_INLINE, subject="Dear {{ name }}", html=PAGE, text=LETTER, rows=TWO),
+    Case(name="fifty", way=Ability.BULK_INLINE, subject="{{ city }}: {{ name }}!", html=PAGE, text=LETTER, rows=FIFTY),
+    Case(name="fifty in html", way=Ability.BULK_INLINE, html="<p>{{ name }}</p>{{ city }}<br>", rows=FIFTY),
+    Case(name="fifty in text", way=Ability.BULK_INLINE, subject="{{ name }}", text="{{ name }}{{ city }}\n", rows=FIFTY),
+    Case(
+        name="fifty that are all the same",
+        way=Ability.BULK_INLINE,
+        html="<p>{{ '{{x}}' }}</p>",
+        text="{{ '}}{{' }}",
+        rows=[{}] * 50,
+    ),
+    Case(
+        name="two with everything beside the content",
+        way=Ability.BULK_INLINE,
+        text="{{ n }}",
+        rows=TWO,
+        sender=Mailbox("Größe & Söhne", "news@example.com"),
+        cc=[Mailbox("", "c@example.org")],
+        bcc=[Mailbox("", "b@bücher.example")],
+        reply_to=BOXES[:2],
+        headers={"List-Unsubscribe": "<https://example.com/u>", "X-Mailing": 'a "b" {{c}}'},
+        tags={"campaign": "june"},
+        row_tags=[{}, {"campaign": "july", "row": "2"}],
+        more={"feedback_address": "bounces@example.com", "configuration_set": "news", "tenant": "acme"},
+    ),
+    Case(name="two with names", way=Ability.BULK_INLINE, needs=[Ability.BULK_TO_NAMES], text="{{ n }}", rows=TWO, to=BOXES[1:3]),
+)
