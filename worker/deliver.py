@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import structlog
@@ -98,13 +98,26 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
         if shift.expired():
             await to_the_end(settle.expire(runtime, shift))
             return
-        size = shift.reach.quota.call_size(MAX_ENTRIES)
-        positions, shift.queued = shift.queued[:size], shift.queued[size:]
+        positions = _next(shift, shift.reach.quota.call_size(MAX_ENTRIES))
         items = await _rendered(runtime, shift, material, positions)
-        for call in await _planned(runtime, shift, material, items):
+        for calls in _together(await _planned(runtime, shift, material, items)):
             if shift.over:
                 break
-            await _admit_and_send(runtime, shift, material, call)
+            await _admit_and_send(runtime, shift, material, calls)
+
+
+def _next(shift: Shift, most: int) -> list[int]:
+    """The positions that are next, with at most so many recipients; one at least. They are not queued any more."""
+    spec, entries, count = shift.work.spec, shift.work.entries, 0
+    for taken, position in enumerate(shift.queued):
+        entry = entries[position]
+        count += len(spec.to or (1,)) + len(spec.cc or entry.cc) + len(spec.bcc or entry.bcc)
+        if taken == MAX_ENTRIES or (taken and count > most):
+            break
+    else:
+        taken = len(shift.queued)
+    positions, shift.queued = shift.queued[:taken], shift.queued[taken:]
+    return positions
 
 
 # ---- render and plan -----------------------------------------------------------------------------------------------
@@ -143,26 +156,33 @@ async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Se
 # ---- admit ---------------------------------------------------------------------------------------------------------
 
 
-async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, call: Call) -> None:
-    """Send the call when it is its turn; where only SendEmail calls have theirs, send its messages by those."""
-    bulk = call.operation is Operation.SEND_BULK_EMAIL
-    verdict = await _admitted(runtime, shift, call.recipients, bulk=bulk)
+def _together(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """The calls that are made at the same time: one of SendBulkEmail, or some of SendEmail."""
+    singles: list[Call] = []
+    for call in calls:
+        if call.operation is Operation.SEND_BULK_EMAIL:
+            yield [call]
+            continue
+        singles.append(call)
+        if len(singles) == SINGLES:
+            yield singles
+            singles = []
+    if singles:
+        yield singles
+
+
+async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call]) -> None:
+    """Make the calls when it is their turn; where only SendEmail calls have theirs, send the messages by those."""
+    bulk = calls[0].operation is Operation.SEND_BULK_EMAIL
+    verdict = await _admitted(runtime, shift, sum(call.recipients for call in calls), bulk=bulk)
     if verdict is Verdict.GO:
-        await to_the_end(_send(runtime, shift, [call]))
-        return
-    if verdict is not Verdict.SINGLES:
-        return
-    if material.spec.mode is Mode.BULK:  # asked for: then it waits
+        await to_the_end(_send(runtime, shift, calls))
+    elif verdict is Verdict.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
         shift.over, shift.delay_s = True, settle.CALLS_PAUSE_S
-        return
-    for first in range(0, len(call.items), SINGLES):
-        calls = await _planned(runtime, shift, material, call.items[first : first + SINGLES], bulk=False)
-        if calls:
-            if await _admitted(runtime, shift, sum(single.recipients for single in calls)) is not Verdict.GO:
-                return
-            await to_the_end(_send(runtime, shift, calls))
-        if shift.over:
-            return
+    elif verdict is Verdict.SINGLES:
+        for singles in _together(await _planned(runtime, shift, material, calls[0].items, bulk=False)):
+            if not shift.over:
+                await _admit_and_send(runtime, shift, material, singles)
 
 
 async def _admitted(runtime: Runtime, shift: Shift, recipients: int, *, bulk: bool = False) -> Verdict:

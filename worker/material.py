@@ -11,7 +11,7 @@ import orjson
 from mailer.compose import Item, Loaded, Mime, Values
 from mailer.errors import MailerError, RenderFailed
 from mailer.ids import Attempt, chunk_number, container_of
-from mailer.ledger import Entry, Literal, Spec
+from mailer.ledger import Entry, File, Literal, Spec
 from mailer.sender import misfit
 from mailer.templates import Compiled, Pieces
 from mailer.templates.handlebars import MissingAttribute
@@ -89,7 +89,7 @@ async def load(runtime: Runtime, reach: Reach, spec: Spec) -> Material:
     return Material(
         spec=spec,
         source=await _source(runtime, reach, spec),
-        files=tuple([Loaded(file, await _blob(runtime, file.digest, f"its attachment {file.name}")) for file in spec.files]),
+        files=tuple([await _file(runtime, file) for file in spec.files]),
         tokens=tokens,
     )
 
@@ -100,15 +100,18 @@ async def _source(runtime: Runtime, reach: Reach, spec: Spec) -> Compiled | Lite
     if spec.ses_template is not None:
         return await runtime.stored.get(reach, spec.ses_template)
     if spec.raw is not None:
-        return Mime(await _blob(runtime, spec.raw, "its MIME message"))
+        mime = await runtime.ledger.get_content(spec.raw)
+        if mime is None:
+            raise Unusable(why="its MIME message is not in Redis any more; send it again")
+        return Mime(mime)
     compiled = await runtime.compiled(spec)
     if compiled is None:
         raise Unusable(why="its template is not in Redis any more; start it again")
     return compiled
 
 
-async def _blob(runtime: Runtime, digest: str, what: str) -> bytes:
-    content = await runtime.ledger.get_content(digest)
-    if content is None:
-        raise Unusable(why=f"{what} is not in Redis any more; start it again")
-    return content
+async def _file(runtime: Runtime, file: File) -> Loaded:
+    loaded = await runtime.loaded(file)
+    if loaded is None:
+        raise Unusable(why=f"its attachment {file.name} is not in Redis any more; start it again")
+    return loaded

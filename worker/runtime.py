@@ -11,9 +11,10 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
+from mailer.compose import Loaded
 from mailer.email import Lane
 from mailer.errors import ConfigError, MailerError
-from mailer.ledger import Ledger, Spec
+from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
 from mailer.queue import Queue, connect, disconnect
 from mailer.ses.refusals import classify
@@ -23,6 +24,7 @@ from mailer.templates import Compiled, Content
 from .reach import Reach, Reaches
 from .stored import StoredTemplates
 
+FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
 CANCEL_AGAIN_S = 1.0
 # A worker that is gone is noticed after this long. The heartbeat renews it three times in that time.
@@ -68,6 +70,7 @@ class Runtime:
         self.stored = StoredTemplates()
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
+        self._files: OrderedDict[File, Loaded] = OrderedDict()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
@@ -95,6 +98,19 @@ class Runtime:
             if len(self._compiled) > COMPILED_KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(digest)
+        return found
+
+    async def loaded(self, file: File) -> Loaded | None:
+        """An attachment with its content, kept for the chunks that follow; None where Redis does not have it any more."""
+        found = self._files.get(file)
+        if found is None:
+            content = await self.ledger.get_content(file.digest)
+            if content is None:
+                return None
+            found = self._files[file] = Loaded(file, content)
+            while len(self._files) > 1 and sum(one.file.size for one in self._files.values()) > FILES_KEPT_BYTES:
+                self._files.popitem(last=False)
+        self._files.move_to_end(file)
         return found
 
     async def feed(self, container: str, lane: Lane) -> None:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from email.utils import quote
 from typing import Any
 
-from mailer.compose import Call, Item, plan
-from mailer.email import Lane
-from mailer.email import mailbox as for_ses
+import orjson
+
+from mailer.checks import mailbox as for_ses
+from mailer.compose import Call, Item, Loaded, Mime, Values, plan
+from mailer.email import Lane, Mode
 from mailer.ids import Attempt
-from mailer.ledger.spec import Spec
-from mailer.templates import Compiled, Content
+from mailer.ledger.spec import File, Spec
+from mailer.mime import read_mime
+from mailer.templates import Compiled, Content, Pieces
 
 from .servers import Ability, Attachment, Mailbox, Message
 
 CONTAINER = "c01k8x7t3q9r5v2m0ab"
+STORED_NAME = "greeting"
 NEWS = Mailbox("", "news@example.com")
 
 
@@ -40,6 +44,9 @@ class Case:
     tags: Mapping[str, str] = field(default_factory=dict)
     row_tags: Sequence[Mapping[str, str]] = ()
     attachments: Sequence[Attachment] = ()
+    mode: Mode = Mode.AUTO
+    stored: bool = False  # subject, html and text are a template that is stored on the server, in a language that both read
+    mime: bytes | None = None  # the caller's own message; what it says is told again by the fields above
     more: Mapping[str, Any] = field(default_factory=dict)  # fields of Spec that no server shows
 
     @property
@@ -51,11 +58,14 @@ class Case:
             lane=Lane.BULK,
             from_address=_typed(self.sender),
             reply_to=tuple(map(_typed, self.reply_to)),
-            headers=self.headers,
+            headers=self.headers if self.mime is None else {},
             tags=self.tags,
+            mode=self.mode,
+            ses_template=STORED_NAME if self.stored else None,
+            raw="its digest" if self.mime else None,
+            files=tuple(loaded.file for loaded in self._files()),
             **self.more,
         )
-        compiled = self._compiled()
         items = [
             Item(
                 position=position,
@@ -65,11 +75,37 @@ class Case:
                 cc=tuple(map(_typed, self.cc)),
                 bcc=tuple(map(_typed, self.bcc)),
                 tags=self._row_tags(position),
-                pieces=compiled.pieces(row),
+                content=self._content(row),
             )
             for position, row in enumerate(self.rows)
         ]
-        return plan(spec, items)
+        planned = plan(spec, items, self._files())
+        assert planned.refused == []
+        return planned.calls
+
+    def _content(self, row: Mapping[str, Any]) -> Pieces | Values | Mime:
+        if self.mime is not None:
+            return Mime(read_mime(self.mime).mime)
+        return Values(orjson.dumps(row).decode()) if self.stored else self._compiled().pieces(row)
+
+    def _files(self) -> Sequence[Loaded]:
+        if self.mime is not None:
+            return ()
+        return [
+            Loaded(
+                File(
+                    name=one.filename,
+                    content_type=one.content_type,
+                    content_id=None,
+                    description=None,
+                    inline=False,
+                    digest="",
+                    size=len(one.content),
+                ),
+                one.content,
+            )
+            for one in self.attachments
+        ]
 
     def messages(self) -> list[Message]:
         """What has to arrive: rendered whole for each row, which is not how a bulk call carries it."""
@@ -77,6 +113,9 @@ class Case:
         found = []
         for position, row in enumerate(self.rows):
             rendered = compiled.render(row)
+            html, text = rendered.html, rendered.text
+            if self.way is Ability.RAW:  # a MIME part ends with the end of a line
+                html, text = (part and part.rstrip("\n") + "\n" for part in (html, text))
             found.append(
                 Message(
                     sender=self.sender,
@@ -85,8 +124,8 @@ class Case:
                     bcc=tuple(self.bcc),
                     reply_to=tuple(self.reply_to),
                     subject=rendered.subject,
-                    html=rendered.html,
-                    text=rendered.text,
+                    html=html,
+                    text=text,
                     headers=self.headers,
                     tags={"mailer_id": _tag(position), **self.tags, **self._row_tags(position)},
                     attachments=tuple(self.attachments),
@@ -110,7 +149,7 @@ def _tag(position: int) -> str:
 
 def _typed(box: Mailbox) -> str:
     """As a caller would write it, and then as the service writes it for SES."""
-    return for_ses(f'"{quote(box.name)}" <{box.address}>' if box.name else box.address)
+    return str(for_ses(f'"{quote(box.name)}" <{box.address}>' if box.name else box.address))
 
 
 # ---- what is put in ------------------------------------------------------------------------------------------------
@@ -144,6 +183,40 @@ LETTER = (
 )
 LITERAL = {"name": "{{name}}", "city": "Zoë & <Söhne>", "n": 1}
 TWO = [{"name": "Ana", "city": "{{v0}}", "n": 1}, {"name": '"}}', "city": "", "n": 2}]
+
+MIME = """From: news@example.com
+To: a@example.org
+Cc: c@example.org
+Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=
+X-Mailing: june
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=mixed
+
+--mixed
+Content-Type: multipart/alternative; boundary=either
+
+--either
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+Zo=C3=AB
+
+--either
+Content-Type: text/html; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+<p>Zo=C3=AB</p>
+
+--either--
+--mixed
+Content-Type: text/plain; charset=utf-8
+Content-Disposition: attachment; filename=a.txt
+Content-Transfer-Encoding: base64
+
+aGk=
+
+--mixed--
+"""
 
 CASES: Sequence[Case] = (
     # SendEmail, simple
@@ -192,6 +265,74 @@ CASES: Sequence[Case] = (
             "configuration_set": "news",
             "tenant": "acme",
         },
+    ),
+    Case(
+        name="attachments",
+        way=Ability.SIMPLE,
+        text="x",
+        attachments=[
+            Attachment("Größe.pdf", "application/pdf", bytes(range(256)) * 40),
+            Attachment("a.txt", "text/plain", b"line\nline\n"),
+        ],
+    ),
+    # SendEmail, raw
+    Case(
+        name="the caller's own MIME",
+        way=Ability.RAW,
+        mime=MIME.encode(),
+        subject="Grüße",
+        html="<p>Zoë</p>\n",
+        text="Zoë\n",
+        to=[Mailbox("", "a@example.org")],
+        cc=[Mailbox("", "c@example.org")],
+        headers={"X-Mailing": "june"},
+        attachments=[Attachment("a.txt", "text/plain", b"hi")],
+    ),
+    Case(
+        name="more headers than a structured call has",
+        way=Ability.RAW,
+        subject="Größe: 株式会社 {{ name }}, 👋 и очень длинная тема письма, очень длинная тема письма",
+        html="<p>Привет, {{ name }}!</p>\n",
+        text="مرحبا {{ name }}\n",
+        rows=[{"name": "Zoë"}],
+        sender=Mailbox("Größe, & Söhne", "news@example.com"),
+        to=BOXES[:2],
+        cc=BOXES[2:4],
+        reply_to=BOXES[4:],
+        headers={f"X-{i}": f"value {i}" for i in range(16)},
+        attachments=[Attachment("Größe.pdf", "application/pdf", bytes(range(256)))],
+    ),
+    # SendEmail, template
+    Case(
+        name="stored, one",
+        way=Ability.STORED,
+        stored=True,
+        subject="Grüße, {{name}}",
+        html="<p>{{name}}</p>",
+        text="{{name}}",
+        rows=[{"name": "Ольга"}],
+        headers={"X-Mailing": "june"},
+        attachments=[Attachment("a.txt", "text/plain", b"hi")],
+    ),
+    Case(
+        name="inline, one, because it was asked for",
+        way=Ability.INLINE,
+        mode=Mode.TEMPLATE,
+        subject="Dear {{ name }}",
+        html=PAGE,
+        text=LETTER,
+        rows=[LITERAL],
+    ),
+    # SendBulkEmail, stored template
+    Case(
+        name="stored, fifty",
+        way=Ability.BULK_STORED,
+        stored=True,
+        subject="Grüße, {{name}}",
+        html="<p>{{name}}</p>",
+        text="{{name}}, {{n}}",
+        rows=[{"name": f"Zoë {i}", "n": i} for i in range(50)],
+        headers={"X-Mailing": "june"},
     ),
     # SendBulkEmail, inline template
     Case(name="two", way=Ability.BULK_INLINE, subject="Dear {{ name }}", html=PAGE, text=LETTER, rows=TWO),

@@ -11,43 +11,11 @@ import pytest
 
 from mailer.ses.gateway import Gateway
 
+from .messages import MIME
 from .sending import ByHand, can, compare, deliver, refused
 from .servers import Ability, Attachment, Mailbox, Message, Server
 
-MIME = """From: news@example.com
-To: a@example.org
-Cc: c@example.org
-Reply-To: r@example.org
-Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=
-X-Mailing: june
-MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary=mixed
-
---mixed
-Content-Type: multipart/alternative; boundary=either
-
---either
-Content-Type: text/plain; charset=utf-8
-Content-Transfer-Encoding: quoted-printable
-
-Zo=C3=AB
-
---either
-Content-Type: text/html; charset=utf-8
-Content-Transfer-Encoding: quoted-printable
-
-<p>Zo=C3=AB</p>
-
---either--
---mixed
-Content-Type: text/plain; charset=utf-8
-Content-Disposition: attachment; filename=a.txt
-Content-Transfer-Encoding: base64
-
-aGk=
-
---mixed--
-"""
+WITH_REPLY_TO = f"Reply-To: r@example.org\n{MIME}"
 DATA = '{"name":"Zoë"}'
 SUBJECT, TEXT, HTML = "Grüße, {{name}}", "{{name}}\n", "<p>{{name}}</p>\n"
 INLINE = {"TemplateContent": {"Subject": SUBJECT, "Text": TEXT, "Html": HTML}, "TemplateData": DATA}
@@ -111,7 +79,12 @@ SIMPLE = {"Subject": {"Data": ARRIVES.subject}, "Body": {"Text": {"Data": ARRIVE
 SMALLEST: Mapping[Ability, Smallest] = {
     Ability.SIMPLE: single({"Simple": {**SIMPLE, **BESIDE}}),
     Ability.RAW: single(
-        {"Raw": {"Data": base64.b64encode(MIME.replace("\n", "\r\n").encode()).decode()}}, replace(ARRIVES, subject="Grüße")
+        {
+            "Raw": {
+                "Data": base64.b64encode(WITH_REPLY_TO.replace("\n", "\r\n").encode()).decode(),
+            }
+        },
+        replace(ARRIVES, subject="Grüße"),
     ),
     Ability.STORED: single({"Template": {**STORED, **BESIDE}}),
     Ability.INLINE: single({"Template": {**INLINE, **BESIDE}}),

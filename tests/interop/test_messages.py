@@ -8,7 +8,7 @@ import pytest
 
 from mailer.ses.gateway import Gateway
 
-from .messages import CASES, Case
+from .messages import CASES, STORED_NAME, Case
 from .sending import can, compare, deliver, refused, way
 from .servers import SERVERS, Server
 
@@ -25,6 +25,8 @@ def table(able: bool) -> Sequence[object]:
 
 @pytest.mark.parametrize(("server", "case"), table(able=True), indirect=["server"])
 async def test_a_message_arrives_as_it_was_put_in(server: Server, gateway: Gateway, case: Case) -> None:
+    if case.stored:
+        server.store_template(STORED_NAME, subject=case.subject, html=case.html, text=case.text)
     calls = case.calls()
     assert {way(call) for call in calls} == {case.way}
     held = await deliver(server, gateway, calls)
@@ -34,6 +36,8 @@ async def test_a_message_arrives_as_it_was_put_in(server: Server, gateway: Gatew
 
 @pytest.mark.parametrize(("server", "case"), table(able=False), indirect=["server"])
 async def test_what_a_server_cannot_do_is_refused_for_every_message(server: Server, gateway: Gateway, case: Case) -> None:
+    if case.stored:
+        server.store_template(STORED_NAME, subject=case.subject, html=case.html, text=case.text)
     calls = case.calls()
     assert {way(call) for call in calls} == {case.way}
     await refused(server, gateway, calls, case.abilities)
