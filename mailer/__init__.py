@@ -2,6 +2,7 @@
 
 from .attachment import Attachment
 from .client import Mailer
+from .compose.explain import Explanation
 from .email import Campaign, Email, Lane, Mode, Outcome, State
 from .errors import MailerError
 from .sender import Sender
@@ -11,6 +12,7 @@ __all__ = [
     "Attachment",
     "Campaign",
     "Email",
+    "Explanation",
     "Lane",
     "Mailer",
     "MailerError",

@@ -13,13 +13,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from . import prepare
+from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Lane, State
-from .errors import KeyBusy, KeyReused, MailerError
+from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest
-from .ledger import Added, CampaignStatus, Key, Ledger, MessageStatus, RecipientStatus
+from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus
 from .queue import Queue, connect, disconnect, ping
-from .recipients import Recipients, Source, open_recipients
+from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
@@ -199,6 +200,30 @@ class Mailer:
         """What would be sent as it is, and is still likely to be a mistake: a sentence each."""
         spec, _ = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
         return prepare.advice(spec)
+
+    def explain(self, email: Email) -> Explanation:
+        """Which SES call it would become, and why. Asks neither Redis nor SES, so the context need not be entered.
+
+        Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail.
+        """
+        spec, blobs = self._prepare.message(email)
+        return explain(email, spec, blobs, [Entry(1, ", ".join(spec.to))], keys=self.settings.secret_keys)
+
+    async def explain_campaign(self, campaign: Campaign, recipients: Source) -> Explanation:
+        """The same of a campaign's first rows that can be used; 50 of them are looked at. Raises RecipientsError, too."""
+        spec, blobs = self._prepare.campaign(campaign)
+        entries, unusable = list[Entry](), list[str]()
+        async with open_recipients(recipients, batch_rows=ROWS) as rows:
+            async for row in (row async for batch in rows for row in batch):
+                if isinstance(row, BadRow):
+                    unusable.append(row.reason)
+                else:
+                    entries.append(Entry(row.row, row.address, row.data, row.cc, row.bcc, row.tags))
+                if len(entries) == ROWS:
+                    break
+        if not entries:
+            raise RecipientsError(source="the list", why=f"has no row that can be used; the first: {unusable[0]}")
+        return explain(campaign, spec, blobs, entries, keys=self.settings.secret_keys, unusable=unusable)
 
     def unsubscribed(self, token: str) -> Unsubscribed:
         """Whom an unsubscribe token stands for: address, stream. Raises InvalidToken, ConfigError."""

@@ -10,13 +10,26 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from .. import Campaign, Lane, Mailer, State, load_settings
+from .. import Campaign, Lane, Mailer, Mode, State, load_settings
 from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import CampaignStatus
-from .output import Report, accepted, campaign_facts, campaign_json, campaign_table, err, left, print_json, progress_bar, say
+from . import options
+from .options import Json
+from .output import (
+    Report,
+    accepted,
+    campaign_facts,
+    campaign_json,
+    campaign_table,
+    err,
+    hint,
+    left,
+    print_json,
+    progress_bar,
+    say,
+)
 from .run import on_interrupt, run
-from .words import parse_data, parse_pairs, read_text
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -28,7 +41,7 @@ def _campaign_id(id: str) -> str:
 
 
 Id = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", callback=_campaign_id)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WAITS = (State.PLANNED, State.PARKED, State.STOPPED, State.PAUSED)  # for something that its reason names
 OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
 WATCH_EVERY_S = 0.25
 SAY_EVERY_S = 5.0  # without a terminal: a line at a time
@@ -41,36 +54,44 @@ class Format(StrEnum):
 
 @app.command()
 def start(
-    recipients: Annotated[str, typer.Option("--recipients", help="CSV or NDJSON file, plain or gzipped; - for standard input.")],
-    template: Annotated[str | None, typer.Option("--template", help="A folder of the templates folder.")] = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="Jinja2, with --html-file or --text-file.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html-file", help="Jinja2.")] = None,
-    text_file: Annotated[Path | None, typer.Option("--text-file", help="Jinja2.")] = None,
-    name: Annotated[str, typer.Option("--name", help="What lists call it.")] = "",
-    sender: Annotated[str | None, typer.Option("--sender", help="A [senders.NAME] of mailer.toml.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="From address, instead of --sender.")] = None,
-    reply_to: Annotated[list[str] | None, typer.Option("--reply-to")] = None,
-    configuration_set: Annotated[str | None, typer.Option("--configuration-set")] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", help="'Name: value'; may be given several times.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="name=value; may be given several times.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Variables that every row shares, a JSON object.")] = None,
-    lane: Annotated[Lane, typer.Option("--lane")] = Lane.BULK,
+    recipients: Annotated[str, typer.Option("--recipients", metavar="FILE", help=options.LIST)],
+    template: options.Template = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="TEXT", help="Jinja2, with --html-file or --text-file.")
+    ] = None,
+    html_file: options.HtmlFile = None,
+    text_file: options.TextFile = None,
+    ses_template: options.SesTemplate = None,
+    attach: options.Attach = None,
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="What lists call it.")] = "",
+    sender: options.Sender = None,
+    from_: options.From = None,
+    reply_to: options.ReplyTo = None,
+    configuration_set: options.ConfigurationSet = None,
+    header: options.Header = None,
+    tag: options.Tag = None,
+    data: options.Data = None,
+    lane: options.LaneOf = Lane.BULK,
+    mode: options.ModeOf = Mode.AUTO,
+    contact_list: options.ContactList = None,
+    topic: options.Topic = None,
+    send_at: options.SendAt = None,
+    expires_at: options.ExpiresAt = None,
+    idempotency_key: options.Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read a list and send to it; prints the campaign's id."""
-    campaign = Campaign(
-        name=name, sender=sender, from_=from_, template=template, subject=subject, html=read_text(html_file, "--html-file"),
-        text=read_text(text_file, "--text-file"), reply_to=reply_to, configuration_set=configuration_set,
-        headers=parse_pairs(header, ":", "--header"), tags=parse_pairs(tag, "=", "--tag"), data=parse_data(data) or {}, lane=lane,
-    )  # fmt: skip
-    run(_start(campaign, recipients, watch, as_json))
+    campaign = options.a_campaign(locals(), name=name, lane=lane)
+    run(_start(campaign, recipients, idempotency_key, watch, as_json))
 
 
-async def _start(campaign: Campaign, recipients: str, watch: bool, as_json: bool) -> None:
+async def _start(campaign: Campaign, recipients: str, key: str | None, watch: bool, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
+        for sentence in mailer.advice(campaign):
+            hint(sentence)
         with on_interrupt("stopped before the list was read to its end; nothing was sent"):
-            id = await read_in(mailer, campaign, recipients)
+            id = await read_in(mailer, campaign, recipients, key)
         if not as_json:
             typer.echo(id)  # flushed: a program that reads it need not wait for the rest
         if watch:
@@ -79,7 +100,7 @@ async def _start(campaign: Campaign, recipients: str, watch: bool, as_json: bool
             print_json(campaign_json(await mailer.campaign(id)))
 
 
-async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path) -> str:
+async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path, key: str | None = None) -> str:
     """Start the campaign, with a bar that shows how far the list has been read."""
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
@@ -89,7 +110,7 @@ async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path) ->
             total = int(rows * size / read) if size and read else None
             bar.update(task, completed=rows, total=total)
 
-        id = await mailer.start_campaign(campaign, recipients, progress=show)
+        id = await mailer.start_campaign(campaign, recipients, idempotency_key=key, progress=show)
         rows = (await mailer.campaign(id)).rows
         bar.update(task, completed=rows, total=rows)
     return id
@@ -114,7 +135,7 @@ async def follow(mailer: Mailer, id: str) -> CampaignStatus:
 
 
 def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
-    words = status.reason if status.state in (State.PARKED, State.STOPPED, State.PAUSED) else "sending"
+    words = status.reason if status.state in WAITS and status.reason else "sending"
     bar.update(task, completed=status.rows - left(status), total=status.rows, description=words[:100])
 
 

@@ -58,9 +58,18 @@ def say(text: str, style: str | None = None) -> None:
     err.print(text, style=style, markup=False, soft_wrap=True)
 
 
+def hint(text: str) -> None:
+    """What will be done, and is still likely to be a mistake."""
+    say(f"hint: {one_line(text)}", "yellow")
+
+
 def one_line(text: str) -> str:
     """Part of it may be somebody else's: no line breaks, nothing that a terminal would obey."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def print_json(value: Any) -> None:

@@ -100,9 +100,11 @@ class Stack:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What points another program at this stack. The credentials are for the simulated SES, which looks at none."""
+        """What points another program at this stack. The credentials are for the simulated SES, which looks at
+        none; the key is the one of its worker, and protects nobody."""
         return {
             "MAILER_REDIS_URL": self.redis_url,
+            "MAILER_SECRET_KEY": "simulated",
             "AWS_ENDPOINT_URL_SESV2": self.ses_url,
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "simulated",

@@ -22,7 +22,8 @@ from ..errors import EmbeddedUnavailable, MailerError
 from ..ledger import CampaignStatus, RecipientStatus
 from ..sample import RECIPIENTS, TEMPLATES
 from .campaign import follow, read_in
-from .output import out, outcome_table, say, when
+from .options import Json
+from .output import campaign_json, out, outcome_table, print_json, say, when
 from .processes import Stack
 from .run import run
 
@@ -33,18 +34,20 @@ STACK = "stack"  # what of the demo's folder is gone afterwards; the mail stays
 
 def demo(
     rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
+    as_json: Json = False,
 ) -> None:
     """Send the sample list through a simulated SES. Shows the report and leaves nothing running."""
-    run(_until_interrupted(_demo(rate)))
+    run(_until_interrupted(_demo(rate, as_json)))
 
 
 def dev(
     folder: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")] = Path("mailer-dev"),
     rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Simulate an account in the sandbox.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Keep the same stack running. Prints the variables that point other programs at it."""
-    run(_until_interrupted(_dev(folder.absolute(), rate, sandbox)))
+    run(_until_interrupted(_dev(folder.absolute(), rate, sandbox, as_json)))
 
 
 async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
@@ -66,17 +69,17 @@ async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
         raise typer.Exit(128 + caught[0]) from None
 
 
-async def _demo(rate: float) -> None:
+async def _demo(rate: float, as_json: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="mailer-demo-"))
     try:
-        await _send_sample(folder, rate)
+        await _send_sample(folder, rate, as_json)
     except (asyncio.CancelledError, EmbeddedUnavailable):
         shutil.rmtree(folder)
         raise
     shutil.rmtree(folder / STACK)
 
 
-async def _send_sample(folder: Path, rate: float) -> None:
+async def _send_sample(folder: Path, rate: float, as_json: bool) -> None:
     async with Stack(folder / STACK, max_send_rate=rate) as stack:
         os.environ.clear()
         os.environ.update(stack.environment)
@@ -86,7 +89,10 @@ async def _send_sample(folder: Path, rate: float) -> None:
         if status.state is not State.FINISHED:
             raise MailerError(why=f"the sample campaign is {status.state}: {status.reason}; the logs are in {stack.folder}")
         mail = await asyncio.to_thread(_save_a_mail, stack.ses_url, folder)
-    _show_report(status, rejected, rate, took, mail)
+    if as_json:
+        print_json({**campaign_json(status), "mail": str(mail)})
+    else:
+        _show_report(status, rejected, rate, took, mail)
 
 
 async def _campaign() -> tuple[CampaignStatus, list[RecipientStatus]]:
@@ -121,9 +127,14 @@ def _show_report(status: CampaignStatus, rejected: list[RecipientStatus], rate: 
     out.print(f"a mail    {mail}", markup=False, soft_wrap=True)
 
 
-async def _dev(folder: Path, rate: float, sandbox: bool) -> None:
+async def _dev(folder: Path, rate: float, sandbox: bool, as_json: bool) -> None:
     async with Stack(folder, max_send_rate=rate, sandbox=sandbox) as stack:
-        _show_addresses(stack)
+        if as_json:
+            addresses = {"ses": stack.ses_url, "worker": stack.worker_url}
+            print_json({"variables": stack.variables, "addresses": addresses, "folder": str(stack.folder)})
+            say("Ctrl-C ends it.")
+        else:
+            _show_addresses(stack)
         await stack.guard(asyncio.Event().wait())
 
 

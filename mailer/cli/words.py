@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ..attachment import Attachment
 from ..errors import ConfigError, InvalidEmail
+from ..mime import MAX_RAW
+
+STDIN = "-"
+_ATTACHED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))\s*(?:;(.*))?', re.DOTALL)
+_PART = re.compile(r'(?:"[^"]*"|[^;])+')
+_PARAMETERS = {"type": "content_type", "cid": "content_id", "filename": "name"}
 
 
 def parse_data(text: str | None) -> dict[str, Any] | None:
@@ -37,13 +47,95 @@ def parse_pairs(values: list[str] | None, separator: str, option: str) -> dict[s
     return pairs
 
 
+def parse_time(text: str | None, option: str) -> datetime | None:
+    """`--send-at` and `--expires-at`: ISO 8601 with a zone. Raises InvalidEmail."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+        what = "has no time zone"
+    except (ValueError, OverflowError):
+        what = "is not a time"
+    raise InvalidEmail(field=option, why=f"{text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
+
+
+def parse_attachments(values: list[str] | None) -> list[Attachment]:
+    """`--attach 'FILE;type=…;cid=…;filename=…'`, in the manner of curl's -F: a FILE with a `;` in it stands in "quotes".
+
+    Raises InvalidEmail, ConfigError.
+    """
+    return [_attachment(value) for value in values or []]
+
+
+def _attachment(value: str) -> Attachment:
+    match = _ATTACHED.fullmatch(value)
+    if match is None:
+        raise InvalidEmail(field="--attach", why=f"{value!r} must be FILE, or FILE;type=…;cid=…")
+    quoted, bare, rest = match.groups()
+    path = Path((bare or "").strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+    fields = _parameters(rest or "")
+    if str(path) == ".":
+        raise InvalidEmail(field="--attach", why=f"{value!r} names no file; write FILE, or FILE;type=…;cid=…")
+    try:
+        return Attachment(**{"name": path.name, "content": _read(path, "--attach"), **fields})
+    except InvalidEmail as error:
+        raise InvalidEmail(field="--attach", why=error.fields["why"]) from None
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """`type=image/png;cid=logo` → fields. What follows a type and is not known is a parameter of the type, as in curl."""
+    fields: dict[str, str] = {}
+    for part in filter(str.strip, _PART.findall(text)):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        field = _PARAMETERS.get(name.lower())
+        if field in fields:
+            raise InvalidEmail(field="--attach", why=f"{name} is given twice")
+        if field is not None:
+            fields[field] = value if field == "content_type" else value.strip('"<>' if field == "content_id" else '"')
+        elif equals and next(reversed(fields), "") == "content_type":
+            fields["content_type"] += f"; {name}={value}"
+        else:
+            raise InvalidEmail(
+                field="--attach", why=f"{part.strip()!r} is not known; a file may have ;type=… ;cid=… and ;filename=…"
+            )
+    return fields
+
+
+def read_mime(file: str | None) -> bytes | None:
+    """`--raw`, of which - is standard input. Raises ConfigError."""
+    if file != STDIN:
+        return None if file is None else _read(Path(file), "--raw")
+    if sys.stdin is None:
+        raise ConfigError(where="--raw", why="standard input is closed")
+    return _bounded(sys.stdin.buffer.read(MAX_RAW + 1), "standard input", "--raw")
+
+
 def read_text(path: Path | None, option: str) -> str | None:
     """`--html-file` and `--text-file`. Raises ConfigError."""
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8")
+        return _read(path, option).decode()
     except UnicodeDecodeError:
         raise ConfigError(where=option, why=f"{path} is not UTF-8") from None
+
+
+def _read(path: Path, option: str) -> bytes:
+    """The file, which may be a pipe, and one without an end: no more of it is read than SES could take. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            return _bounded(file.read(MAX_RAW + 1), str(path), option)
     except OSError as error:
         raise ConfigError(where=option, why=f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # of a NUL in its name
+        raise ConfigError(where=option, why=f"{str(path)!r} is not the name of a file") from None
+
+
+def _bounded(content: bytes, what: str, option: str) -> bytes:
+    if len(content) > MAX_RAW:
+        raise ConfigError(
+            where=option, why=f"{what} has more than {MAX_RAW:,} bytes, which are the 40 MB that SES takes, in base64"
+        )
+    return content

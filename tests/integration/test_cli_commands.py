@@ -12,11 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_string, policy
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -25,6 +29,8 @@ CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_
 MESSAGE = {"id", "to", "state", "reason", "ses_message_id", "mode", "attempts", "updated_at"}
 LINE = ["id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+MIME = b"From: News <news@example.com>\nTo: ana@example.org\nCc: bo@example.org\nSubject: Whole\n\nDear Ana\n"
 NO_ID = "There is no message or campaign '{}' here; `mailer campaign list` shows the campaigns."
 
 
@@ -62,8 +68,8 @@ class Installation:
 
 def read_exports(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
-    lines = [shlex.split(process.stdout.readline()) for _ in range(5)]
-    assert [line[0] for line in lines] == ["export"] * 5
+    lines = [shlex.split(process.stdout.readline()) for _ in range(6)]
+    assert [line[0] for line in lines] == ["export"] * 6
     return dict(line[1].split("=", 1) for line in lines)
 
 
@@ -92,21 +98,26 @@ def fill(folder: Path) -> None:
         path.mkdir(parents=True)
         (path / "subject.txt").write_text(subject)
         (path / "body.html").write_text(html)
-    (folder / "mailer.toml").write_text('[senders.news]\nfrom = "News <news@example.com>"\n')
+    (folder / "mailer.toml").write_text(
+        '[senders.news]\nfrom = "News <news@example.com>"\nlist_unsubscribe = {mailto = "leave@example.com?subject={token}"}\n'
+    )
     good = "email,name\na@example.org,Ana\nb@example.org,Bo\n"
-    lists = {
+    files = {
+        "logo.png": PNG, "notes;old.txt": b"notes", "virus.exe": b"MZ", "message.eml": MIME, "8bit.eml": MIME + b"Gr\xfc\xdfe",
+        "headless.eml": b"no header at all", "huge.bin": bytes(31_457_281),
         "good.csv": good.encode(),
         "good.csv.gz": gzip.compress(good.encode()),
         "cut.csv.gz": gzip.compress(good.encode())[:-12],
         "columns.csv": b"mail,name\na@example.org,Ana\n",
         "empty.csv": b"",
+        "bad.csv": b"email\nnobody\n",
         "latin.csv": b"email,name\na@example.org,Ana\nb@example.org,B\xf6\n",
         "mixed.csv": b"email,name\na@example.org,Ana,x\nb@example.org," + b"x" * 1_000_000
         + b"\nnobody,No\nc@example.org,Cy\nC@example.org,Cy\nd@example.org,D\n",
         "mixed.ndjson": b'{"email": "a@example.org", "data": {"name": "A"}}\n{"email": "b@example.org", "name": "B"}\n'
         b'{"email": 1}\n[]\n{\n',
     }  # fmt: skip
-    for name, content in lists.items():
+    for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
@@ -119,6 +130,7 @@ TO_LIST = (*START, "--template", "letter", "--recipients")
 WITH = (*START, "--recipients", "good.csv")
 NONE = "a CSV needs a header row with a column `email`, and a row for each recipient."
 ONE_CONTENT = "give one content: a `template`, a `ses_template`, or a `subject` with `html` or `text`"
+WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC"
 JINJA = "unexpected end of template, expected 'end of print statement'."
 
 BAD: dict[tuple[str, ...], str] = {
@@ -149,6 +161,43 @@ BAD: dict[tuple[str, ...], str] = {
     (*SEND, "--subject", "{{ name", "--text", "x", "--data", "{}"): "Template given inline does not compile: "
     f"subject.txt, line 1: {JINJA}",
     ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from` an email address must have an @-sign",
+    (*SEND, *HI, "--send-at", "tomorrow"): f"--send-at: 'tomorrow' is not a time; {WRITE_TIME}",
+    (*SEND, *HI, "--send-at", "2026-12-24T18:00"): f"--send-at: '2026-12-24T18:00' has no time zone; {WRITE_TIME}",
+    (*SEND, *HI, "--expires-at", "0001-01-01T00:00+14:00"): f"--expires-at: '0001-01-01T00:00+14:00' is not a time; {WRITE_TIME}",
+    (*SEND, *HI, "--expires-at", "2020-01-01T00:00Z"): "Email: `expires_at` is in the past, so nothing would be sent",
+    (*WITH, "--template", "letter", "--send-at", ""): f"--send-at: '' is not a time; {WRITE_TIME}",
+    (*SEND, *HI, "--attach", "none.pdf"): "--attach: none.pdf cannot be read: No such file or directory",
+    (*SEND, *HI, "--attach", "."): "--attach: '.' names no file; write FILE, or FILE;type=…;cid=…",
+    (*SEND, *HI, "--attach", "templates"): "--attach: templates cannot be read: Is a directory",
+    (*SEND, *HI, "--attach", "huge.bin"): "--attach: huge.bin has more than 31,457,280 bytes, "
+    "which are the 40 MB that SES takes, in base64",
+    (*SEND, *HI, "--attach", "virus.exe"): "--attach: `name` 'virus.exe' cannot be attached: SES refuses .exe files; "
+    "send a link, or the file in a .zip",
+    (*SEND, *HI, "--attach", "logo.png;kind=x"): "--attach: 'kind=x' is not known; "
+    "a file may have ;type=… ;cid=… and ;filename=…",
+    (*SEND, *HI, "--attach", "logo.png;type=x"): "--attach: `content_type` 'x' is no content type, as application/pdf is one",
+    (*WITH, "--template", "letter", "--attach", "logo.png;cid=a;cid=b"): "--attach: cid is given twice",
+    ("send", "--raw", "none.eml"): "--raw: none.eml cannot be read: No such file or directory",
+    ("send", "--raw", "headless.eml"): "Email: `raw` must have headers, an empty line and a body",
+    ("send", "--raw", "-"): "Email: `raw` must have headers, an empty line and a body",
+    ("send", "--raw", "8bit.eml"): "Email: `raw` line 7 is not 7-bit text; encode that part as quoted-printable or base64",
+    ("send", "--raw", "message.eml", *HI): "Email: give one content: "
+    "a `template`, a `ses_template`, a `subject` with `html` or `text`, or `raw`",
+    ("send", "--raw", "message.eml", "--attach", "logo.png"): "Email: `raw` is a whole message: "
+    "put headers and attachments into it, and leave `data` out",
+    (*SEND, "--ses-template", "welcome", "--mode", "simple"): "It cannot go in mode simple: "
+    "a template that is stored in SES goes as template or bulk.",
+    (*SEND, *HI, "--topic", "weekly"): "Email: `topic` goes with `contact_list`",
+    (*SEND, *HI, "--idempotency-key", ""): "idempotency_key: must have 1 to 256 characters",
+    ("explain", *SEND[1:], "--mode", "raw", "--ses-template", "welcome"): "It cannot go in mode raw: "
+    "SES itself fills in a stored template.",
+    ("explain", *SEND[1:], "--subject", "{{ nothing }}", "--text", "x", "--data", "{}"): "the template uses 'nothing', "
+    "which this row does not have",
+    ("explain", "--sender", "news", "--template", "letter", "--recipients", "none.csv"): "none.csv cannot be read: "
+    "there is no such file.",
+    ("explain", "--sender", "news", "--template", "letter", "--recipients", "bad.csv"): "the list: has no row that can be used; "
+    "the first: line 2: an email address must have an @-sign",
+    ("explain", "--sender", "none", "--to", "a@example.org", *HI): "There is no sender 'none'; there are: news.",
     ("status", "m0"): NO_ID.format("m0"),
     ("status", "\x1b[31m"): NO_ID.format("�[31m"),
     ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
@@ -173,6 +222,23 @@ WRONG_WORDS: dict[tuple[str, ...], str] = {
     ("campaign", "report", "c0", "--format", "csv", "--json"): "give either --json or --format csv, not both",
     (*SEND, *HI, "more"): "Got unexpected extra argument(s) (more)",
     (*SEND, *HI, "--lane", "fast"): "Invalid value for '--lane'",
+    (*SEND, *HI, "--mode", "fast"): "Invalid value for '--mode'",
+    ("send", "--from", "news@example.com", *HI): "give --to ADDRESS, once for each recipient",
+    ("send",): "give --to ADDRESS, once for each recipient",
+    ("explain",): "give --to ADDRESS, once for each recipient",
+    (*START, "--template", "letter"): "Missing option '--recipients'",
+    ("explain", *SEND[1:], *HI, "--recipients", "good.csv"): "--to goes with one message, not with --recipients",
+    ("explain", *SEND[1:], "--subject", "Hi", "--text-file", "good.csv"): "--text-file goes with --recipients",
+    (
+        "explain",
+        "--recipients",
+        "good.csv",
+        "--text",
+        "x",
+        "--text-file",
+        "good.csv",
+    ): "give either --text or --text-file, not both",
+    ("explain", *SEND[1:], *HI, "--wait"): "No such option",
     ("campaign", "list", "--limit", "0"): "Invalid value for '--limit'",
     ("demo", "--rate", "x"): "Invalid value for '--rate'",
 }
@@ -264,6 +330,177 @@ def test_send_wait_without_a_worker_says_so_and_ctrl_c_ends_it(here: Installatio
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, "")
     assert err == f"it will be sent without being waited for; see it with: mailer status {id}\n"
+
+
+def got(here: Installation, to: str) -> list[dict[str, Any]]:
+    """What the simulated SES accepted for this address, newest first."""
+    with urlopen(f"{here.environment['AWS_ENDPOINT_URL_SESV2']}/_simulator/messages?to={to}") as answer:
+        found: list[dict[str, Any]] = json.loads(answer.read())["messages"]
+    return found
+
+
+def delivered(here: Installation, to: str, *words: str, stdin: str = "") -> dict[str, Any]:
+    """The one message that this sends to the address, as SES has it."""
+    said = here.mailer("send", "--sender", "news", "--to", to, *words, "--wait", stdin=stdin)
+    assert (said.status, said.err) == (0, "")
+    (message,) = got(here, to)
+    return message
+
+
+def create(here: Installation, path: str, body: Mapping[str, Any]) -> None:
+    request = Request(f"{here.environment['AWS_ENDPOINT_URL_SESV2']}/v2/email/{path}", json.dumps(body).encode(), method="POST")
+    request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=simulated/20260101/eu-west-1/ses/aws4_request")
+    with urlopen(request) as answer:
+        assert answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def welcome(here: Installation) -> str:
+    content = {"Subject": "Welcome, {{name}}", "Text": "Dear {{name}}"}
+    create(here, "templates", {"TemplateName": "welcome", "TemplateContent": content})
+    return "welcome"
+
+
+def test_attachments_keep_name_type_and_place(here: Installation) -> None:
+    message = delivered(
+        here, "files@example.org", "--subject", "Hi", "--html", '<img src="cid:logo">', "--mode", "raw",
+        "--attach", "logo.png;cid=<logo>", "--attach", 'logo.png;type=text/plain; charset=utf-8;filename="a b.txt"',
+        "--attach", '"notes;old.txt"',
+    )  # fmt: skip
+    mail = message_from_string(message["raw"], policy=policy.default)
+    parts = {part.get_filename(): part for part in mail.walk() if part.get_filename()}
+    assert parts.keys() == {"logo.png", "a b.txt", "notes;old.txt"}
+    assert parts["logo.png"]["Content-ID"] == "<logo>"
+    assert parts["logo.png"].get_content_disposition() == "inline"
+    assert parts["logo.png"].get_payload(decode=True) == PNG
+    assert parts["a b.txt"]["Content-Type"].params["charset"] == "utf-8"
+    assert [part.get_content_type() for part in parts.values()] == ["image/png", "text/plain", "text/plain"]
+
+
+def test_a_whole_message_from_a_file_and_from_standard_input(here: Installation) -> None:
+    said = here.mailer("send", "--raw", "message.eml", "--wait")
+    assert (said.status, said.err) == (0, "")
+    message = got(here, "ana@example.org")[0]
+    assert (message["subject"], message["to"], message["cc"]) == ("Whole", ["ana@example.org"], ["bo@example.org"])
+    other = delivered(here, "piped@example.org", "--raw", "-", "--tag", "a=b", stdin=MIME.decode())
+    assert (other["to"], other["cc"], other["tags"]["a"]) == (["piped@example.org"], [], "b")
+    assert "leave@example.com" in other["headers"]["List-Unsubscribe"]
+
+
+def test_a_stored_template(here: Installation, welcome: str) -> None:
+    message = delivered(here, "stored@example.org", "--ses-template", welcome, "--data", '{"name": "Ana"}')
+    assert (message["subject"], message["text"]) == ("Welcome, Ana", "Dear Ana")
+    said = here.mailer("send", "--sender", "news", "--to", "a@example.org", "--ses-template", welcome, "--wait")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert "it is failed" in said.err
+    assert "uses 'name'" in said.err
+
+
+@pytest.mark.parametrize(
+    ("mode", "operation"), [("simple", "SendEmail"), ("raw", "SendEmail"), ("template", "SendEmail"), ("bulk", "SendBulkEmail")]
+)
+def test_the_mode_that_is_asked_for(here: Installation, mode: str, operation: str) -> None:
+    message = delivered(here, f"{mode}@example.org", *HI, "--mode", mode)
+    assert (message["operation"], message["subject"], message["raw"] is not None) == (operation, "Hi", mode == "raw")
+
+
+def test_a_contact_list_is_left_to_ses(here: Installation) -> None:
+    words = (*HI, "--contact-list", "readers", "--topic", "weekly")
+    message = delivered(here, "reader@example.org", *words)
+    assert "leave@example.com" not in str(message["headers"])
+    request = here.json("explain", "--sender", "news", "--to", "reader@example.org", *words)["request"]
+    assert request["ListManagementOptions"] == {"ContactListName": "readers", "TopicName": "weekly"}
+
+
+def at(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def test_send_at_is_said_and_waited_for(here: Installation) -> None:
+    due = at(2.5)
+    said = here.mailer(*SEND[:-1], "later@example.org", *HI, "--send-at", due, "--wait", "--json")
+    assert said.status == 0
+    assert re.fullmatch(
+        r"it is to be sent at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ; waiting until then \(Ctrl-C ends the waiting only\)\n", said.err
+    )
+    assert json.loads(said.out)["state"] == "sent"
+    (message,) = got(here, "later@example.org")
+    assert message["at"] >= datetime.fromisoformat(due).timestamp() - 0.01
+
+
+def test_ctrl_c_while_waiting_for_the_time(here: Installation) -> None:
+    process = here.start(*SEND, *HI, "--send-at", at(3600), "--wait")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    id = process.stdout.readline().strip()
+    assert process.stderr.readline().startswith("it is to be sent at ")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10) == ("", f"it will be sent without being waited for; see it with: mailer status {id}\n")
+    assert process.returncode == 130
+    assert here.json("status", id)["state"] == "queued"
+    assert "to be sent at" in here.mailer("status", id).out
+
+
+def test_what_expires_is_not_sent(here: Installation) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=4)
+    times = ("--send-at", due.isoformat(), "--expires-at", (due + timedelta(milliseconds=1)).isoformat())
+    said = here.mailer(*SEND[:-1], "expired@example.org", *HI, *times, "--wait")
+    assert said.status == 1
+    assert said.err.splitlines()[-1].startswith("mailer: it was not sent, it is expired: ")
+    assert got(here, "expired@example.org") == []
+
+
+def test_an_idempotency_key_sends_once(here: Installation) -> None:
+    words = ("send", "--sender", "news", "--to", "once@example.org", "--idempotency-key", "once-1", "--wait")
+    first, again = here.mailer(*words, *HI), here.mailer(*words, *HI)
+    assert (again.status, again.out) == (0, first.out)
+    assert len(got(here, "once@example.org")) == 1
+    other = here.mailer(*words, "--subject", "Other", "--text", "x")
+    sentence = f"mailer: The idempotency key 'once-1' stands for {first.out.strip()}, which has other content; "
+    assert other == Said(1, "", f"{sentence}use another key for other content.\n")
+
+
+# ---- explain ---------------------------------------------------------------------------------------------------------
+
+NOWHERE = {"MAILER_REDIS_URL": "redis://127.0.0.1:1/0", "AWS_ENDPOINT_URL_SESV2": "http://127.0.0.1:1"}
+
+
+def test_explain_asks_nobody(here: Installation) -> None:
+    for words in (("--to", "a@example.org", *HI), ("--recipients", "good.csv", "--template", "letter")):
+        said = here.mailer("explain", "--sender", "news", *words, **NOWHERE)
+        assert (said.status, said.err) == (0, "")
+        assert re.match(r"operation +Send(Bulk)?Email *\nmode +(simple|bulk) *\n", said.out)
+
+
+def test_explain_json_is_what_is_sent(here: Installation) -> None:
+    words = ("--sender", "news", "--to", "same@example.org", *HI, "--attach", "logo.png;cid=logo", "--tag", "a=b")
+    found = here.json("explain", *words)
+    assert list(found) == ["operation", "mode", "reasons", "near", "request"]
+    assert (found["operation"], found["mode"], found["near"]) == ("SendEmail", "simple", [])
+    assert found["request"]["Content"]["Simple"]["Attachments"][0]["RawContent"] == b64encode(PNG).decode()
+    message = delivered(here, *words[3:])
+    assert {pair["Name"]: pair["Value"] for pair in found["request"]["Content"]["Simple"]["Headers"]} == message["headers"]
+    assert message["tags"].keys() == {tag["Name"] for tag in found["request"]["EmailTags"]}
+
+
+def test_explain_for_a_person_cuts_base64_and_obeys_nothing(here: Installation) -> None:
+    encoded = b64encode(PNG).decode()
+    text = "two  blanks \x1b[31m \x9b2J"
+    said = here.mailer("explain", *SEND[1:], "--subject", "Hi", "--text", text, "--attach", "logo.png")
+    assert (said.status, said.err) == (0, "")
+    assert encoded[:1024] in said.out
+    assert encoded not in said.out
+    assert f"… ({len(encoded):,} characters)" in said.out
+    assert "two  blanks" in said.out
+    assert not re.search("[\x1b\x9b]", said.out)
+
+
+def test_explain_names_the_limits_that_are_close(here: Installation) -> None:
+    headers = [word for number in range(14) for word in ("--header", f"X-{number}: x")]
+    said = here.mailer("explain", *SEND[1:], *HI, *headers)
+    assert "  headers: 14 of 15 headers\n" in said.out
+    found = here.json("explain", *SEND[1:], *HI, *headers)
+    assert found["near"] == [{"name": "headers", "used": 14, "limit": 15, "unit": "headers"}]
 
 
 # ---- campaigns -------------------------------------------------------------------------------------------------------
@@ -368,6 +605,43 @@ def test_ctrl_c_leaves_a_campaign_running_and_a_list_that_was_not_read_unsent(he
     assert process.wait(10) == 130
     assert process.communicate() == ("", "stopped before the list was read to its end; nothing was sent\n")
     assert here.json("campaign", "list") == before
+
+
+def test_a_campaign_takes_the_options_of_a_message(here: Installation, welcome: str) -> None:
+    key = ("--idempotency-key", "june")
+    words = (*START, "--recipients", "good.csv", "--ses-template", welcome, "--attach", "logo.png", "--mode", "bulk", *key)
+    due = at(2)
+    said = here.mailer(*words, "--send-at", due, "--expires-at", at(600), "--watch", "--json")
+    assert said.status == 0
+    assert re.match(r"planned \(to be sent at 20.+\): 0 sent, 2 left of 2, 0/s\n", said.err)
+    status = json.loads(said.out)
+    assert (status["state"], status["counts"]) == ("finished", {"sent": 2})
+    message = next(one for one in got(here, "b@example.org") if one["tags"]["mailer_id"].startswith(status["id"]))
+    assert (message["operation"], message["subject"], message["attachments"]) == ("SendBulkEmail", "Welcome, Bo", ["logo.png"])
+    assert message["at"] >= datetime.fromisoformat(due).timestamp() - 0.01
+
+
+def test_a_campaign_under_the_same_key_is_the_same(here: Installation) -> None:
+    words = (*TO_LIST, "good.csv", "--idempotency-key", "july")
+    first, again = here.mailer(*words), here.mailer(*words)
+    assert (again.status, again.out, again.err) == (0, first.out, "")
+    other = here.mailer(*TO_LIST, "mixed.csv", "--idempotency-key", "july")
+    assert (other.status, other.out) == (1, "")
+    assert other.err.startswith("mailer: The idempotency key 'july' stands for ")
+
+
+def test_a_campaign_with_a_contact_list_and_modes(here: Installation) -> None:
+    for more in (["--contact-list", "readers", "--topic", "weekly"], ["--mode", "simple"]):
+        status = watched(here, "good.csv", *more)
+        found = [one for one in got(here, "b@example.org") if one["tags"]["mailer_id"].startswith(status["id"])]
+        assert [one["operation"] for one in found] == ["SendEmail"]
+
+
+def test_hints_are_said_and_no_part_of_the_data(here: Installation) -> None:
+    said = here.mailer("campaign", "start", "--from", "news@example.com", "--template", "letter", "--recipients", "good.csv")
+    assert said.status == 0
+    assert re.fullmatch(r"c[0-9a-z]{18}\n", said.out)
+    assert re.fullmatch(r"hint: these messages carry no List-Unsubscribe header, .+\n", said.err)
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -85,6 +86,16 @@ def test_the_demo_from_its_start_to_its_end(tmp_path: Path) -> None:
     assert "<html" in mail.read_text().lower()
     assert [path.name for path in mail.parent.iterdir()] == ["mail.html"]
     assert "\x1b" not in out + err
+
+
+def test_the_demo_as_json(tmp_path: Path) -> None:
+    out, err = start(tmp_path, "demo", "--rate", "2000", "--json").communicate(timeout=60)
+    assert err.startswith(STARTED)
+    assert out.count("\n") == 1
+    found = json.loads(out)
+    assert (found["name"], found["state"]) == ("Sample", "finished")
+    assert sum(found["counts"].values()) == found["rows"] > 1000
+    assert "<html" in Path(found["mail"]).read_text().lower()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -186,11 +197,12 @@ def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
     for _ in range(2):
         process = start(tmp_path, "dev", "--dir", "data")
         assert process.stdout is not None
-        exports = [shlex.split(process.stdout.readline()) for _ in range(5)]
-        assert [words[0] for words in exports] == ["export"] * 5
+        exports = [shlex.split(process.stdout.readline()) for _ in range(6)]
+        assert [words[0] for words in exports] == ["export"] * 6
         variables = dict(words[1].split("=", 1) for words in exports)
         assert set(variables) == {
-            "MAILER_REDIS_URL", "AWS_ENDPOINT_URL_SESV2", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+            "MAILER_REDIS_URL", "MAILER_SECRET_KEY", "AWS_ENDPOINT_URL_SESV2", "AWS_REGION",
+            "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         }  # fmt: skip
         for id in ids:
             known = start(tmp_path, "status", id, "--json", **variables).communicate(timeout=20)[0]
@@ -208,6 +220,20 @@ def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
         assert err.startswith(STARTED)
         assert err.endswith("Ctrl-C ends it.\nstopped; nothing is left running\n")
         assert none_left(tmp_path)
+
+
+def test_dev_as_json_says_all_in_one_object_and_stays(tmp_path: Path) -> None:
+    process = start(tmp_path, "dev", "--json")
+    assert process.stdout is not None
+    found = json.loads(process.stdout.readline())
+    assert found.keys() == {"variables", "addresses", "folder"}
+    assert found["variables"]["AWS_ENDPOINT_URL_SESV2"] == found["addresses"]["ses"]
+    with urlopen(f"{found['addresses']['worker']}/readyz") as answer:
+        assert answer.status == 200
+    assert Path(found["folder"]) == tmp_path / "mailer-dev"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", f"{STARTED}Ctrl-C ends it.\nstopped; nothing is left running\n")
+    assert none_left(tmp_path)
 
 
 def test_dev_with_data_that_valkey_cannot_read(tmp_path: Path) -> None:

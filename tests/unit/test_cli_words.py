@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from rich.console import Console
 from mailer import State
 from mailer.cli import _explain, output
 from mailer.cli.output import Report, one_line
-from mailer.cli.words import parse_data, parse_pairs, read_text
+from mailer.cli.words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
 from mailer.errors import MailerError
 from mailer.ledger import CampaignStatus, RecipientStatus
 
@@ -49,6 +49,86 @@ def test_data_is_an_object_or_nothing() -> None:
     for text in ("[1]", "1", "{", ""):
         with pytest.raises(MailerError, match="--data"):
             parse_data(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-06-01T14:30:01+02:00", NOW),
+        ("2026-06-01T12:30:01Z", NOW),
+        (" 20260601T123001Z ", NOW),
+        ("2026-06-01T12:30:01.250+00:00", NOW.replace(microsecond=250_000)),
+    ],
+)
+def test_a_time_is_iso_8601_with_a_zone(text: str, moment: datetime) -> None:
+    found = parse_time(text, "--send-at")
+    assert (found, found and found.utcoffset()) == (moment, timedelta())
+    assert parse_time(None, "--send-at") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("2026-06-01T12:30:01", "has no time zone"),
+        ("2026-06-01", "has no time zone"),
+        ("in an hour", "is not a time"),
+        ("2026-13-01T00:00Z", "is not a time"),
+        ("9999-12-31T23:00-14:00", "is not a time"),  # it has no equal in UTC
+        ("", "is not a time"),
+    ],
+)
+def test_a_time_that_is_none(text: str, what: str) -> None:
+    with pytest.raises(MailerError) as raised:
+        parse_time(text, "--send-at")
+    assert str(raised.value) == (f"--send-at: {text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "kind", "content_id"),
+    [
+        ("a.pdf", "a.pdf", "application/pdf", None),
+        ("a.pdf;type=text/plain", "a.pdf", "text/plain", None),
+        ("a.pdf;cid=x", "a.pdf", "application/pdf", "x"),
+        ("a.pdf;cid=<x@y>;filename=b.txt", "b.txt", "text/plain", "x@y"),
+        ('a.pdf ; type=text/calendar; method=REQUEST ;filename="b; c.ics"', "b; c.ics", "text/calendar; method=REQUEST", None),
+        ('a.pdf;type=text/plain;charset="utf-8";cid=x', "a.pdf", 'text/plain; charset="utf-8"', "x"),
+        ('"b;c=\\"d.txt"', 'b;c="d.txt', "text/plain", None),
+        ("a.pdf;", "a.pdf", "application/pdf", None),
+    ],
+)
+def test_an_attachment_as_curl_has_it(tmp_path: Path, word: str, name: str, kind: str, content_id: str | None) -> None:
+    for file in ("a.pdf", 'b;c="d.txt'):
+        Path(file).write_bytes(b"content")
+    (found,) = parse_attachments([word])
+    assert (found.name, found.content_type, found.content_id, found.content) == (name, kind, content_id, b"content")
+    assert found.inline is (content_id is not None)
+    assert parse_attachments(None) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("", "'' names no file; write FILE, or FILE;type=…;cid=…"),
+        (";cid=x", "';cid=x' names no file; write FILE, or FILE;type=…;cid=…"),
+        ("a.pdf;x", "'x' is not known; a file may have ;type=… ;cid=… and ;filename=…"),
+        ("a.pdf;method=REQUEST", "'method=REQUEST' is not known; a file may have ;type=… ;cid=… and ;filename=…"),
+        ("a.pdf;type=a/b;type=c/d", "type is given twice"),
+        ("a.pdf;filename=x.exe", "`name` 'x.exe' cannot be attached: SES refuses .exe files; send a link, or the file in a .zip"),
+        ("a\0b", "'a\\x00b' is not the name of a file"),
+    ],
+)
+def test_an_attachment_that_is_none(word: str, why: str) -> None:
+    Path("a.pdf").write_bytes(b"content")
+    with pytest.raises(MailerError) as raised:
+        parse_attachments([word])
+    assert str(raised.value) == f"--attach: {why}"
+
+
+def test_no_more_of_a_file_is_read_than_can_be_sent() -> None:
+    why = "/dev/zero has more than 31,457,280 bytes, which are the 40 MB that SES takes, in base64"
+    for read in (read_mime, lambda file: parse_attachments([file])):
+        with pytest.raises(MailerError, match=why):
+            read("/dev/zero")
 
 
 def test_a_body_from_a_file(tmp_path: Path) -> None:

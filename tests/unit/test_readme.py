@@ -70,7 +70,9 @@ def test_every_command_is_named_and_every_named_command_is_there() -> None:
 
 
 def test_every_option_in_an_example_is_there() -> None:
-    for line in re.findall(r"^\$ (mailer (?:send|campaign \w+).*)$", README, re.MULTILINE):
+    lines = re.findall(r"^\$ (mailer (?:send|explain|campaign \w+)(?:.*\\\n)*.*)$", README, re.MULTILINE)
+    assert len(lines) > 12
+    for line in lines:
         words = line.split()
         command = THERE.get(" ".join(words[:3])) or THERE[" ".join(words[:2])]
         options = {option for parameter in command.params for option in parameter.opts}

@@ -1,0 +1,130 @@
+"""`mailer send` and `mailer status`: one message, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from .. import Email, Lane, Mailer, Mode, load_settings
+from ..errors import MailerError
+from ..ids import is_message
+from ..ledger import MessageStatus
+from . import campaign, options
+from .options import Json
+from .output import facts, hint, message_json, print_json, say, styled, when
+from .run import on_interrupt, run
+
+POLL_S = 0.05
+POLL_LATER_S = 1.0  # while it is not to be sent yet
+PATIENCE_S = 3.0  # a message whose turn comes at once has been sent long before
+
+
+def send(
+    to: options.To = None,
+    from_: options.From = None,
+    sender: options.Sender = None,
+    cc: options.Cc = None,
+    bcc: options.Bcc = None,
+    reply_to: options.ReplyTo = None,
+    subject: options.Subject = None,
+    text: options.Text = None,
+    html: options.Html = None,
+    template: options.Template = None,
+    data: options.Data = None,
+    ses_template: options.SesTemplate = None,
+    raw: options.RawFile = None,
+    attach: options.Attach = None,
+    header: options.Header = None,
+    tag: options.Tag = None,
+    configuration_set: options.ConfigurationSet = None,
+    lane: options.LaneOf = Lane.TRANSACTIONAL,
+    mode: options.ModeOf = Mode.AUTO,
+    contact_list: options.ContactList = None,
+    topic: options.Topic = None,
+    send_at: options.SendAt = None,
+    expires_at: options.ExpiresAt = None,
+    idempotency_key: options.Key = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when SES has accepted it, or will not get it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send one message; prints its id."""
+    email = options.an_email(locals(), lane=lane)
+    run(_send(email, idempotency_key, wait, as_json))
+
+
+async def _send(email: Email, key: str | None, wait: bool, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        for sentence in mailer.advice(email):
+            hint(sentence)
+        id = await mailer.send(email, idempotency_key=key)
+        if not as_json:
+            typer.echo(id)
+        elif not wait:
+            print_json({"id": id})
+        if not wait:
+            return
+        with on_interrupt(f"it will be sent without being waited for; see it with: mailer status {id}"):
+            said = await _until_due(mailer, id, email.send_at)
+            status = await _until_settled(mailer, id, said)
+    if as_json:
+        print_json(message_json(status))
+    if status.state not in ("sent", "delivered"):
+        raise MailerError(why=f"it was not sent, it is {status.state}: {status.reason}")
+
+
+async def _until_due(mailer: Mailer, id: str, send_at: datetime | None) -> str:
+    """Wait for the time at which it is to be sent, or until something else has become of it; the reason that it gave to wait."""
+    if send_at is None or send_at <= datetime.now(UTC):
+        return ""
+    status = await mailer.status(id)
+    if status.state == "queued":
+        say(f"it is to be sent at {when(send_at)}; waiting until then (Ctrl-C ends the waiting only)", "yellow")
+    while status.state == "queued" and (left_s := (send_at - datetime.now(UTC)).total_seconds()) > 0:
+        await asyncio.sleep(min(left_s, POLL_LATER_S))
+        status = await mailer.status(id)
+    return status.reason
+
+
+async def _until_settled(mailer: Mailer, id: str, said: str) -> MessageStatus:
+    """Wait for the message; say why it takes long, when it does, and once for each reason."""
+    started = time.monotonic()
+    while True:
+        status = await mailer.status(id)
+        if status.state not in ("queued", "claimed"):
+            return status
+        why = status.reason
+        if not why and time.monotonic() - started > PATIENCE_S:
+            why = "no worker has taken it yet; is `mailer worker` running?"
+        if why and why != said:
+            said = why
+            say(why, "yellow")
+        await asyncio.sleep(POLL_S)
+
+
+def status(id: Annotated[str, typer.Argument(help="Of a message or campaign.", metavar="ID")], as_json: Json = False) -> None:
+    """Show one message or campaign."""
+    run(_status(id, as_json) if is_message(id) else campaign.show(id, as_json))
+
+
+async def _status(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        found = await mailer.status(id)
+    if as_json:
+        print_json(message_json(found))
+        return
+    facts(
+        {
+            "message": found.id,
+            "to": ", ".join(found.to),
+            "state": styled(found.state),
+            "reason": found.reason,
+            "SES message id": found.ses_message_id,
+            "mode": found.mode,
+            "attempts": found.attempts,
+            "updated": when(found.updated_at),
+        }
+    )

@@ -1,0 +1,117 @@
+"""The options that several commands have in common, and what becomes of them: an Email or a Campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import Campaign, Email, Lane, Mode
+from .words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# ---- who ---------------------------------------------------------------------------------------
+To = Annotated[
+    list[str] | None, typer.Option("--to", metavar="ADDRESS", help="Recipient; may be given several times. --raw has its own.")
+]
+Cc = Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="May be given several times.")]
+Bcc = Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="May be given several times.")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="ADDRESS", help="From address, with or without a name, instead of --sender.")
+]
+Sender = Annotated[
+    str | None, typer.Option("--sender", metavar="NAME", help="A [senders.NAME] of mailer.toml, instead of --from.")
+]
+ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="May be given several times.")]
+LIST = "CSV or NDJSON file, plain or gzipped; - for standard input."
+
+# ---- what --------------------------------------------------------------------------------------
+Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="With --text or --html; Jinja2 with --data.")]
+Text = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Text body.")]
+Html = Annotated[str | None, typer.Option("--html", metavar="TEXT", help="HTML body.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body of a campaign, Jinja2.")]
+TextFile = Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body of a campaign, Jinja2.")]
+Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="A folder of the templates folder.")]
+SesTemplate = Annotated[
+    str | None, typer.Option("--ses-template", metavar="NAME", help="A template that is stored in SES, by name or ARN.")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="JSON", help="Template variables, a JSON object; every row of a list shares them.")
+]
+RawFile = Annotated[str | None, typer.Option("--raw", metavar="FILE", help="A whole MIME message; - for standard input.")]
+Attach = Annotated[
+    list[str] | None,
+    typer.Option("--attach", metavar="FILE", help="FILE or 'FILE;type=image/png;cid=logo'; may be given several times."),
+]
+
+# ---- how ---------------------------------------------------------------------------------------
+Header = Annotated[list[str] | None, typer.Option("--header", metavar="N:V", help="'Name: value'; may be given several times.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="N=V", help="name=value; may be given several times.")]
+ConfigurationSet = Annotated[str | None, typer.Option("--configuration-set", metavar="NAME", help="Instead of the sender's.")]
+LaneOf = Annotated[Lane, typer.Option("--lane", help="Its own queue, its own share of the quota.")]
+ModeOf = Annotated[Mode, typer.Option("--mode", help="Which SES call carries it; `mailer explain` shows what auto means.")]
+ContactList = Annotated[
+    str | None, typer.Option("--contact-list", metavar="NAME", help="Of SES, which then keeps who has unsubscribed.")
+]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the contact list.")]
+SendAt = Annotated[str | None, typer.Option("--send-at", metavar="T", help="Not before; as in 2026-12-24T18:00:00+01:00.")]
+ExpiresAt = Annotated[str | None, typer.Option("--expires-at", metavar="T", help="Not afterwards; as in 2026-12-24T17:00:00Z.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", metavar="K", help="The same within 24 h gives the first one's id, and sends nothing."),
+]
+
+_AS_THEY_ARE = (
+    "sender",
+    "from_",
+    "subject",
+    "template",
+    "ses_template",
+    "reply_to",
+    "configuration_set",
+    "contact_list",
+    "topic",
+    "mode",
+)
+
+
+def an_email(words: Mapping[str, Any], **others: Any) -> Email:
+    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where nobody is named."""
+    if not (words["to"] or words["cc"] or words["bcc"] or words["raw"]):
+        raise typer.BadParameter("give --to ADDRESS, once for each recipient")
+    return Email(
+        **_both(words),
+        to=words["to"],
+        cc=words["cc"],
+        bcc=words["bcc"],
+        text=words["text"],
+        html=words["html"],
+        data=parse_data(words["data"]),
+        raw=read_mime(words["raw"]),
+        **others,
+    )
+
+
+def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
+    """From the options by the names of their parameters. Raises MailerError."""
+    return Campaign(
+        **_both(words),
+        html=read_text(words["html_file"], "--html-file") if words["html_file"] else words.get("html"),
+        text=read_text(words["text_file"], "--text-file") if words["text_file"] else words.get("text"),
+        data=parse_data(words["data"]) or {},
+        **others,
+    )
+
+
+def _both(words: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: words[name] for name in _AS_THEY_ARE if words[name] is not None},
+        "headers": parse_pairs(words["header"], ":", "--header"),
+        "tags": parse_pairs(words["tag"], "=", "--tag"),
+        "attachments": parse_attachments(words["attach"]),
+        "send_at": parse_time(words["send_at"], "--send-at"),
+        "expires_at": parse_time(words["expires_at"], "--expires-at"),
+    }
