@@ -106,7 +106,9 @@ async def simulated_ses(monkeypatch: pytest.MonkeyPatch, config: SimulatorConfig
 @pytest.fixture
 async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
     """A production account that is fast enough not to be what a test waits for."""
-    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=5000, max_24h=1_000_000)) as simulator:
+    async with simulated_ses(
+        monkeypatch, SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, contact_lists=("readers",))
+    ) as simulator:
         yield simulator
 
 

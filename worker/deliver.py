@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from mailer import metrics
 from mailer.compose import MAX_ENTRIES, Call, Item, Operation, plan
+from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
 from mailer.errors import MailerError, RenderFailed
 from mailer.gates.quota import Verdict
@@ -26,7 +27,7 @@ from mailer.ses.refusals import classify
 from mailer.tasks import to_the_end
 
 from . import settle
-from .material import Material, load
+from .material import load
 from .runtime import LEASE_MS, Runtime
 from .settle import Shift
 

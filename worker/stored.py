@@ -1,19 +1,18 @@
-"""Templates that are stored in SES, as far as they have to be known here: to see that a row has every variable.
+"""Templates that are stored in SES: fetched once, and again when an edit could have changed them.
 
-SES itself says that one is missing only afterwards, in an event, with the message lost. Where a template cannot be read (no
-permission, another account's, helpers that are not known here) nothing is checked, and SES decides.
+Where one cannot be read (no permission, another account's, helpers that are not known here) nothing of it is checked.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import structlog
 
+from mailer.compose.material import StoredTemplate
 from mailer.errors import MailerError
 from mailer.ses.refusals import Kind, classify
-from mailer.templates.handlebars import Template, TemplateSyntaxError, compile_template
+from mailer.templates.handlebars import TemplateSyntaxError, compile_template
 
 from .reach import Reach
 
@@ -21,12 +20,6 @@ log = structlog.get_logger()
 
 KEPT_S = 60.0  # an edit in SES is seen within a minute; GetEmailTemplate may be called once a second
 _ARN = ":template/"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTemplate:
-    name: str
-    parts: tuple[Template, ...] | None  # None: not known
 
 
 class TemplateGone(MailerError):

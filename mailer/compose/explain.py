@@ -11,19 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ..email import Campaign, Email, Mode
 from ..errors import InvalidEmail, RenderFailed
-from ..ids import Attempt
-from ..ledger import Entry, Ledger, Route, Spec
+from ..ledger import Entry, Ledger, Literal, Route, Spec
 from ..sender import TOKEN
-from ..templates import Compiled, Content, Pieces
-from ..unsubscribe import Tokens, unsubscribe_headers
+from ..templates import Compiled, Content
+from ..unsubscribe import Tokens
 from .limits import MAX_ENTRIES
+from .material import Material, StoredTemplate
 from .nearness import Near, near_limits
 from .plan import Choice, Planned, choose, plan
-from .request import Item, Loaded, Mime, Operation, Values
+from .request import Item, Loaded, Mime, Operation
 
 ROWS = 50  # of a campaign that are looked at: as many as one call can carry
 SHOWN_ROWS = 3  # rows that would fail, in the reasons
@@ -67,7 +65,7 @@ def explain(
     """
     by_digest = {Ledger.digest(content): content for content in contents}
     files = [Loaded(file, by_digest[file.digest]) for file in spec.files]
-    items, failed = _items(given, spec, by_digest, entries, keys)
+    items, failed = _items(given, spec, by_digest, files, entries, keys)
     if failed and not items:
         raise failed[0][1]
     planned = plan(spec, items, files)
@@ -90,47 +88,34 @@ def explain(
 
 
 def _items(
-    given: Email | Campaign, spec: Spec, contents: Mapping[str, bytes], entries: Sequence[Entry], keys: list[str]
+    given: Email | Campaign,
+    spec: Spec,
+    contents: Mapping[str, bytes],
+    files: Sequence[Loaded],
+    entries: Sequence[Entry],
+    keys: list[str],
 ) -> tuple[list[Item], list[tuple[int, RenderFailed]]]:
     """The messages as a worker would make them, and the rows that fail."""
-    compiled = Compiled(Content.load(contents[spec.content])) if spec.content else None
-    tokens = Tokens(keys or [_STAND_IN])
-    container = f"{'m' if isinstance(given, Email) else 'c'}{_ID}"
+    material = Material(spec=spec, source=_source(spec, contents), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
+    chunk = f"{'m' if isinstance(given, Email) else 'c'}{_ID}-0"
     items: list[Item] = []
     failed: list[tuple[int, RenderFailed]] = []
     for position, entry in enumerate(entries):
-        address = spec.to[0] if spec.to else entry.to
-        token = tokens.make(address, spec.stream) if spec.unsubscribe_url or spec.unsubscribe_mailto else ""
         try:
-            content = _content(spec, contents, compiled, entry)
+            items.append(material.item(chunk, position, entry, 1))
         except RenderFailed as error:
             failed.append((entry.row, error))
-            continue
-        items.append(
-            Item(
-                position=position,
-                attempt=1,
-                tag=str(Attempt(container, 0, position, 1)),
-                to=spec.to or (() if spec.cc or spec.bcc else (entry.to,)),
-                cc=spec.cc or tuple(entry.cc),
-                bcc=spec.bcc or tuple(entry.bcc),
-                tags=entry.tags,
-                headers=unsubscribe_headers(spec.unsubscribe_url, spec.unsubscribe_mailto, token),
-                content=content,
-            )
-        )
     return items, failed
 
 
-def _content(spec: Spec, contents: Mapping[str, bytes], compiled: Compiled | None, entry: Entry) -> Pieces | Values | Mime:
-    """Raises RenderFailed."""
+def _source(spec: Spec, contents: Mapping[str, bytes]) -> Compiled | Literal | StoredTemplate | Mime:
+    if spec.literal is not None:
+        return spec.literal
+    if spec.ses_template is not None:
+        return StoredTemplate(spec.ses_template, None)
     if spec.raw is not None:
         return Mime(contents[spec.raw])
-    if spec.literal is not None:
-        html, text = ([part] if part is not None else None for part in (spec.literal.html, spec.literal.text))
-        return Pieces(spec.literal.subject, html, text)
-    data = {"email": entry.to, **spec.data, **entry.data}
-    return compiled.pieces(data) if compiled is not None else Values(orjson.dumps(data).decode())
+    return Compiled(Content.load(contents[spec.content or ""]))
 
 
 # ---- the reasons -----------------------------------------------------------------------------------------------------

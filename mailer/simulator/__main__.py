@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         production=not options.sandbox,
         max_send_rate=options.max_send_rate,
         max_24h=options.max_24h,
-        verified=tuple(name.strip() for name in options.verified.split(",") if name.strip()),
+        verified=_names(options.verified),
+        contact_lists=_names(options.contact_lists),
         bulk_calls_per_s=options.bulk_calls_per_s,
     )
     try:
@@ -42,6 +43,10 @@ async def _run(config: SimulatorConfig, host: str, port: int) -> None:
         sys.stdout.write(json.dumps({"url": url}) + "\n")
         sys.stdout.flush()
         await stop.wait()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -68,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bulk-calls-per-s", type=float, default=None, help="SendBulkEmail calls per second (default: unlimited)"
     )
+    parser.add_argument("--contact-lists", default="", help="names of contact lists, with commas")
     parser.add_argument("--sandbox", action="store_true", help="an account without production access")
     parser.add_argument(
         "--verified",

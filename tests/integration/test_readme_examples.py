@@ -183,7 +183,7 @@ def bulk(messages: list[Message], ran: list[Ran]) -> None:
     for address, name in (("ana@example.org", "Ana"), ("bo@example.org", "Bo")):
         assert len(own[address]) == 3
         assert all(name in (one.text or "") for one in own[address])
-        assert sorted(one.attachments for one in own[address]) == [(), (), ("terms.pdf",)]
+        assert sorted([file.name for file in one.attachments] for one in own[address]) == [[], [], ["terms.pdf"]]
     assert ran[-1].out == "{'sent': 2}\n"
 
 

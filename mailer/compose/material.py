@@ -1,0 +1,86 @@
+"""What the messages of one content are made from, and how one recipient's message is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..errors import RenderFailed
+from ..ids import Attempt, chunk_number, container_of
+from ..ledger.spec import Entry, Literal, Spec
+from ..sender import TOKEN
+from ..templates import Compiled, Pieces
+from ..templates.handlebars import MissingAttribute, Template
+from ..unsubscribe import Tokens, unsubscribe_headers
+from .request import Item, Loaded, Mime, Values
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTemplate:
+    """A template that SES has, as far as it is known here: to see that a row has every variable.
+
+    SES itself says that one is missing only afterwards, in an event, with the message lost.
+    """
+
+    name: str
+    parts: tuple[Template, ...] | None  # None: not known, so nothing is checked and SES decides
+
+    def values(self, data: dict[str, Any]) -> Values:
+        """Raises RenderFailed, which names the variable that is missing."""
+        try:
+            for part in self.parts or ():
+                part.check(data)
+        except MissingAttribute as error:
+            why = f"the template {self.name} uses '{error.path}', which this row does not have"
+            raise RenderFailed(name=self.name, why=why) from None
+        return Values(orjson.dumps(data).decode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    spec: Spec
+    source: Compiled | Literal | StoredTemplate | Mime
+    files: tuple[Loaded, ...]
+    tokens: Tokens
+
+    def check(self) -> None:
+        """Raises ConfigError where no message can be made, whoever it is for: the key is missing that signs its token."""
+        if self._needs_token:
+            self.tokens.make("", "")
+
+    def item(self, chunk: str, position: int, entry: Entry, attempt: int) -> Item:
+        """One recipient's message. Raises RenderFailed where its data does not fit the template."""
+        spec = self.spec
+        return Item(
+            position=position,
+            attempt=attempt,
+            tag=str(Attempt(container_of(chunk), chunk_number(chunk), position, attempt)),
+            to=spec.to or (() if spec.cc or spec.bcc else (entry.to,)),
+            cc=spec.cc or tuple(entry.cc),
+            bcc=spec.bcc or tuple(entry.bcc),
+            tags=entry.tags,
+            headers=self._unsubscribe(spec.to[0] if spec.to else entry.to),
+            content=self._content(entry),
+        )
+
+    def _content(self, entry: Entry) -> Pieces | Values | Mime:
+        source = self.source
+        if isinstance(source, Mime):
+            return source
+        if isinstance(source, Literal):
+            html, text = ([part] if part is not None else None for part in (source.html, source.text))
+            return Pieces(source.subject, html, text)
+        data = {"email": entry.to, **self.spec.data, **entry.data}
+        return source.pieces(data) if isinstance(source, Compiled) else source.values(data)
+
+    @property
+    def _needs_token(self) -> bool:
+        return TOKEN in f"{self.spec.unsubscribe_url}{self.spec.unsubscribe_mailto}"
+
+    def _unsubscribe(self, address: str) -> Mapping[str, str]:
+        spec = self.spec
+        token = self.tokens.make(address, spec.stream) if self._needs_token else ""
+        return unsubscribe_headers(spec.unsubscribe_url, spec.unsubscribe_mailto, token)
