@@ -103,7 +103,9 @@ async def installation(
     settings: Settings = load_settings(bulk_calls_per_s="unlimited")
     sender = settings.senders["news"]
     sets = (sender.configuration_set,) if sender.configuration_set else ()
-    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=5000, configuration_sets=sets)) as ses:
+    async with simulated_ses(
+        monkeypatch, SimulatorConfig(max_send_rate=5000, configuration_sets=sets, contact_lists=("readers",))
+    ) as ses:
         parts = {"Subject": "Welcome, {{name}}", "Text": "Dear {{name}}, …"}
         create_email_template(ses, {"TemplateName": "welcome", "TemplateContent": parts})
         async with running_worker(settings):
