@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.header import Header
+from email.charset import Charset
 from email.utils import formataddr
+from itertools import repeat
 from reprlib import Repr
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
 MAX_HEADERS = 100  # custom headers of one message; SES v2 takes 15 in a structured call, and what has more goes as MIME
 MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API reference
 MAX_HEADER_VALUE = 10_000  # characters; SES v2 takes 870 in a structured call, and its events show 10 KB of all headers
-MAX_HEADER_WORD = 900  # characters without a blank: a line of a mail has 998 at most (RFC 5322 2.1.1), its name included
+MAX_HEADER_WORD = 870  # characters without a place to fold: with the longest name they fill a line, 998 (RFC 5322 2.1.1)
 MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
 MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
 
@@ -33,6 +34,7 @@ _short.maxstring = 80  # characters of what was given, in an error
 _shown = _short.repr
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UTF_8 = Charset("utf-8")
 _HALF = re.compile(r"[\ud800-\udfff]")
 _NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>,;][^<>,;]*)?)\s*<([^<>]*)>\s*')
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -120,20 +122,28 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
 
 def _header_value(name: str, text: str) -> str:
     try:
-        encoded = encoded_words(one_line(text))
+        encoded = encoded_words(one_line(text).strip(" "))
     except ValueError as error:
         raise ValueError(f"header {name} {error}") from None
     if not 1 <= len(encoded) <= MAX_HEADER_VALUE:
         raise ValueError(f"header {name} must have 1 to {MAX_HEADER_VALUE} characters")
-    if max(map(len, encoded.split(" "))) > MAX_HEADER_WORD:
-        raise ValueError(f"header {name} has more than {MAX_HEADER_WORD} characters without a blank; no line of a mail may")
+    if max(map(len, foldable(encoded))) > MAX_HEADER_WORD:
+        raise ValueError(f"header {name} has more than {MAX_HEADER_WORD} characters that no line break can part")
     return encoded
 
 
 def encoded_words(text: str) -> str:
     """Text for a header: as it is where it is ASCII, else in encoded words (RFC 2047), in one line."""
-    # Header takes Unicode's line breaks for its own.
-    return text if text.isascii() else Header(" ".join(text.split()), "utf-8", maxlinelen=MAX_WORD).encode(linesep="")
+    return text if text.isascii() else all_encoded(text)
+
+
+def all_encoded(text: str) -> str:
+    return " ".join(filter(None, _UTF_8.header_encode_lines(text, repeat(MAX_WORD))))
+
+
+def foldable(text: str) -> list[str]:
+    """The pieces of a header's value: a line may be broken before each of them but the first (RFC 5322 2.2.3)."""
+    return re.split(r"(?<=[^ ])(?= +[^ ])", text)
 
 
 def _listed(value: Any) -> Any:

@@ -6,7 +6,7 @@ from email.message import Message
 from enum import Enum, StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from .attachment import Attachment
 from .checks import (
@@ -22,9 +22,12 @@ from .checks import (
     Tags,
     Text,
     explain_validation,
+    whole,
 )
 from .errors import InvalidEmail
 from .mime import MAX_MESSAGE, Raw, read_mime
+
+MAX_SENDER_NAME = 128  # bytes: an unsubscribe token has it inside, and a header of 870 characters the token
 
 
 class Lane(StrEnum):
@@ -82,6 +85,12 @@ def _attachments(value: Any) -> Any:
     return [value] if isinstance(value, Attachment | dict) else () if value is None else value
 
 
+def _short_name(value: str) -> str:
+    if len(value.encode()) > MAX_SENDER_NAME:
+        raise ValueError(f"is longer than {MAX_SENDER_NAME} bytes; give the sender profile a shorter name")
+    return value
+
+
 SesTemplate = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9_-]{1,64}|arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:template/[A-Za-z0-9_-]{1,64})$")
 ]
@@ -96,7 +105,7 @@ class _Content(Model):
     """
 
     from_: Mailbox | None = Field(None, alias="from")
-    sender: str | None = None
+    sender: Annotated[OneLine, AfterValidator(_short_name)] | None = None
     subject: OneLine | None = None
     html: Text | None = None
     text: Text | None = None
@@ -132,9 +141,8 @@ class _Content(Model):
             raise ValueError("`expires_at` has to be later than `send_at`")
         if sum(len(file.content) for file in self.attachments) > MAX_MESSAGE // 4 * 3:
             raise ValueError("the attachments are larger than the 40 MB that SES takes, base64 included; send links instead")
-        if len({file.content_id for file in self.attachments if file.content_id}) < sum(
-            file.content_id is not None for file in self.attachments
-        ):
+        content_ids = [file.content_id for file in self.attachments if file.content_id is not None]
+        if len(set(content_ids)) < len(content_ids):
             raise ValueError("two attachments have the same `content_id`")
         return self
 
@@ -172,15 +180,15 @@ class Email(_Content):
         if not isinstance(fields, dict) or fields.get("raw") is None:
             return fields
         given = fields["raw"]
-        if isinstance(given, str):
-            given = given.encode()
-        if not isinstance(given, bytes | Message):
+        if not isinstance(given, bytes | str | Message):
             raise ValueError("`raw` must be bytes or an email.message.EmailMessage")
         try:
+            if isinstance(given, str):
+                given = whole(given).encode()
             raw = read_mime(given)
+            return {**fields, "raw": raw.mime, **_from_headers(fields, raw)}
         except ValueError as error:
             raise ValueError(f"`raw` {error}") from None
-        return {**fields, "raw": raw.mime, **_from_headers(fields, raw)}
 
     def _given(self) -> list[bool]:
         return [*super()._given(), self.raw is not None]
@@ -203,16 +211,17 @@ def _from_headers(fields: dict[str, Any], raw: Raw) -> dict[str, Any]:
     """What the caller did not say and the message's own headers do."""
     found: dict[str, Any] = {}
     if not fields.get("from") and not fields.get("from_") and not fields.get("sender"):
-        if raw.from_ is None:
-            raise ValueError("`raw` has no From header; add one, or give `from` or `sender`")
-        found["from"] = raw.from_
+        authors = raw.addresses("From")
+        if len(authors) != 1:
+            raise ValueError(f"has {len(authors) or 'no'} From addresses, and SES takes one; give `from` or `sender`")
+        found["from"] = authors[0]
     if not any(fields.get(name) for name in ("to", "cc", "bcc")):
-        found |= {"to": raw.to, "cc": raw.cc, "bcc": raw.bcc}
+        found |= {name: raw.addresses(name.title()) for name in ("to", "cc", "bcc")}
     for name in ("configuration_set", "contact_list", "topic"):
         if fields.get(name) is None and (value := getattr(raw, name)) is not None:
             found[name] = value
-    if raw.tags:
-        found["tags"] = {**raw.tags, **(fields.get("tags") or {})}
+    if raw.tags and not fields.get("tags"):  # SES, too, takes the one or the other
+        found["tags"] = raw.tags
     return found
 
 

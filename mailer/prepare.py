@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,6 @@ from .compose import choose
 from .email import Campaign, Email
 from .errors import InvalidEmail
 from .ledger import File, Key, Ledger, Literal, Route, Spec
-from .mime import ONCE
 from .sender import Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
@@ -68,13 +67,16 @@ class Preparation:
         expires = given.expires_at
         if expires is not None and expires <= datetime.now(UTC):
             raise InvalidEmail(field=type(given).__name__, why="`expires_at` is in the past, so nothing would be sent")
-        unsubscribe = sender.list_unsubscribe if given.contact_list is None else None  # SES writes these headers itself then
+        unsubscribe = sender.list_unsubscribe
+        # SES writes these headers itself for a contact list; and the message's own word comes before its sender's.
+        if given.contact_list is not None or _names_header(given.headers, raw, "list-unsubscribe"):
+            unsubscribe = None
         spec = Spec(
             lane=given.lane,
             from_address=sender.from_,
             mode=given.mode,
             # A whole message says itself where answers go.
-            reply_to=given.reply_to or (() if raw and _has_header(raw, b"reply-to") else sender.reply_to),
+            reply_to=given.reply_to or (() if _names_header({}, raw, "reply-to") else sender.reply_to),
             feedback_address=sender.feedback_address,
             identity_arn=sender.identity_arn,
             feedback_identity_arn=sender.feedback_identity_arn,
@@ -129,9 +131,10 @@ def _keep(content: bytes, blobs: list[bytes]) -> str:
     return Ledger.digest(content)
 
 
-def _has_header(mime: bytes, name: bytes) -> bool:
-    assert name.decode() in ONCE
-    return re.search(rb"^" + name + rb"[ \t]*:", mime.partition(b"\r\n\r\n")[0], re.MULTILINE | re.IGNORECASE) is not None
+def _names_header(headers: Mapping[str, str], mime: bytes | None, name: str) -> bool:
+    head = (mime or b"").partition(b"\r\n\r\n")[0]
+    there = re.search(rb"^" + name.encode() + rb"[ \t]*:", head, re.MULTILINE | re.IGNORECASE)
+    return there is not None or name in map(str.lower, headers)
 
 
 def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:

@@ -17,14 +17,15 @@ _MAILTO = re.compile(r"[^@\s<>,]+@[^@\s<>,?]+(\?[^\s<>,]*)?")
 def _https(value: str) -> str:
     if not re.fullmatch(r"https://[!-~]+", value) or re.search(r"[<>,\"]", value):
         raise ValueError("must be an https:// address without blanks, < > , or quotes; RFC 8058 takes no other")
-    if TOKEN not in value:
-        raise ValueError(f"must have {TOKEN} where the recipient's token goes")
+    if value.count(TOKEN) != 1:
+        raise ValueError(f"must have {TOKEN} once, where the recipient's token goes")
     return value
 
 
 def _mailto(value: str) -> str:
     value = value.removeprefix("mailto:")
-    if not value.isascii() or not _MAILTO.fullmatch(value):
+    address, _, fields = value.partition("?")
+    if not value.isascii() or not _MAILTO.fullmatch(value) or TOKEN in address or fields.count(TOKEN) > 1:
         raise ValueError(f"must be an address, with ?subject={TOKEN} behind it where the recipient is to be told apart")
     return value
 
@@ -81,15 +82,19 @@ class Sender(Model):
 def misfit(arn: str, address: str, region: str | None) -> str | None:
     """Why this identity cannot stand for this address in this region; None where it can, or the region is not known.
 
-    An identity serves its own region only, and covers its own address, or every address at the domain and below it
-    (developer guide, "Sending authorization", "Verified identities").
+    An identity serves its own region only, and covers its own address with whatever label (`ana+label@`), or every address
+    at the domain and below it (developer guide, "Sending authorization", "Verified identities").
     """
     bare = parseaddr(address)[1]
     local, _, domain = bare.rpartition("@")
     arn_region, identity = arn.split(":", 5)[3], arn.split("identity/", 1)[1]
     at, _, identity_domain = identity.rpartition("@")
-    covered = domain == identity_domain.lower() or (not at and domain.endswith(f".{identity_domain.lower()}"))
-    if not covered or (at and at != local):
+    identity_domain = identity_domain.lower()
+    if at:
+        covered = domain == identity_domain and at in (local, local.partition("+")[0])
+    else:
+        covered = f".{domain}".endswith(f".{identity_domain}")
+    if not covered:
         return f"the identity {arn} does not cover the address {bare}; it has to be the one of that address or its domain"
     if region is not None and region != arn_region:
         return f"the identity {arn} is of region {arn_region}, and {bare} is sent from region {region}; both have to be the same"

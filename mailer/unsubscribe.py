@@ -7,6 +7,7 @@ end, because a mail may be read, and its reader had enough of it, years later.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import parseaddr
 from typing import NamedTuple
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -27,11 +28,11 @@ class Tokens:
     """`keys`: the last one signs, all of them verify, so that a key can be replaced."""
 
     def __init__(self, keys: list[str]) -> None:
-        self._serializer = URLSafeSerializer(keys, salt=_SALT) if keys else None
+        self._serializer = URLSafeSerializer(keys, salt=_SALT, serializer_kwargs={"ensure_ascii": False}) if keys else None
 
     def make(self, address: str, stream: str) -> str:
-        """Raises ConfigError where there is no key."""
-        return str(self._needed().dumps([address, stream]))
+        """`address` may have a name with it. Raises ConfigError where there is no key."""
+        return str(self._needed().dumps([parseaddr(address)[1], stream]))
 
     def read(self, token: str) -> Unsubscribed:
         """Raises InvalidToken where it was not signed with one of the keys; ConfigError where there is none."""

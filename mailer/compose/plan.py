@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..attachment import is_message
 from ..email import Mode
 from ..errors import ModeRefused
 from ..ledger.spec import Spec
@@ -20,11 +21,13 @@ from .limits import (
     MAX_DATA_CHARS,
     MAX_ENTRIES,
     MAX_INLINE_REQUEST,
+    MAX_MESSAGE,
+    MAX_RAW,
     MAX_STRUCTURED_HEADERS,
     MAX_STRUCTURED_TYPE,
     MAX_STRUCTURED_VALUE,
 )
-from .raw import assemble, raw_call, with_headers
+from .raw import assemble, is_invitation, raw_call, with_headers
 from .request import Call, Item, Loaded, Mime
 from .simple import simple_call
 from .template import template_call
@@ -48,23 +51,14 @@ class Planned:
 
 def choose(spec: Spec) -> Choice:
     """Raises ModeRefused where the mode that was asked for cannot carry this content, or no mode can."""
-    asked = spec.mode
-    unsayable = _unsayable(spec)
-    if spec.raw is not None:
-        _only(asked, Mode.RAW, "the content is a whole MIME message")
-        return Choice(single=Mode.RAW, bulk=False, why="the content is a whole MIME message, which only SendEmail raw carries")
-    if unsayable:
-        if spec.ses_template is not None:
-            raise ModeRefused(mode=Mode.TEMPLATE, why=f"{unsayable}, which only raw says, and raw takes no template of SES")
-        _only(asked, Mode.RAW, unsayable)
-        return Choice(single=Mode.RAW, bulk=False, why=f"{unsayable}, which no structured call says, so the MIME is made here")
-    if asked is Mode.RAW:
-        if spec.ses_template is not None:
-            raise ModeRefused(mode=asked, why="SES itself fills in a stored template")
-        return Choice(single=Mode.RAW, bulk=False, why="mode raw was asked for, so the MIME is made here")
-    if asked is Mode.SIMPLE and spec.ses_template is not None:
+    if (raw := _raw(spec)) is not None:
+        return raw
+    asked, stored = spec.mode, spec.ses_template is not None
+    if asked is Mode.SIMPLE and stored:
         raise ModeRefused(mode=asked, why="a template that is stored in SES goes as template or bulk")
-    single = Mode.TEMPLATE if spec.ses_template is not None or asked is Mode.TEMPLATE else Mode.SIMPLE
+    if asked in (Mode.TEMPLATE, Mode.BULK) and (too_large := _too_large_inline(spec)):
+        raise ModeRefused(mode=asked, why=f"{too_large}; use mode simple")
+    single = Mode.TEMPLATE if stored or asked is Mode.TEMPLATE else Mode.SIMPLE
     if asked in (Mode.SIMPLE, Mode.TEMPLATE):
         return Choice(single=single, bulk=False, why=f"mode {asked} was asked for: a SendEmail call for each message")
     if spec.contact_list is not None:
@@ -73,34 +67,73 @@ def choose(spec: Spec) -> Choice:
         return Choice(single=single, bulk=False, why="SES manages the contact list, which SendBulkEmail has no member for")
     if asked is Mode.BULK:
         return Choice(single=single, bulk=True, always_bulk=True, why="mode bulk was asked for")
-    alone = "a template that is stored in SES" if spec.ses_template is not None else "subject and bodies of its own"
+    if too_large := _too_large_inline(spec):
+        return Choice(single=single, bulk=False, why=f"{too_large}, so each message goes as SendEmail {single}")
+    alone = "a template that is stored in SES" if stored else "subject and bodies of its own"
     return Choice(
         single=single, bulk=True, why=f"{alone}: one message goes as SendEmail {single}, several share a SendBulkEmail call"
     )
 
 
-def _only(asked: Mode, possible: Mode, why: str) -> None:
-    if asked not in (Mode.AUTO, possible):
-        raise ModeRefused(mode=asked, why=f"{why}, so it goes as {possible}")
+def _raw(spec: Spec) -> Choice | None:
+    """Where the content has to go as MIME, or was asked to."""
+    asked, whole = spec.mode, "the content is a whole MIME message"
+    if spec.raw is not None:
+        _only_raw(asked, whole)
+        return Choice(single=Mode.RAW, bulk=False, why=f"{whole}, which only SendEmail raw carries")
+    if unsayable := _unsayable(spec):
+        if spec.ses_template is not None:
+            raise ModeRefused(mode=Mode.TEMPLATE, why=f"{unsayable}, which only raw says, and raw takes no template of SES")
+        _only_raw(asked, unsayable)
+        why = f"{unsayable}, which no structured call says, so the MIME is made here"
+    elif asked is Mode.RAW:
+        if spec.ses_template is not None:
+            raise ModeRefused(mode=asked, why="SES itself fills in a stored template")
+        why = "mode raw was asked for, so the MIME is made here"
+    else:
+        return None
+    if (size := _base64(spec)) > MAX_RAW:
+        raise ModeRefused(mode=Mode.RAW, why=f"its attachments have {size:,} bytes in MIME, and SES takes {MAX_RAW:,}")
+    return Choice(single=Mode.RAW, bulk=False, why=why)
+
+
+def _only_raw(asked: Mode, why: str) -> None:
+    if asked not in (Mode.AUTO, Mode.RAW):
+        raise ModeRefused(mode=asked, why=f"{why}, so it goes as raw")
+
+
+def _too_large_inline(spec: Spec) -> str:
+    """Attachments beside which no inline template has room."""
+    size = _base64(spec)
+    if spec.ses_template is not None or size <= MAX_INLINE_REQUEST:
+        return ""
+    return f"its attachments have {size:,} bytes (a request that has the template in it takes {MAX_INLINE_REQUEST:,})"
+
+
+def _base64(spec: Spec) -> int:
+    """Bytes of all attachments."""
+    return sum((file.size + 2) // 3 * 4 for file in spec.files)
 
 
 def _unsayable(spec: Spec) -> str:
     """What of this a structured call cannot say; "" where it can say it all."""
-    unsubscribe = (spec.unsubscribe_url is not None) * 2 or (spec.unsubscribe_mailto is not None) * 1
-    count = len(spec.headers) + unsubscribe
-    if count > MAX_STRUCTURED_HEADERS:
-        return f"it has {count} headers (a structured call has at most {MAX_STRUCTURED_HEADERS})"
+    names = {name.lower() for name in spec.headers}
+    if spec.unsubscribe_url is not None or spec.unsubscribe_mailto is not None:
+        names.add("list-unsubscribe")
+    if spec.unsubscribe_url is not None:
+        names.add("list-unsubscribe-post")
+    if len(names) > MAX_STRUCTURED_HEADERS:
+        return f"it has {len(names)} headers (a structured call has at most {MAX_STRUCTURED_HEADERS})"
     for name, value in spec.headers.items():
         if len(value) > MAX_STRUCTURED_VALUE:
             return f"its header {name} has {len(value)} characters (a structured call takes {MAX_STRUCTURED_VALUE})"
     for file in spec.files:
-        kind = file.content_type.lower()
-        if kind.startswith("text/calendar") and "method=" in kind:
+        if is_invitation(file):
             return f"{file.name} is a calendar invitation, an alternative of the body"
-        if kind.startswith("message/"):
+        if is_message(file.content_type):
             return f"{file.name} is a message inside the message"
-        if len(kind) > MAX_STRUCTURED_TYPE:
-            return f"the content type of {file.name} has {len(kind)} characters (a structured call takes {MAX_STRUCTURED_TYPE})"
+        if (length := len(file.content_type)) > MAX_STRUCTURED_TYPE:
+            return f"the content type of {file.name} has {length} characters (a structured call takes {MAX_STRUCTURED_TYPE})"
     return ""
 
 
@@ -143,8 +176,7 @@ def _single(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded], planned
 def _call(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded]) -> Call | str:
     """The call, or why there can be none."""
     if isinstance(item.content, Mime):
-        has_reply_to = bool(spec.reply_to)
-        return raw_call(spec, item, with_headers(item.content.data, item.headers), reply_to=has_reply_to)
+        return _raw_call(spec, item, with_headers(item.content.data, item.headers), reply_to=True)
     if mode is Mode.TEMPLATE:
         call = template_call(spec, item, files)
         if call is None:
@@ -155,5 +187,11 @@ def _call(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded]) -> Call |
     assert isinstance(item.content, Pieces)
     rendered = item.content.join()
     if mode is Mode.RAW:
-        return raw_call(spec, item, assemble(spec, item, rendered, files), reply_to=False)
-    return simple_call(spec, item, rendered, files)
+        return _raw_call(spec, item, assemble(spec, item, rendered, files), reply_to=False)
+    return simple_call(spec, item, rendered, files) or f"it has more than the {MAX_MESSAGE:,} bytes that SES takes"
+
+
+def _raw_call(spec: Spec, item: Item, mime: bytes, *, reply_to: bool) -> Call | str:
+    if len(mime) > MAX_RAW:
+        return f"it has {len(mime):,} bytes as MIME, and SES takes {MAX_RAW:,}, which are 40 MB in base64"
+    return raw_call(spec, item, mime, reply_to=reply_to)

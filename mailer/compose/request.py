@@ -140,7 +140,6 @@ def attachment_list(files: Sequence[Loaded]) -> list[dict[str, str]]:
 def _attachment(loaded: Loaded) -> dict[str, str]:
     file = loaded.file
     members = {
-        "RawContent": loaded.base64,
         "FileName": file.name,
         "ContentType": file.content_type,
         "ContentDisposition": "INLINE" if file.inline else "ATTACHMENT",
@@ -148,4 +147,4 @@ def _attachment(loaded: Loaded) -> dict[str, str]:
         "ContentId": file.content_id,
         "ContentTransferEncoding": "BASE64",  # SES's default is 7-bit, which a binary file does not survive
     }
-    return {name: value for name, value in members.items() if value}
+    return {"RawContent": loaded.base64, **{name: value for name, value in members.items() if value}}

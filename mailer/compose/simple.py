@@ -8,10 +8,12 @@ from typing import Any
 from ..email import Mode
 from ..ledger.spec import Spec
 from ..templates.render import Rendered
+from .limits import MAX_MESSAGE
 from .request import Call, Item, Loaded, attachment_list, header_list, merged, send_email
 
 
-def simple_call(spec: Spec, item: Item, rendered: Rendered, files: Sequence[Loaded]) -> Call:
+def simple_call(spec: Spec, item: Item, rendered: Rendered, files: Sequence[Loaded]) -> Call | None:
+    """None where the message is larger than SES takes."""
     body: dict[str, Any] = {}
     if rendered.html is not None:
         body["Html"] = _utf8(rendered.html)
@@ -22,6 +24,10 @@ def simple_call(spec: Spec, item: Item, rendered: Rendered, files: Sequence[Load
         simple["Headers"] = header_list(headers)
     if files:
         simple["Attachments"] = attachment_list(files)
+    texts = [part["Data"] for part in (simple["Subject"], *body.values())]
+    size = sum(len(text.encode()) for text in texts) + sum(len(loaded.base64) for loaded in files)
+    if size > MAX_MESSAGE:
+        return None
     return send_email(Mode.SIMPLE, spec, item, {"Simple": simple})
 
 

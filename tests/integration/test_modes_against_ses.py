@@ -1,0 +1,267 @@
+"""Every mode of sending, from what a caller says to what the simulated SES received over a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from email import message_from_bytes, policy
+from email.header import decode_header, make_header
+from email.message import EmailMessage
+from email.utils import parseaddr
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailer.attachment import Attachment
+from mailer.compose import Item, Loaded, Mime, Values, plan
+from mailer.email import Campaign, Email, Mode
+from mailer.ids import Attempt
+from mailer.ledger import Ledger
+from mailer.ledger.spec import Spec
+from mailer.prepare import Preparation
+from mailer.sender import Sender
+from mailer.ses.gateway import Gateway
+from mailer.settings import Settings
+from mailer.simulator import Message, Simulator, SimulatorConfig
+from mailer.simulator.journal import RawContent
+from mailer.templates import Compiled, Content, Pieces
+
+from ..conftest import simulated_ses
+
+SENDER = Sender(
+    **{
+        "from": "Größe & Söhne <news@example.com>",
+        "reply_to": "help@example.com",
+        "feedback_address": "bounces@example.com",
+        "tags": {"campaign": "june"},
+    }
+)
+PREPARATION = Preparation(Settings(senders={"news": SENDER}))
+OWN = {"List-Unsubscribe": f"<https://example.com/{'u' * 600}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+FILES = [
+    Attachment(name="Übersicht (1).pdf", content=bytes(range(256)), description="Zoë's"),
+    Attachment(name="logo.png", content=b"PNG", content_id="logo@x"),
+    Attachment(name="empty.txt", content=b""),
+]
+ICS = b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
+
+
+@pytest.fixture
+async def gateway(ses: Simulator) -> AsyncIterator[Gateway]:
+    async with Gateway() as gateway:
+        yield gateway
+
+
+async def send(
+    gateway: Gateway, ses: Simulator, given: Email | Campaign, mode: Mode, rows: Sequence[dict[str, Any]] = ({},)
+) -> list[Message]:
+    """What SES holds for each of the rows, after making sure that they went in this mode."""
+    spec, blobs = PREPARATION.message(given) if isinstance(given, Email) else PREPARATION.campaign(given)
+    spec = Spec.load(spec.dump())
+    stored = {Ledger.digest(blob): blob for blob in blobs}
+    files = [Loaded(file, stored[file.digest]) for file in spec.files]
+    items = []
+    for i, row in enumerate(rows):
+        to = spec.to or ((f"u{i}@example.org",) if not spec.bcc else ())
+        tag = str(Attempt("c01k8x7t3q9r5v2m0ab", 7, i, 1))
+        content = _content(spec, stored, {**spec.data, **row})
+        items.append(
+            Item(position=i, attempt=1, tag=tag, to=to, cc=spec.cc, bcc=spec.bcc, headers=OWN if i % 2 else {}, content=content)
+        )
+    planned = plan(spec, items, files)
+    assert planned.refused == []
+    found: list[Message] = []
+    for call in planned.calls:
+        assert call.mode is mode
+        answers, _ = await gateway.send(call.operation.value, call.params, call.body)
+        assert [answer.refusal for answer in answers] == [None] * len(call.items)
+        for item, answer in zip(call.items, answers, strict=True):
+            message = ses.mailroom.get(str(answer.message_id))
+            assert message is not None
+            assert (message.to, message.cc, message.bcc) == (item.to, item.cc, item.bcc)
+            assert message.accepted.failure is None
+            assert message.accepted.tags == {"mailer_id": item.tag, **spec.tags}
+            found.append(message)
+    return found
+
+
+def _content(spec: Spec, stored: dict[str, bytes], data: dict[str, Any]) -> Pieces | Values | Mime:
+    if spec.raw is not None:
+        return Mime(stored[spec.raw])
+    if spec.ses_template is not None:
+        return Values(orjson.dumps(data).decode())
+    if spec.literal is not None:
+        literal = spec.literal
+        return Pieces(literal.subject, [literal.html] if literal.html else None, [literal.text] if literal.text else None)
+    assert spec.content is not None
+    return Compiled(Content.load(stored[spec.content])).pieces(data)
+
+
+def mime_of(message: Message) -> EmailMessage:
+    assert isinstance(message.content, RawContent)
+    data = message.content.mime
+    assert data.isascii()
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    parsed = message_from_bytes(data, _class=EmailMessage, policy=policy.default)
+    assert parsed["Bcc"] is None
+    return parsed
+
+
+ROWS = [{"name": name} for name in ("Ana", "Zoë & co", "{{x}}", "株式会社")]
+CAMPAIGN: dict[str, Any] = {"sender": "news", "subject": "Hi {{ name }}", "html": "<p>{{ name }}, hello: <img src='cid:logo@x'>"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "mode"),
+    [
+        ("auto", 1, Mode.SIMPLE),
+        ("auto", 4, Mode.BULK),
+        ("simple", 4, Mode.SIMPLE),
+        ("template", 4, Mode.TEMPLATE),
+        ("bulk", 1, Mode.BULK),
+        ("bulk", 4, Mode.BULK),
+        ("raw", 4, Mode.RAW),
+    ],
+)
+async def test_a_campaign_arrives_the_same_in_every_mode(
+    gateway: Gateway, ses: Simulator, asked: str, count: int, mode: Mode
+) -> None:
+    campaign = Campaign(**CAMPAIGN, mode=asked, attachments=FILES, headers={"X-A": "Grüße"})
+    messages = await send(gateway, ses, campaign, mode, ROWS[:count])
+    for i, (message, row) in enumerate(zip(messages, ROWS, strict=False)):
+        rendered = Compiled(Content.inline(subject=campaign.subject or "", html=campaign.html, text=None)).render(row)
+        shown = message.content.show()
+        assert shown.subject == rendered.subject
+        own = OWN if i % 2 else {}
+        if mode is Mode.RAW:
+            assert {name: shown.headers.get(name) for name in OWN} == {name: own.get(name) for name in OWN}
+            assert shown.headers["X-A"] == "Grüße"
+            assert shown.headers["Reply-To"] == "help@example.com"
+            assert (str(shown.html).rstrip(), str(shown.text).rstrip()) == (
+                str(rendered.html).rstrip(),
+                str(rendered.text).rstrip(),
+            )
+            parts = [part for part in mime_of(message).walk() if part.get_content_disposition()]
+            assert {part.get_filename(): part.get_payload(decode=True) for part in parts} == {
+                file.name: file.content for file in FILES
+            }
+            continue
+        assert (shown.html, shown.text) == (rendered.html, rendered.text)
+        assert shown.headers == {"X-A": "=?utf-8?b?R3LDvMOfZQ==?=", **own}
+        assert message.reply_to == ("help@example.com",)
+        received = message.content.attachments  # type: ignore[union-attr]
+        assert [(one.name, one.content, one.content_id, one.encoding) for one in received] == [
+            (file.name, file.content, file.content_id, "BASE64") for file in FILES
+        ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "mode"), [("auto", 1, Mode.TEMPLATE), ("auto", 3, Mode.BULK), ("template", 3, Mode.TEMPLATE)]
+)
+async def test_a_template_that_ses_has(gateway: Gateway, ses: Simulator, asked: str, count: int, mode: Mode) -> None:
+    async with gateway._session.client("sesv2") as client:
+        await client.create_email_template(
+            TemplateName="welcome", TemplateContent={"Subject": "Hi {{name}}", "Html": "<p>{{name}}{{#if vip}}!{{/if}}</p>"}
+        )
+    campaign = Campaign(sender="news", ses_template="welcome", mode=asked, data={"vip": True}, attachments=FILES[0])
+    messages = await send(gateway, ses, campaign, mode, ROWS[:count])
+    assert [(shown.subject, shown.html) for shown in (message.content.show() for message in messages)] == [
+        (f"Hi {row['name']}", f"<p>{row['name']}!</p>") for row in ROWS[:count]
+    ]
+
+
+async def test_a_callers_mime_arrives_to_the_letter(gateway: Gateway, ses: Simulator) -> None:
+    mime = (
+        b"From: Own <own@example.com>\r\nTo: Ana <a@example.com>\r\n"
+        b"X-Odd:   spaced \r\n\tout\r\nSubject: =?utf-8?q?Zo=C3=AB?=\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n"
+    )
+    given = mime.replace(b"\r\nSubject", b"\r\nBcc: b@example.com\r\nX-SES-MESSAGE-TAGS: a=1\r\nSubject")
+    (message,) = await send(gateway, ses, Email(raw=given), Mode.RAW)
+    assert isinstance(message.content, RawContent)
+    assert message.content.mime == mime
+    assert (message.to, message.bcc) == (("Ana <a@example.com>",), ("b@example.com",))
+    assert message.content.show().text == "Grüße\r\n"
+
+
+async def test_a_message_object_arrives(gateway: Gateway, ses: Simulator) -> None:
+    made = EmailMessage()
+    made["From"], made["To"], made["Subject"] = "Zoë <news@example.com>", "a@example.com", "Grüße"
+    made.set_content("Grüße\n", charset="iso-8859-1", cte="8bit")
+    made.add_attachment("é", filename="é.txt")
+    (message,) = await send(gateway, ses, Email(raw=made), Mode.RAW)
+    parsed = mime_of(message)
+    assert parsed["Subject"] == "Grüße"
+    assert [part.get_content().splitlines() for part in parsed.iter_parts()] == [["Grüße"], ["é"]]
+
+
+async def test_what_no_structured_call_says_goes_as_mime(gateway: Gateway, ses: Simulator) -> None:
+    inner = b"From: x@example.com\r\nSubject: inner\r\n\r\nInner\r\n"
+    email = Email(
+        sender="news",
+        to="Zoë <a@example.com>",
+        cc="c@example.com",
+        bcc="b@example.com",
+        subject="Einladung für Zoë",
+        html="<p>Grüße",
+        text="Grüße",
+        headers={f"X-{i}": f"v{i}" for i in range(20)},
+        attachments=[
+            Attachment(name="invite.ics", content=ICS, content_type="text/calendar; method=REQUEST"),
+            Attachment(name="old.eml", content=inner),
+        ],
+    )
+    (message,) = await send(gateway, ses, email, Mode.RAW)
+    parsed = mime_of(message)
+    assert (parsed["Subject"], parsed["X-19"]) == ("Einladung für Zoë", "v19")
+    assert [part.get_content_type() for part in parsed.walk()] == [
+        *("multipart/mixed", "multipart/alternative", "text/plain", "text/html", "text/calendar", "text/calendar"),
+        *("message/rfc822", "text/plain"),
+    ]
+    assert message.content.mime.count(inner) == 1  # type: ignore[union-attr]
+
+
+async def test_a_contact_list_goes_with_single_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, contact_lists=("customers",))
+    async with simulated_ses(monkeypatch, config) as ses, Gateway() as gateway:
+        campaign = Campaign(**CAMPAIGN, contact_list="customers", topic="news")
+        assert len(await send(gateway, ses, campaign, Mode.SIMPLE, ROWS)) == len(ROWS)
+
+
+one_line = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
+attachments: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).map(lambda name: f"{name}.txt"),
+    content=st.binary(max_size=300),
+    inline=st.booleans(),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    subject=one_line,
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
+    name=one_line.filter(lambda name: name.strip() and "=?" not in name),
+    files=st.lists(attachments, max_size=2),
+)
+async def test_whatever_goes_in_is_received(
+    gateway: Gateway, ses: Simulator, subject: str, text: str, name: str, files: list[dict[str, Any]]
+) -> None:
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    fields: dict[str, Any] = {"sender": "news", "to": f'"{quoted}" <a@example.com>', "subject": subject, "text": text}
+    given = [Attachment(**one) for one in files]
+    (simple,) = await send(gateway, ses, Email(**fields, mode="simple", attachments=given), Mode.SIMPLE)
+    assert (simple.content.show().subject, simple.content.show().text) == (subject, text)
+    (raw,) = await send(gateway, ses, Email(**fields, mode="raw", attachments=given), Mode.RAW)
+    assert simple.to == raw.to
+    parsed = mime_of(raw)
+    assert parsed["Subject"] == subject
+    (to,) = Email(raw=parsed).to
+    assert (to, str(make_header(decode_header(parseaddr(to)[0])))) == (raw.to[0], " ".join(name.split()))
+    body = parsed.get_body(("plain",))
+    assert body is not None
+    assert body.get_payload(decode=True).decode().splitlines() == text.splitlines()  # type: ignore[union-attr]
+    parts = [part for part in parsed.walk() if part.get_content_disposition()]
+    assert [(part.get_filename(), part.get_payload(decode=True)) for part in parts] == [(one.name, one.content) for one in given]

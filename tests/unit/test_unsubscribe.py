@@ -1,0 +1,158 @@
+"""Unsubscribe headers, and the token in them that nobody else can make."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
+
+from mailer.attachment import Attachment
+from mailer.email import MAX_SENDER_NAME, Campaign, Email
+from mailer.errors import ConfigError, InvalidToken
+from mailer.prepare import Preparation, advice
+from mailer.sender import Sender
+from mailer.settings import Settings
+from mailer.unsubscribe import MAX_VALUE, Tokens, unsubscribe_headers
+
+LONGEST = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 49}.example.com"
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def test_the_longest_address_is_one() -> None:
+    assert len(LONGEST) == 254
+    assert Email(to=LONGEST, **{"from": "a@example.com"}, subject="s", text="t").to == (LONGEST,)
+
+
+@settings(deadline=None)
+@given(local=st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}", fullmatch=True), stream=text)
+def test_a_token_tells_who_and_from_which_stream(local: str, stream: str) -> None:
+    tokens, address = Tokens(["secret"]), f"{local}@example.com"
+    token = tokens.make(address, stream)
+    assert tokens.read(token) == (address, stream)
+    assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."), "goes into any URL as it is"
+
+
+@pytest.mark.parametrize(
+    "given", ["Ana <ana@example.com>", '"Ana, \\"A\\"" <ana@example.com>', "=?utf-8?q?=C3=A9?= <ana@example.com>"]
+)
+def test_a_token_holds_the_address_and_not_the_name(given: str) -> None:
+    tokens = Tokens(["secret"])
+    assert tokens.read(tokens.make(given, "news")).address == "ana@example.com"
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_token_with_any_character_changed_is_refused(data: st.DataObject) -> None:
+    token = Tokens(["secret"]).make("ana@example.com", "news")
+    place = data.draw(st.integers(0, len(token) - 2))  # the last character has bits that base64 does not use
+    other = data.draw(st.characters(exclude_categories=["Cs"]).filter(lambda char: char != token[place]))
+    with pytest.raises(InvalidToken, match="not signed"):
+        Tokens(["secret"]).read(token[:place] + other + token[place + 1 :])
+
+
+def test_forged_and_cut_tokens_are_refused() -> None:
+    tokens = Tokens(["secret"])
+    token = tokens.make("ana@example.com", "news")
+    signed_otherwise = URLSafeSerializer("secret", salt="mailer.unsubscribe")
+    for forged in (
+        *(token[:length] for length in range(len(token))),
+        token + "x",
+        f" {token}",
+        "\ud83d",
+        "é",
+        "." * 1000,
+        Tokens(["other"]).make("ana@example.com", "news"),
+        URLSafeSerializer("secret", salt="session").dumps(["ana@example.com", "news"]),
+        signed_otherwise.dumps(["ana@example.com"]),
+        signed_otherwise.dumps(5),
+    ):
+        with pytest.raises(InvalidToken):
+            tokens.read(str(forged))
+
+
+def test_a_key_can_be_replaced() -> None:
+    old, both, new = Tokens(["old"]), Tokens(["old", "new"]), Tokens(["new"])
+    earlier, later = old.make("ana@example.com", "news"), both.make("ana@example.com", "news")
+    assert both.read(earlier) == both.read(later) == new.read(later) == ("ana@example.com", "news")
+    for tokens, token in ((new, earlier), (old, later)):
+        with pytest.raises(InvalidToken):
+            tokens.read(token)
+    assert Settings(secret_key="old, new").secret_keys == ["old", "new"]
+
+
+def test_without_a_key_the_error_names_the_variable() -> None:
+    for use in (lambda: Tokens([]).make("a@example.com", ""), lambda: Tokens([]).read("x")):
+        with pytest.raises(ConfigError, match="MAILER_SECRET_KEY"):
+            use()
+
+
+# ---- headers ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_click_needs_https() -> None:
+    assert unsubscribe_headers("https://e.example/{token}", None, "t") == {
+        "List-Unsubscribe": "<https://e.example/t>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+    assert unsubscribe_headers(None, "u@e.example?subject={token}", "t") == {
+        "List-Unsubscribe": "<mailto:u@e.example?subject=t>",
+    }
+    assert unsubscribe_headers("https://e.example/{token}", "u@e.example", "t")["List-Unsubscribe"] == (
+        "<https://e.example/t>, <mailto:u@e.example>"
+    )
+    assert unsubscribe_headers(None, None, "t") == {}
+
+
+@pytest.mark.parametrize("stream", ["", "n" * MAX_SENDER_NAME, "é" * (MAX_SENDER_NAME // 2), "😀" * (MAX_SENDER_NAME // 4)])
+@pytest.mark.parametrize("has_url", [True, False])
+@pytest.mark.parametrize("has_mailto", [True, False])
+def test_the_header_fits_always(stream: str, has_url: bool, has_mailto: bool) -> None:
+    url = f"https://e.example/{{token}}/{'u' * 274}" if has_url else None
+    mailto = f"u@e.example?subject={{token}}{'m' * 273}" if has_mailto else None
+    assert {len(url or mailto or 300 * "x"), len(mailto or url or 300 * "x")} == {300}
+    token = Tokens(["secret"]).make(LONGEST, stream)
+    headers = unsubscribe_headers(url, mailto, token)
+    assert all(1 <= len(value) <= MAX_VALUE for value in headers.values())
+    assert ("List-Unsubscribe-Post" in headers) is has_url
+    if has_url:
+        assert headers["List-Unsubscribe"].startswith("<https://"), "one click is kept when there is not room for both"
+
+
+# ---- which message carries them ----------------------------------------------------------------------------------------
+
+PROFILE = Sender(
+    **{"from": "news@example.com", "list_unsubscribe": {"url": "https://e.example/{token}", "mailto": "u@e.example"}}
+)
+PREPARATION = Preparation(Settings(senders={"news": PROFILE, "plain": Sender(**{"from": "a@example.com"})}))
+MIME = b"From: news@example.com\r\nTo: a@example.com\r\n%s\r\nHello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "ours"),
+    [
+        ({}, True),
+        ({"headers": {"X-A": "b"}}, True),
+        ({"headers": {"list-unsubscribe": "<mailto:stop@example.com>"}}, False),  # with ours, one click would go nowhere
+        ({"contact_list": "customers"}, False),  # SES writes them
+    ],
+)
+def test_the_profiles_unsubscribe_headers_go_on_what_has_none(fields: dict[str, object], ours: bool) -> None:
+    spec, _ = PREPARATION.campaign(Campaign(sender="news", subject="s", text="t", **fields))
+    assert (spec.unsubscribe_url is not None, spec.unsubscribe_mailto is not None) == (ours, ours)
+    assert advice(spec) == []
+
+
+@pytest.mark.parametrize(("header", "ours"), [(b"", True), (b"list-Unsubscribe: <mailto:stop@example.com>\r\n", False)])
+def test_a_whole_message_with_headers_of_its_own_keeps_them(header: bytes, ours: bool) -> None:
+    spec, _ = PREPARATION.message(Email(sender="news", raw=MIME % header))
+    assert (spec.unsubscribe_url is not None) is ours
+
+
+def test_bulk_mail_without_any_gets_advice() -> None:
+    files = [Attachment(name="a.txt", content=b"x")]
+    spec, _ = PREPARATION.campaign(Campaign(sender="plain", subject="s", text="t", attachments=files))
+    (sentence,) = advice(spec)
+    assert "List-Unsubscribe" in sentence
+    spec, _ = PREPARATION.message(Email(sender="plain", to="a@example.com", subject="s", text="t"))
+    assert advice(spec) == []
