@@ -142,7 +142,8 @@ class Stack:
             return False
 
     async def _start_ses(self) -> None:
-        account = ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h), "--verified", "example.com"]
+        account = ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h)]
+        account += ["--verified", "example.com", "--contact-lists", "readers"]
         sandbox = ["--sandbox"] if self._sandbox else []
         process = await self._spawn(SES, [sys.executable, "-P", "-m", "mailer.simulator", *account, *sandbox], pipe=True)
         with suppress(TimeoutError, ValueError):  # a process that has ended gives an empty line, which is no JSON
