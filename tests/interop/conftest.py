@@ -1,13 +1,14 @@
-"""The servers run once for all tests of this folder; each test has a gateway of its own, the one of the service."""
+"""The servers run once for all tests of this folder, and each has one gateway, the service's own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from functools import cache
 
 import pytest
+import pytest_asyncio
 
 from mailer.ses.gateway import Gateway
 
@@ -35,7 +36,20 @@ def server(request: pytest.FixtureRequest, start: Callable[[str], Server]) -> Se
     pytest.skip(why)
 
 
-@pytest.fixture
-async def gateway(server: Server) -> AsyncIterator[Gateway]:
-    async with Gateway(endpoint_url=server.url) as gateway:
-        yield gateway
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gateways() -> AsyncIterator[Callable[[Server], Awaitable[Gateway]]]:
+    """The gateway to a server. botocore reads its models anew for each, which would take most of the time of every test."""
+    opened: dict[Server, Gateway] = {}
+    async with AsyncExitStack() as stack:
+
+        async def to(server: Server) -> Gateway:
+            if server not in opened:
+                opened[server] = await stack.enter_async_context(Gateway(endpoint_url=server.url))
+            return opened[server]
+
+        yield to
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gateway(server: Server, gateways: Callable[[Server], Awaitable[Gateway]]) -> Gateway:
+    return await gateways(server)

@@ -21,6 +21,7 @@ from .servers import Ability, Attachment, Mailbox, Message
 
 CONTAINER = "c01k8x7t3q9r5v2m0ab"
 STORED_NAME = "greeting"
+STORED_ARN = f"arn:aws:ses:eu-west-1:123456789012:template/{STORED_NAME}"
 NEWS = Mailbox("", "news@example.com")
 
 
@@ -42,10 +43,12 @@ class Case:
     reply_to: Sequence[Mailbox] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    row_headers: Sequence[Mapping[str, str]] = ()
     row_tags: Sequence[Mapping[str, str]] = ()
     attachments: Sequence[Attachment] = ()
     mode: Mode = Mode.AUTO
     stored: bool = False  # subject, html and text are a template that is stored on the server, in a language that both read
+    by_arn: bool = False  # it is named by its ARN
     mime: bytes | None = None  # the caller's own message; what it says is told again by the fields above
     more: Mapping[str, Any] = field(default_factory=dict)  # fields of Spec that no server shows
 
@@ -61,7 +64,7 @@ class Case:
             headers=self.headers if self.mime is None else {},
             tags=self.tags,
             mode=self.mode,
-            ses_template=STORED_NAME if self.stored else None,
+            ses_template=(STORED_ARN if self.by_arn else STORED_NAME) if self.stored else None,
             raw="its digest" if self.mime else None,
             files=tuple(loaded.file for loaded in self._files()),
             **self.more,
@@ -74,7 +77,8 @@ class Case:
                 to=tuple(map(_typed, self._to(position))),
                 cc=tuple(map(_typed, self.cc)),
                 bcc=tuple(map(_typed, self.bcc)),
-                tags=self._row_tags(position),
+                headers=_nth(self.row_headers, position),
+                tags=_nth(self.row_tags, position),
                 content=self._content(row),
             )
             for position, row in enumerate(self.rows)
@@ -96,9 +100,9 @@ class Case:
                 File(
                     name=one.filename,
                     content_type=one.content_type,
-                    content_id=None,
+                    content_id=one.content_id,
                     description=None,
-                    inline=False,
+                    inline=one.content_id is not None,
                     digest="",
                     size=len(one.content),
                 ),
@@ -126,8 +130,8 @@ class Case:
                     subject=rendered.subject,
                     html=html,
                     text=text,
-                    headers=self.headers,
-                    tags={"mailer_id": _tag(position), **self.tags, **self._row_tags(position)},
+                    headers={**self.headers, **_nth(self.row_headers, position)},
+                    tags={"mailer_id": _tag(position), **self.tags, **_nth(self.row_tags, position)},
                     attachments=tuple(self.attachments),
                 )
             )
@@ -139,8 +143,9 @@ class Case:
     def _to(self, position: int) -> Sequence[Mailbox]:
         return self.to or (Mailbox("", f"u{position}@example.org"),)
 
-    def _row_tags(self, position: int) -> Mapping[str, str]:
-        return self.row_tags[position] if self.row_tags else {}
+
+def _nth(rows: Sequence[Mapping[str, str]], position: int) -> Mapping[str, str]:
+    return rows[position] if rows else {}
 
 
 def _tag(position: int) -> str:
@@ -183,6 +188,15 @@ LETTER = (
 )
 LITERAL = {"name": "{{name}}", "city": "Zoë & <Söhne>", "n": 1}
 TWO = [{"name": "Ana", "city": "{{v0}}", "n": 1}, {"name": '"}}', "city": "", "n": 2}]
+
+# In the order in which they stand in MIME: what is inside the HTML comes first.
+FILES = (
+    Attachment("logo.png", "image/png", b"\x89PNG\r\n\x1a\n", "logo@x"),
+    Attachment("Übersicht (1).txt", "text/plain", "Größe\n".encode()),
+    Attachment("every byte.bin", "application/octet-stream", bytes(range(256)) * 20),
+)
+SUBJECT = "{{ name }} — 株式会社アマゾンのお知らせ: очень длинная тема письма, {{ city }}"
+LISTED = {"contact_list": "news", "topic": "june"}
 
 MIME = """From: news@example.com
 To: a@example.org
@@ -275,6 +289,8 @@ CASES: Sequence[Case] = (
             Attachment("a.txt", "text/plain", b"line\nline\n"),
         ],
     ),
+    Case(name="an image inside", way=Ability.SIMPLE, html='<img src="cid:logo@x">', text="x", attachments=FILES),
+    Case(name="a list that SES manages", way=Ability.SIMPLE, text="x", rows=[{}, {}], more=LISTED),
     # SendEmail, raw
     Case(
         name="the caller's own MIME",
@@ -302,6 +318,34 @@ CASES: Sequence[Case] = (
         headers={f"X-{i}": f"value {i}" for i in range(16)},
         attachments=[Attachment("Größe.pdf", "application/pdf", bytes(range(256)))],
     ),
+    Case(
+        name="whatever is in the text",
+        way=Ability.RAW,
+        mode=Mode.RAW,
+        subject=SUBJECT,
+        html=PAGE.replace("\r", ""),
+        text=LETTER.replace("\r", ""),
+        rows=FIFTY[:8],
+    ),
+    Case(name="long lines", way=Ability.RAW, mode=Mode.RAW, html="<p>" + "é{x}" * 3_000, text="x" * 5_000 + "\n.\nFrom x\n"),
+    Case(name="names", way=Ability.RAW, mode=Mode.RAW, text="x", to=BOXES, cc=BOXES[::-1], reply_to=BOXES),
+    Case(name="in the envelope alone", way=Ability.RAW, mode=Mode.RAW, text="x", bcc=[Mailbox("", "b@example.org")]),
+    Case(
+        name="long headers",
+        way=Ability.RAW,
+        mode=Mode.RAW,
+        text="x",
+        headers={"List-Unsubscribe": f"<https://example.com/{'u' * 800}>, <mailto:u@example.com>", "X-Words": "w " * 400 + "w"},
+    ),
+    Case(
+        name="an image inside",
+        way=Ability.RAW,
+        mode=Mode.RAW,
+        needs=[Ability.RAW_IMAGES],
+        html='<img src="cid:logo@x">',
+        text="x",
+        attachments=FILES,
+    ),
     # SendEmail, template
     Case(
         name="stored, one",
@@ -323,7 +367,27 @@ CASES: Sequence[Case] = (
         text=LETTER,
         rows=[LITERAL],
     ),
+    Case(name="stored, by its ARN", way=Ability.STORED, stored=True, by_arn=True, text="{{name}}", rows=TWO[:1]),
+    Case(
+        name="inline, with attachments",
+        way=Ability.INLINE,
+        mode=Mode.TEMPLATE,
+        html='<img src="cid:logo@x">{{ n }}',
+        text="{{ n }}",
+        rows=TWO,
+        row_headers=[{"X-Row": "1"}, {"X-Row": "{{v0}}"}],
+        attachments=FILES,
+    ),
     # SendBulkEmail, stored template
+    Case(
+        name="stored, with headers of each",
+        way=Ability.BULK_STORED,
+        stored=True,
+        text="{{name}}",
+        rows=[{"name": value} for value in VALUES[:3]],
+        headers={"X-Mailing": "june", "X-Row": "0"},
+        row_headers=[{}, {"X-Row": "1"}, {"X-New": "2"}],
+    ),
     Case(
         name="stored, fifty",
         way=Ability.BULK_STORED,
@@ -360,5 +424,15 @@ CASES: Sequence[Case] = (
         row_tags=[{}, {"campaign": "july", "row": "2"}],
         more={"feedback_address": "bounces@example.com", "configuration_set": "news", "tenant": "acme"},
     ),
+    Case(name="one alone, asked for", way=Ability.BULK_INLINE, mode=Mode.BULK, subject="{{ name }}", text=LETTER, rows=[LITERAL]),
+    Case(
+        name="headers of each",
+        way=Ability.BULK_INLINE,
+        text="{{ n }}",
+        rows=TWO,
+        headers={"X-Mailing": "june", "X-Row": "0"},
+        row_headers=[{"X-Row": "1"}, {"X-New": "2"}],
+    ),
+    Case(name="attachments", way=Ability.BULK_INLINE, text="{{ n }}", rows=TWO, attachments=FILES),
     Case(name="two with names", way=Ability.BULK_INLINE, needs=[Ability.BULK_TO_NAMES], text="{{ n }}", rows=TWO, to=BOXES[1:3]),
 )

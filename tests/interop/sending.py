@@ -65,12 +65,19 @@ async def deliver(server: Server, gateway: Gateway, requests: Sequence[Request])
     return [held[str(answer.message_id)] for answer in answers]
 
 
+def losses(kind: type[Server], abilities: Sequence[Ability]) -> Mapping[str, str]:
+    return {name: why for ability in abilities for name, why in kind.loses.get(ability, {}).items()}
+
+
 def compare(held: Held, message: Message, losses: Mapping[str, str]) -> None:
-    """Every field of the message is held as it was put in, or declared as lost, and then nothing is there of it."""
+    """Every field of the message is held as it was put in, or is declared as lost, and then it is not."""
     assert held.keys() | losses.keys() >= FIELDS
     for name, value in held.items():
-        expected = type(value)() if name in losses else getattr(message, name)
-        assert value == expected, f"{name}: {losses.get(name, 'put in')}"
+        expected = getattr(message, name)
+        if name not in losses:
+            assert value == expected, name
+        elif expected:
+            assert value != expected, f"{name} is kept, although it is declared as lost: {losses[name]}"
 
 
 async def refused(server: Server, gateway: Gateway, requests: Sequence[Request], abilities: Sequence[Ability]) -> None:

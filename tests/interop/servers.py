@@ -62,6 +62,7 @@ class Ability(StrEnum):
     BULK_STORED = "SendBulkEmail stored template"
     BULK_INLINE = "SendBulkEmail inline template"
     BULK_TO_NAMES = "SendBulkEmail to names"  # `Name <address>` in an entry's destination
+    RAW_IMAGES = "SendEmail raw with images inside"
 
 
 class Mailbox(NamedTuple):
@@ -75,6 +76,7 @@ class Attachment(NamedTuple):
     filename: str
     content_type: str
     content: bytes
+    content_id: str | None = None  # of an image inside the HTML
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +298,7 @@ class SesLocal(Server):
         Ability.INLINE: _NO_TAGS,
         Ability.BULK_STORED: {"attachments": "dropped", **_NO_TAGS},
         Ability.BULK_INLINE: {"attachments": "dropped", **_NO_TAGS},
+        Ability.RAW_IMAGES: {"html": "the image is put into it, as a data: URL"},
     }
 
     @classmethod
@@ -325,7 +328,8 @@ def _local(message: _LocalMessage) -> Held:
         "text": message.body.text or None,
         "headers": {header.name: header.value for header in message.headers},
         "attachments": tuple(
-            Attachment(one["filename"], one["contentType"], base64.b64decode(one["content"])) for one in message.attachments
+            Attachment(one["filename"], one["contentType"], base64.b64decode(one["content"]), _content_id(one.get("contentId")))
+            for one in message.attachments
         ),
     }
 
@@ -364,14 +368,18 @@ def parsed(raw: str) -> Held:
         "html": texts["html"],
         "text": texts["plain"],
         "headers": {name: value for name, value in message.items() if name.lower() not in _WRITTEN},
-        "attachments": tuple(map(_attachment, message.iter_attachments())),
+        "attachments": tuple(_attachment(part) for part in message.walk() if part.get_filename() is not None),
     }
 
 
 def _attachment(part: Part[str, str]) -> Attachment:
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)
-    return Attachment(part.get_filename() or "", part.get_content_type(), content)
+    return Attachment(part.get_filename() or "", part.get_content_type(), content, _content_id(part["Content-ID"]))
+
+
+def _content_id(value: str | None) -> str | None:
+    return value.removeprefix("<").removesuffix(">") if value else None
 
 
 _WRITTEN = frozenset(

@@ -9,8 +9,10 @@ import pytest
 from mailer.ses.gateway import Gateway
 
 from .messages import CASES, STORED_NAME, Case
-from .sending import can, compare, deliver, refused, way
+from .sending import can, compare, deliver, losses, refused, way
 from .servers import SERVERS, Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def table(able: bool) -> Sequence[object]:
@@ -31,7 +33,7 @@ async def test_a_message_arrives_as_it_was_put_in(server: Server, gateway: Gatew
     assert {way(call) for call in calls} == {case.way}
     held = await deliver(server, gateway, calls)
     for one, message in zip(held, case.messages(), strict=True):
-        compare(one, message, server.loses[case.way])
+        compare(one, message, losses(type(server), case.abilities))
 
 
 @pytest.mark.parametrize(("server", "case"), table(able=False), indirect=["server"])

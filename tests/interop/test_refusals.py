@@ -15,6 +15,7 @@ from .messages import CASES, TWO, Case
 from .sending import ByHand, Request, send
 from .servers import ACCOUNT, Ability, Mailbox, Moto, Server, SesLocal
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 SIMPLE = Case(name="", way=Ability.SIMPLE, text="x")
 BULK = Case(name="", way=Ability.BULK_INLINE, text="{{ n }}", rows=TWO)
 STRANGER = Mailbox("News", "news@unverified.example")
