@@ -21,10 +21,11 @@ MAX_LEN: Final = 254  # characters of an address, RFC 5321 4.5.3.1.3 less the an
 # Below 65 characters no limit can be broken: 64 for the local part, 63 for a label, 253 for the domain, 254 for the whole.
 _PLAIN_LEN = 64
 # Two hyphens in a row are left to the library, because `xn--` and its like have rules of their own.
+# No possessive quantifiers: those of Python 3.11.2, which is Debian 12's, match what they should not.
 _PLAIN = re.compile(
-    r"[a-z0-9_!#$%&'*+\-/=?^`{|}~]++(?:\.[a-z0-9_!#$%&'*+\-/=?^`{|}~]++)*+@"
+    r"[a-z0-9_!#$%&'*+\-/=?^`{|}~]+(?:\.[a-z0-9_!#$%&'*+\-/=?^`{|}~]+)*@"
     rf"(?!(?:[^@]*\.)?(?:{'|'.join(map(re.escape, SPECIAL_USE_DOMAIN_NAMES))})\Z)"
-    r"(?:[a-z0-9]++(?:-[a-z0-9]++)*+\.)+[a-z]{2,}"
+    r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}"
 )
 _FOLDED = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)  # RFC 2142: POSTMASTER@ and postmaster@ are one mailbox everywhere
 _NOT_ASCII = "Internationalized characters before the @-sign are not supported"

@@ -20,7 +20,7 @@ from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
 
 MAX_KEY = 256  # characters of an idempotency key
-_BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]+)')
+_BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]{12,})')  # a shorter one is not made up, and could stand for a word
 _BY_SES = re.compile(rb"^(?:Date|Message-ID):[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.MULTILINE | re.IGNORECASE)
 
 

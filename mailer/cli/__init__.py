@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from io import TextIOWrapper
 
 
@@ -42,15 +43,21 @@ def _run(debug: bool) -> None:
     try:
         app(prog_name="mailer")
     except ReaderGone:
-        # Python flushes once more at its exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
 
 
 def _fail(error: Exception) -> None:
     from .output import err, one_line
 
     err.print(f"mailer: {one_line(_explain(error))}", style="red", markup=False, soft_wrap=True)
+    _close_output()
     sys.exit(1)
+
+
+def _close_output() -> None:
+    """Python flushes once more at its exit, and would complain where that cannot be done."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> str:

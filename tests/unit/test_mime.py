@@ -498,7 +498,7 @@ def test_what_goes_into_mime_comes_out_of_it(
     for part, one in zip(parts, order, strict=True):
         file = one.file
         assert part.get_payload(decode=True) == one.content
-        assert part.get_filename() == file.name
+        assert part["Content-Disposition"].params["filename"] == file.name  # `get_filename` unquotes it once more
         assert part.get_content_type() == file.content_type.partition(";")[0]
         assert part.get_content_disposition() == ("inline" if file.inline else "attachment")
         assert part.get("Content-ID") == (f"<{file.content_id}>" if file.content_id else None)
