@@ -17,8 +17,8 @@ from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Lane, State
 from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
-from .intake import Intake, ListDigest
-from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus
+from .intake import Intake, ListDigest, usable
+from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
@@ -116,21 +116,23 @@ class Mailer:
         """
         key = prepare.idempotency_key(idempotency_key, campaign)
         spec, blobs = self._prepare.campaign(campaign)
+        for sentence in prepare.advice(campaign, spec):
+            log.warning("what this campaign sends is likely to have a mistake in it", hint=sentence)
         async with open_recipients(recipients) as rows:
             await self._store(blobs, campaign.send_at)
             added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key)
             if not added.new:
                 _same_or_raise(added, key)
                 return await self._earlier(added, key, rows)
-            await self._read_in(added.id, key, rows, progress)
+            await self._read_in(added.id, spec, key, rows, progress)
         with suppress(RedisError, OSError):  # it is stored, and a worker fills its window
             first = await self._ledger.scripts.feed(added.id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
             await self._wake(spec.lane, first)
         return added.id
 
-    async def _read_in(self, id: str, key: Key | None, rows: Recipients, progress: Progress | None) -> None:
+    async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> None:
         """Store the list and let the campaign run; or leave nothing of it."""
-        intake = Intake(self._ledger, id, with_digest=key is not None)
+        intake = Intake(self._ledger, id, spec, with_digest=key is not None)
         reader = asyncio.create_task(intake.stay_alive())
         try:
             async for batch in rows:
@@ -199,7 +201,7 @@ class Mailer:
     def advice(self, content: Email | Campaign) -> Sequence[str]:
         """What would be sent as it is, and is still likely to be a mistake: a sentence each."""
         spec, _ = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
-        return prepare.advice(spec)
+        return prepare.advice(content, spec)
 
     def explain(self, email: Email) -> Explanation:
         """Which SES call it would become, and why. Asks neither Redis nor SES, so the context need not be entered.
@@ -214,7 +216,7 @@ class Mailer:
         spec, blobs = self._prepare.campaign(campaign)
         entries, unusable = list[Entry](), list[str]()
         async with open_recipients(recipients, batch_rows=ROWS) as rows:
-            async for row in (row async for batch in rows for row in batch):
+            async for row in (usable(spec, row) async for batch in rows for row in batch):
                 if isinstance(row, BadRow):
                     unusable.append(row.reason)
                 else:

@@ -13,12 +13,20 @@ from redis.exceptions import RedisError
 
 from .email import Outcome
 from .errors import CampaignGone
-from .ledger import Ledger
+from .ledger import Ledger, Spec
 from .ledger.ledger import CHUNK_ROWS, NewChunk
 from .recipients import BadRow, Recipient, Row
 
+SHARED = "has cc or bcc, and the campaign a `contact_list`, which SES manages for messages to one recipient only"
 ALIVE_EVERY_S = 10.0  # a reader that says nothing for two minutes is taken for dead
 STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
+
+
+def usable(spec: Spec, row: Row) -> Row:
+    """The row, or what becomes of it where this campaign cannot be sent to it."""
+    if spec.contact_list is not None and isinstance(row, Recipient) and (row.cc or row.bcc):
+        return BadRow(row.row, row.address, Outcome.REJECTED, SHARED)
+    return row
 
 
 class ListDigest:
@@ -36,9 +44,10 @@ class ListDigest:
 
 
 class Intake:
-    def __init__(self, ledger: Ledger, id: str, *, with_digest: bool = False) -> None:
+    def __init__(self, ledger: Ledger, id: str, spec: Spec, *, with_digest: bool = False) -> None:
         self._ledger = ledger
         self._id = id
+        self._spec = spec
         self._pending: list[Row] = []
         self.rows = 0
         self.chunks = 0
@@ -48,7 +57,7 @@ class Intake:
     async def add(self, rows: list[Row]) -> None:
         if self.digest:
             self.digest.add(rows)
-        self._pending += rows
+        self._pending += [usable(self._spec, row) for row in rows] if self._spec.contact_list is not None else rows
         self.rows += len(rows)
         if len(self._pending) >= CHUNK_ROWS * STORE_CHUNKS:
             await self._write(len(self._pending) // CHUNK_ROWS * CHUNK_ROWS)

@@ -18,6 +18,7 @@ from .ledger import File, Key, Ledger, Literal, Route, Spec
 from .sender import Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
+from .unsubscribe import has_token
 
 MAX_KEY = 256  # characters of an idempotency key
 _BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]{12,})')  # a shorter one is not made up, and could stand for a word
@@ -158,12 +159,19 @@ def _stable(mime: bytes) -> bytes:
     return _BY_SES.sub(b"", head + b"\r\n") + blank + body
 
 
-def advice(spec: Spec) -> Sequence[str]:
-    """What is allowed, and still likely to be a mistake."""
+def advice(given: Email | Campaign, spec: Spec) -> Sequence[str]:
+    """What is allowed, and still likely to be a mistake. `spec` is what was prepared of `given`."""
     found = []
-    own = {name.lower() for name in spec.headers}
-    has_unsubscribe = "list-unsubscribe" in own or spec.contact_list or spec.unsubscribe_url or spec.unsubscribe_mailto
-    if spec.lane == "bulk" and not has_unsubscribe:
+    raw = given.raw if isinstance(given, Email) else None
+    own = _names_header(given.headers, raw, "list-unsubscribe")
+    ways = (spec.unsubscribe_url, spec.unsubscribe_mailto)
+    recipients = len(spec.to) + len(spec.cc) + len(spec.bcc)
+    if recipients > 1 and any(has_token(way) for way in ways):
+        found.append(
+            f"this message goes to {recipients} recipients, and an unsubscribe token is one recipient's, so no "
+            "unsubscribe address with a token goes on it; send each of them a message of their own"
+        )
+    elif spec.lane == "bulk" and not (own or spec.contact_list or any(ways)):
         found.append(
             "these messages carry no List-Unsubscribe header, which Gmail and Yahoo ask of bulk mail; "
             "set list_unsubscribe in the sender profile, or contact_list"

@@ -19,6 +19,10 @@ MAX_VALUE = 870  # characters of a header in a structured call, SES v2 model
 _SALT = "mailer.unsubscribe"
 
 
+def has_token(way: str | None) -> bool:
+    return TOKEN in (way or "")
+
+
 class Unsubscribed(NamedTuple):
     address: str
     stream: str  # the sender profile that it came from

@@ -14,9 +14,8 @@ from typing import Any
 from ..email import Campaign, Email, Mode
 from ..errors import InvalidEmail, RenderFailed
 from ..ledger import Entry, Ledger, Literal, Route, Spec
-from ..sender import TOKEN
 from ..templates import Compiled, Content
-from ..unsubscribe import Tokens
+from ..unsubscribe import Tokens, has_token
 from .limits import MAX_ENTRIES
 from .material import Material, StoredTemplate
 from .nearness import Near, near_limits
@@ -225,13 +224,31 @@ class _Reasons:
         if spec.unsubscribe_url or spec.unsubscribe_mailto:
             ways = [way for way, there in (("one click", spec.unsubscribe_url), ("mail", spec.unsubscribe_mailto)) if there]
             sentence = f"List-Unsubscribe by {' and by '.join(ways)}: of sender {self.given.sender}"
-            if not self.has_key and TOKEN in f"{spec.unsubscribe_url}{spec.unsubscribe_mailto}":
+            if self._shared:
+                return sentence + self._without_token()
+            if not self.has_key and self._has_token:
                 sentence += "; its token is a stand-in, because MAILER_SECRET_KEY is not set here, and a worker has to have it"
             return f"{sentence}."
         if "list-unsubscribe" in map(str.lower, spec.headers):
             return f"List-Unsubscribe: the {self._kind}'s own header, the same for every recipient."
         where = f"sender {self.given.sender} has no list_unsubscribe" if self.given.sender else "it has no sender profile"
         return f"No List-Unsubscribe: {where}, and no contact list is named."
+
+    @property
+    def _has_token(self) -> bool:
+        return has_token(self.spec.unsubscribe_url) or has_token(self.spec.unsubscribe_mailto)
+
+    @property
+    def _shared(self) -> int:
+        """Messages that have several recipients, and should have a token."""
+        items = (item for call in self.planned.calls for item in call.items)
+        return sum(item.recipients > 1 for item in items) if self._has_token else 0
+
+    def _without_token(self) -> str:
+        ways = (("one click", self.spec.unsubscribe_url), ("mail", self.spec.unsubscribe_mailto))
+        lost = " and ".join(way for way, value in ways if has_token(value))
+        where = "on this message" if isinstance(self.given, Email) else f"on {_count(self._shared, 'row')} with cc or bcc"
+        return f"; {where} not by {lost}, because its token is one recipient's, and there are several."
 
     def _times(self) -> Iterator[str]:
         for moment, what in ((self.given.send_at, "Not sent before"), (self.given.expires_at, "Not sent after")):

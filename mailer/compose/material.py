@@ -11,10 +11,9 @@ import orjson
 from ..errors import RenderFailed
 from ..ids import Attempt, chunk_number, container_of
 from ..ledger.spec import Entry, Literal, Spec
-from ..sender import TOKEN
 from ..templates import Compiled, Pieces
 from ..templates.handlebars import MissingAttribute, Template
-from ..unsubscribe import Tokens, unsubscribe_headers
+from ..unsubscribe import Tokens, has_token, unsubscribe_headers
 from .request import Item, Loaded, Mime, Values
 
 
@@ -54,15 +53,17 @@ class Material:
     def item(self, chunk: str, position: int, entry: Entry, attempt: int) -> Item:
         """One recipient's message. Raises RenderFailed where its data does not fit the template."""
         spec = self.spec
+        to = spec.to or (() if spec.cc or spec.bcc else (entry.to,))
+        cc, bcc = spec.cc or tuple(entry.cc), spec.bcc or tuple(entry.bcc)
         return Item(
             position=position,
             attempt=attempt,
             tag=str(Attempt(container_of(chunk), chunk_number(chunk), position, attempt)),
-            to=spec.to or (() if spec.cc or spec.bcc else (entry.to,)),
-            cc=spec.cc or tuple(entry.cc),
-            bcc=spec.bcc or tuple(entry.bcc),
+            to=to,
+            cc=cc,
+            bcc=bcc,
             tags=entry.tags,
-            headers=self._unsubscribe(spec.to[0] if spec.to else entry.to),
+            headers=self._unsubscribe((*to, *cc, *bcc)),
             content=self._content(entry),
         )
 
@@ -78,9 +79,14 @@ class Material:
 
     @property
     def _needs_token(self) -> bool:
-        return TOKEN in f"{self.spec.unsubscribe_url}{self.spec.unsubscribe_mailto}"
-
-    def _unsubscribe(self, address: str) -> Mapping[str, str]:
         spec = self.spec
-        token = self.tokens.make(address, spec.stream) if self._needs_token else ""
-        return unsubscribe_headers(spec.unsubscribe_url, spec.unsubscribe_mailto, token)
+        together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
+        return not together and (has_token(spec.unsubscribe_url) or has_token(spec.unsubscribe_mailto))
+
+    def _unsubscribe(self, addresses: tuple[str, ...]) -> Mapping[str, str]:
+        """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""
+        url, mailto = self.spec.unsubscribe_url, self.spec.unsubscribe_mailto
+        if len(addresses) > 1:
+            return unsubscribe_headers(*(None if has_token(way) else way for way in (url, mailto)), token="")
+        token = self.tokens.make(addresses[0], self.spec.stream) if self._needs_token else ""
+        return unsubscribe_headers(url, mailto, token)

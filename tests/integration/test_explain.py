@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 
 from mailer import Attachment, Campaign, Email, Mailer, Settings
 from mailer.simulator import Simulator
@@ -120,3 +121,32 @@ async def test_a_campaign(
     assert [(operation, without_ids(request)) for operation, request in requests] == [
         (found.operation, without_ids(found.request))
     ]
+
+
+async def test_rows_with_cc_or_bcc_are_rejected_with_a_contact_list(
+    mailer: Mailer, requests: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    rows = "email,cc,bcc\nana@example.org,,\nbo@example.org,cy@example.org,\ndo@example.org,,cy@example.org\n"
+    (tmp_path / "list.csv").write_text(rows)
+    campaign = Campaign(sender="news", subject="Hi", text="Hi", contact_list="readers")
+    for key in ("a key", "a key"):  # the second time the list is compared with the first
+        id = await mailer.start_campaign(campaign, "list.csv", idempotency_key=key)
+    status = await mailer.wait(id, every_s=0.02)
+    assert (status.rows, status.counts) == (3, {"sent": 1, "rejected": 2})
+    lines = [line async for line in mailer.outcomes(id)]
+    assert [(line.to, line.state) for line in lines] == [
+        ("ana@example.org", "sent"),
+        ("bo@example.org", "rejected"),
+        ("do@example.org", "rejected"),
+    ]
+    assert "SES manages for messages to one recipient only" in lines[1].reason
+    assert [request["Destination"] for _, request in requests] == [{"ToAddresses": ["ana@example.org"]}]
+
+
+async def test_what_is_likely_to_be_a_mistake_is_logged_once(mailer: Mailer) -> None:
+    campaign = Campaign(from_="news@example.com", subject="Hi", text="Hi")
+    with structlog.testing.capture_logs() as logs:
+        await mailer.start_campaign(campaign, [{"email": "ana@example.org"}])
+    (hint,) = mailer.advice(campaign)
+    assert [line["hint"] for line in logs if "hint" in line] == [hint]
+    assert all("@" not in str(line) for line in logs)

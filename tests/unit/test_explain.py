@@ -127,6 +127,34 @@ def test_where_the_list_unsubscribe_comes_from(nowhere: Mailer) -> None:
     assert "MAILER_SECRET_KEY is not set here" in reason(keyless.explain(Email(**message)), "List-Unsubscribe")
 
 
+async def test_a_message_to_several_has_no_token(nowhere: Mailer) -> None:
+    email = Email(to=["ana@example.org", "bo@example.org"], sender="news", subject="Hi", text="Hi")
+    assert reason(nowhere.explain(email), "List-Unsubscribe") == (
+        "List-Unsubscribe by one click and by mail: of sender news; on this message not by one click, "
+        "because its token is one recipient's, and there are several."
+    )
+    assert "{token}" not in str(nowhere.explain(email).request)
+    (hint,) = nowhere.advice(email)
+    assert "goes to 2 recipients" in hint
+    campaign = Campaign(sender="news", subject="Hi", text="x")
+    found = await nowhere.explain_campaign(campaign, [*rows(2), *rows(3, cc="bo@example.com")[2:]])
+    assert reason(found, "List-Unsubscribe").endswith(
+        "; on 1 row with cc or bcc not by one click, because its token is one recipient's, and there are several."
+    )
+    headers = [{header["Name"] for header in entry["ReplacementHeaders"]} for entry in found.request["BulkEmailEntries"]]
+    assert headers == [{"List-Unsubscribe", "List-Unsubscribe-Post"}] * 2 + [{"List-Unsubscribe"}]
+
+
+async def test_rows_with_cc_or_bcc_cannot_be_used_with_a_contact_list(nowhere: Mailer) -> None:
+    campaign = Campaign(sender="news", subject="Hi", text="x", contact_list="readers")
+    shared = [*rows(2, cc="bo@example.com")[1:], *rows(3, bcc="bo@example.com")[2:]]
+    found = await nowhere.explain_campaign(campaign, [*rows(1), *shared])
+    assert found.request["Destination"] == {"ToAddresses": ["u0@example.org"]}
+    assert reason(found, "2 rows cannot be used").startswith("2 rows cannot be used: has cc or bcc, and the campaign a `contact_list`")
+    with pytest.raises(RecipientsError, match="one recipient only"):
+        await nowhere.explain_campaign(campaign, shared)
+
+
 def test_what_cannot_be_sent_is_raised_and_not_explained(nowhere: Mailer) -> None:
     with pytest.raises(ModeRefused):
         nowhere.explain(Email(raw=raw_message(), mode="simple"))

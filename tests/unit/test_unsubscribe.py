@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from mailer.attachment import Attachment
+from mailer.compose import Mime
+from mailer.compose.material import Material
 from mailer.email import MAX_SENDER_NAME, Campaign, Email
 from mailer.errors import ConfigError, InvalidToken
+from mailer.ledger import Entry, Literal
 from mailer.prepare import Preparation, advice
 from mailer.sender import Sender
 from mailer.settings import Settings
@@ -124,7 +130,14 @@ def test_the_header_fits_always(stream: str, has_url: bool, has_mailto: bool) ->
 PROFILE = Sender(
     **{"from": "news@example.com", "list_unsubscribe": {"url": "https://e.example/{token}", "mailto": "u@e.example"}}
 )
-PREPARATION = Preparation(Settings(senders={"news": PROFILE, "plain": Sender(**{"from": "a@example.com"})}))
+WAYS: dict[str, Any] = {
+    "plain": None,
+    "click": {"url": "https://e.example/{token}"},
+    "mail": {"mailto": "u@e.example?subject={token}"},
+    "same": {"mailto": "u@e.example"},  # the same for everybody
+}
+OTHERS = {name: Sender(**{"from": "a@example.com", "list_unsubscribe": ways}) for name, ways in WAYS.items()}
+PREPARATION = Preparation(Settings(senders={"news": PROFILE, **OTHERS}))
 MIME = b"From: news@example.com\r\nTo: a@example.com\r\n%s\r\nHello\r\n"
 
 
@@ -138,9 +151,10 @@ MIME = b"From: news@example.com\r\nTo: a@example.com\r\n%s\r\nHello\r\n"
     ],
 )
 def test_the_profiles_unsubscribe_headers_go_on_what_has_none(fields: dict[str, object], ours: bool) -> None:
-    spec, _ = PREPARATION.campaign(Campaign(sender="news", subject="s", text="t", **fields))
+    campaign = Campaign(sender="news", subject="s", text="t", **fields)
+    spec, _ = PREPARATION.campaign(campaign)
     assert (spec.unsubscribe_url is not None, spec.unsubscribe_mailto is not None) == (ours, ours)
-    assert advice(spec) == []
+    assert advice(campaign, spec) == []
 
 
 @pytest.mark.parametrize(("header", "ours"), [(b"", True), (b"list-Unsubscribe: <mailto:stop@example.com>\r\n", False)])
@@ -151,8 +165,56 @@ def test_a_whole_message_with_headers_of_its_own_keeps_them(header: bytes, ours:
 
 def test_bulk_mail_without_any_gets_advice() -> None:
     files = [Attachment(name="a.txt", content=b"x")]
-    spec, _ = PREPARATION.campaign(Campaign(sender="plain", subject="s", text="t", attachments=files))
-    (sentence,) = advice(spec)
+    (sentence,) = advised(Campaign(sender="plain", subject="s", text="t", attachments=files))
     assert "List-Unsubscribe" in sentence
-    spec, _ = PREPARATION.message(Email(sender="plain", to="a@example.com", subject="s", text="t"))
-    assert advice(spec) == []
+    assert advised(Email(sender="plain", to="a@example.com", subject="s", text="t")) == []
+    assert advised(Email(sender="plain", raw=MIME % b"", lane="bulk")) == [sentence]
+    own = Email(sender="plain", raw=MIME % b"List-unsubscribe: <mailto:stop@example.com>\r\n", lane="bulk")
+    assert advised(own) == []
+
+
+def advised(given: Email | Campaign) -> Sequence[str]:
+    spec, _ = PREPARATION.message(given) if isinstance(given, Email) else PREPARATION.campaign(given)
+    return advice(given, spec)
+
+
+# ---- a token is one recipient's ------------------------------------------------------------------------------------------
+
+
+def headers_of(given: Email | Campaign, entry: Entry) -> Mapping[str, str]:
+    spec, _ = PREPARATION.message(given) if isinstance(given, Email) else PREPARATION.campaign(given)
+    source = Literal(subject="s", html=None, text="t")
+    material = Material(spec=spec, source=source, files=(), tokens=Tokens([] if isinstance(given, Email) else ["key"]))
+    material.check()
+    return material.item("m01k8x7t3q9r5v2m0ab-0", 0, entry, 1).headers
+
+
+@pytest.mark.parametrize(
+    "more", [{"cc": "b@example.com"}, {"bcc": "b@example.com"}, {"to": ["a@example.com", "b@example.com"]}], ids=str
+)
+def test_no_token_goes_on_a_message_to_several(more: dict[str, Any]) -> None:
+    for sender, left in (("news", {"List-Unsubscribe": "<mailto:u@e.example>"}), ("click", {}), ("mail", {})):
+        email = Email(**{"sender": sender, "to": "a@example.com", "subject": "s", "text": "t", "lane": "bulk", **more})
+        assert headers_of(email, Entry(1, "a@example.com")) == left
+        (sentence,) = advised(email)
+        assert "goes to 2 recipients" in sentence
+    email = Email(**{"sender": "same", "to": "a@example.com", "subject": "s", "text": "t", **more})
+    assert headers_of(email, Entry(1, "a@example.com")) == {"List-Unsubscribe": "<mailto:u@e.example>"}
+    assert advised(email) == []
+
+
+def test_no_token_goes_on_a_row_with_cc_or_bcc() -> None:
+    campaign = Campaign(sender="news", subject="s", text="t")
+    alone = headers_of(campaign, Entry(1, "a@example.com"))
+    assert alone.keys() == {"List-Unsubscribe", "List-Unsubscribe-Post"}
+    for cc, bcc in ((["b@example.com"], []), ([], ["b@example.com"])):
+        assert headers_of(campaign, Entry(1, "a@example.com", {}, cc, bcc)) == {"List-Unsubscribe": "<mailto:u@e.example>"}
+
+
+def test_a_whole_message_to_one_in_its_cc_gets_that_ones_token() -> None:
+    email = Email(sender="click", raw=MIME.replace(b"To:", b"Cc:") % b"")
+    spec, _ = PREPARATION.message(email)
+    tokens = Tokens(["key"])
+    item = Material(spec=spec, source=Mime(email.raw or b""), files=(), tokens=tokens).item("m0-0", 0, Entry(1, ""), 1)
+    token = item.headers["List-Unsubscribe"].removeprefix("<https://e.example/").removesuffix(">")
+    assert tokens.read(token).address == "a@example.com"
