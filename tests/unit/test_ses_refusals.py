@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from mailer.ses import refusals
+from mailer.ses.gateway import Gateway
 from mailer.ses.refusals import Kind, Refusal, classify, classify_entry
 
 FROM = "news@example.com"
@@ -666,3 +667,17 @@ async def test_a_call_that_is_cancelled_while_it_waits_is_ambiguous() -> None:
         with pytest.raises(TimeoutError) as raised:
             await asyncio.wait_for(send(ses), 0.1)
     assert classify(raised.value).kind is Kind.AMBIGUOUS
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("count", [0, 1, 49, 51])
+async def test_a_bulk_answer_of_another_length_leaves_every_message_in_doubt(count: int) -> None:
+    results = [{"Status": "SUCCESS", "MessageId": f"m{n}"} for n in range(count)]
+    body = json.dumps({"BulkEmailEntryResults": results}).encode()
+    params = {"FromEmailAddress": FROM, "BulkEmailEntries": [{"Destination": {"ToAddresses": ["a@b.example"]}}] * 50}
+    async with (
+        listening(serves(says(200, body))) as port,
+        Gateway(region="eu-west-1", endpoint_url=f"http://127.0.0.1:{port}") as gateway,
+    ):
+        answers, _ = await gateway.send("SendBulkEmail", params, json.dumps(params).encode())
+    assert [(answer.message_id, answer.refusal and answer.refusal.kind) for answer in answers] == [(None, Kind.AMBIGUOUS)] * 50
