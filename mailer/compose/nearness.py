@@ -15,13 +15,14 @@ from ..ledger.spec import Spec
 from ..mime import MAX_LINE
 from .limits import (
     MAX_DATA_CHARS,
+    MAX_ENTRIES,
     MAX_INLINE_REQUEST,
     MAX_MESSAGE,
     MAX_STRUCTURED_HEADERS,
     MAX_STRUCTURED_TYPE,
     MAX_STRUCTURED_VALUE,
 )
-from .request import Call, Loaded, Mime, merged
+from .request import Call, Loaded, Mime, attached_size, merged, message_size
 
 TENTHS = 9  # of a limit, past which it is named
 MAX_SES_NAME = 64  # characters of the name of a configuration set, tenant, contact list, topic or template, SES v2 model
@@ -104,7 +105,9 @@ class _Calls:
             yield Near("description of an attachment", len(file.description or ""), MAX_DESCRIPTION, "characters")
 
     def _size(self, call: Call) -> Iterator[Near]:
-        attached = sum(len(loaded.base64) for loaded in self.files)
+        attached = attached_size(self.files)
+        if call.mode is Mode.BULK:
+            yield Near("entries of a call", len(call.items), MAX_ENTRIES, "entries")
         if call.mode is Mode.RAW:
             data = call.params["Content"]["Raw"]["Data"]
             yield Near("message", len(data), MAX_MESSAGE, "bytes in base64")
@@ -113,8 +116,7 @@ class _Calls:
                     yield Near("line of the message", max(map(len, item.content.data.split(b"\r\n"))), MAX_LINE, "characters")
             return
         if call.mode is Mode.SIMPLE:
-            bodies = sum(len(part["Data"].encode()) for part in call.params["Content"]["Simple"]["Body"].values())
-            yield Near("message", attached + -(-bodies // 3) * 4, MAX_MESSAGE, "bytes in base64")
+            yield Near("message", message_size(call.params["Content"]["Simple"], self.files), MAX_MESSAGE, "bytes in base64")
             return
         yield Near("message", attached, MAX_MESSAGE, "bytes in base64")
         yield Near("template data", max(map(len, _data(call.params))), MAX_DATA_CHARS, "characters")

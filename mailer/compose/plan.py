@@ -188,7 +188,7 @@ def _call(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded]) -> Call |
     rendered = item.content.join()
     if mode is Mode.RAW:
         return _raw_call(spec, item, assemble(spec, item, rendered, files), reply_to=False)
-    return simple_call(spec, item, rendered, files) or f"it has more than the {MAX_MESSAGE:,} bytes that SES takes"
+    return simple_call(spec, item, rendered, files) or f"in base64 it has more than the {MAX_MESSAGE:,} bytes that SES takes"
 
 
 def _raw_call(spec: Spec, item: Item, mime: bytes, *, reply_to: bool) -> Call | str:

@@ -132,6 +132,16 @@ def merged(ours: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]
     return {**{name: value for name, value in ours.items() if name.lower() not in names}, **own}
 
 
+def message_size(simple: Mapping[str, Any], files: Sequence[Loaded]) -> int:
+    """Bytes of the message that SES makes of simple content: its texts, too, counted in base64, as which they may be sent."""
+    texts = [part["Data"] for part in (simple["Subject"], *simple["Body"].values())]
+    return sum((len(text.encode()) + 2) // 3 * 4 for text in texts) + attached_size(files)
+
+
+def attached_size(files: Sequence[Loaded]) -> int:
+    return sum(len(loaded.base64) for loaded in files)
+
+
 def attachment_list(files: Sequence[Loaded]) -> list[dict[str, str]]:
     """Content as base64, which is what botocore makes of bytes."""
     return [_attachment(loaded) for loaded in files]

@@ -9,7 +9,7 @@ from ..email import Mode
 from ..ledger.spec import Spec
 from ..templates.render import Rendered
 from .limits import MAX_MESSAGE
-from .request import Call, Item, Loaded, attachment_list, header_list, merged, send_email
+from .request import Call, Item, Loaded, attachment_list, header_list, merged, message_size, send_email
 
 
 def simple_call(spec: Spec, item: Item, rendered: Rendered, files: Sequence[Loaded]) -> Call | None:
@@ -24,9 +24,7 @@ def simple_call(spec: Spec, item: Item, rendered: Rendered, files: Sequence[Load
         simple["Headers"] = header_list(headers)
     if files:
         simple["Attachments"] = attachment_list(files)
-    texts = [part["Data"] for part in (simple["Subject"], *body.values())]
-    size = sum(len(text.encode()) for text in texts) + sum(len(loaded.base64) for loaded in files)
-    if size > MAX_MESSAGE:
+    if message_size(simple, files) > MAX_MESSAGE:
         return None
     return send_email(Mode.SIMPLE, spec, item, {"Simple": simple})
 

@@ -177,6 +177,12 @@ async def test_a_campaign_is_explained_by_its_first_usable_rows(nowhere: Mailer)
     assert reason(found, "1 row cannot be used") == "1 row cannot be used: an email address must have an @-sign."
 
 
+async def test_the_entries_of_a_call(nowhere: Mailer) -> None:
+    campaign = Campaign(sender="news", subject="Hi {{ name }}", text="x")
+    for count, close in ((45, {}), (46, {"entries of a call": (46, 50)}), (60, {"entries of a call": (50, 50)})):
+        assert near(await nowhere.explain_campaign(campaign, rows(count))) == close
+
+
 async def test_rows_that_would_fail_are_named(nowhere: Mailer) -> None:
     campaign = Campaign(sender="news", subject="Hi {{ name }}", text="x")
     found = await nowhere.explain_campaign(
@@ -239,7 +245,7 @@ def test_a_limit_is_named_when_it_is_closer_than_ten_per_cent(nowhere: Mailer, n
 def test_the_size_of_a_message_and_of_a_request(nowhere: Mailer) -> None:
     attached = Attachment(name="x", content=bytes(29_000_000))
     used, limit = near(nowhere.explain(Email(**PLAIN, attachments=[attached])))["message"]
-    assert (used, limit) == (38_666_668 + 4, 41_943_040)
+    assert (used, limit) == (38_666_668 + 4 + 4, 41_943_040)
     # The request carries the whole MIME message in base64, the attachments in it for the second time.
     mime = near(nowhere.explain(Email(**PLAIN, attachments=[Attachment(name="x", content=bytes(22_000_000))], mode="raw")))
     assert limit * 0.9 < mime["message"][0] < limit

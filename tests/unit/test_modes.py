@@ -16,6 +16,7 @@ from mailer import compose
 from mailer.attachment import Attachment
 from mailer.compose import Call, Choice, Item, Loaded, Mime, Operation, Planned, Values, choose
 from mailer.compose.limits import MAX_DATA_CHARS, MAX_INLINE_REQUEST, MAX_MESSAGE, MAX_RAW
+from mailer.compose.nearness import near_limits
 from mailer.email import Campaign, Email, Lane, Mode
 from mailer.errors import InvalidEmail, ModeRefused
 from mailer.ledger.spec import File, Spec
@@ -420,14 +421,18 @@ def test_attachments_of_a_stored_template_are_not_of_its_megabyte() -> None:
 
 
 def test_forty_megabytes_a_message() -> None:
-    text = 1000
-    half = file(size=(MAX_MESSAGE - text) // 8 * 3)
+    half = file(size=(MAX_MESSAGE - 8000) // 8 * 3)
     files = (half, Loaded(half.file, half.content))
-    room = MAX_MESSAGE - 2 * len(half.base64) - len("s")
+    room = (MAX_MESSAGE - 2 * len(half.base64) - len("cw==")) // 4 * 3  # bytes of the bodies, which are sent in base64
+    html = "é" * (room // 12 * 3)
+    made = spec(mode=Mode.SIMPLE, files=(half.file,) * 2)
     for extra in (0, 1):
-        planned = compose.plan(spec(mode=Mode.SIMPLE), [item(content=Pieces("s", None, ["x" * (room + extra)]))], files)
+        planned = compose.plan(made, [item(content=Pieces("s", [html], ["x" * (room - 2 * len(html) + extra)]))], files)
         assert (len(planned.calls), len(planned.refused)) == ((0, 1) if extra else (1, 0))
-    assert planned.refused[0][1] == "it has more than the 41,943,040 bytes that SES takes"
+        if not extra:
+            (near,) = near_limits(made, planned.calls, files)
+            assert (near.name, MAX_MESSAGE - near.used < 4) == ("message", True), "both count alike"
+    assert planned.refused[0][1] == "in base64 it has more than the 41,943,040 bytes that SES takes"
 
 
 def test_forty_megabytes_of_base64_a_mime_message() -> None:
