@@ -41,6 +41,7 @@ _IN_SENDER = {
     "x-ses-return-path-arn": "feedback_identity_arn",
     "x-ses-tenant": "tenant",
 }
+_SECRET = frozenset(("bcc", "resent-bcc"))  # whom the other recipients are not to see (RFC 5322 3.6.3, 3.6.6)
 _BREAK = re.compile(rb"\r\n|\r|\n")
 _TOO_LONG = re.compile(rb"^[^\r\n]{%d}" % (MAX_LINE + 1), re.MULTILINE)
 _NOT_7_BIT = re.compile(rb"[\x00\x80-\xff]")
@@ -51,7 +52,7 @@ _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 class Raw(NamedTuple):
     """A message that SES takes as it is, and what its headers say besides."""
 
-    mime: bytes  # 7-bit, CRLF, without Bcc and X-SES-… headers
+    mime: bytes  # 7-bit, CRLF, without Bcc, Resent-Bcc and X-SES-… headers
     headers: EmailMessage
     configuration_set: str | None
     tags: dict[str, str]
@@ -91,7 +92,7 @@ def read_mime(given: bytes | Message) -> Raw:
         for part in message_from_bytes(mime).walk():
             if name := part.get_filename():
                 check_file_name(name)
-    kept = b"".join(field for name, field in fields if name != "bcc" and not name.startswith("x-ses-"))
+    kept = b"".join(field for name, field in fields if name not in _SECRET and not name.startswith("x-ses-"))
     if not kept:
         raise ValueError("has no headers but those for SES")
     headers = BytesHeaderParser(EmailMessage, policy=policy.default).parsebytes(head)
