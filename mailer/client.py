@@ -71,6 +71,9 @@ class Mailer:
         in the last 24 h gives the id of the message that it was used for; raises KeyReused where that had other content.
         """
         key = prepare.idempotency_key(idempotency_key, email)
+        if key and (earlier := await self._ledger.find_key(key)):
+            _same_or_raise(earlier, key)
+            return earlier.id
         spec, blobs = self._prepare.message(email)
         await self._store(blobs, email.send_at)
         added = await self._ledger.add_message(
@@ -115,6 +118,10 @@ class Mailer:
         that had other content or another list, KeyBusy while its list is still being read.
         """
         key = prepare.idempotency_key(idempotency_key, campaign)
+        if key and (earlier := await self._ledger.find_key(key)):
+            _same_or_raise(earlier, key)
+            async with open_recipients(recipients) as rows:
+                return await self._earlier(earlier, key, rows)
         spec, blobs = self._prepare.campaign(campaign)
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it", hint=sentence)

@@ -139,7 +139,8 @@ def _names_header(headers: Mapping[str, str], mime: bytes | None, name: str) -> 
 
 
 def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
-    """The key with a digest of what the caller gave. Raises InvalidEmail."""
+    """The key with a digest of what the caller gave, a template by its name: an edit of its files between two tries does not
+    make a retry an error. Raises InvalidEmail."""
     if text is None:
         return None
     if not 1 <= len(text) <= MAX_KEY:

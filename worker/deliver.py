@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.compose import MAX_ENTRIES, Call, Item, Operation, plan
+from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
 from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
 from mailer.errors import MailerError, RenderFailed
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
+LARGE_BYTES = 256 << 10  # of attachments
 SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
 
 
@@ -73,9 +74,11 @@ async def _shift(runtime: Runtime, work: Work) -> None:
 
 
 async def _reached(runtime: Runtime, shift: Shift) -> bool:
-    """Find the way to the account that sends this."""
+    """Find the way to the account that sends this, with credentials for it."""
     try:
         shift.reach = await runtime.reaches.get(shift.work.spec.route)
+        # Before anything is claimed: credentials that cannot be had then put nobody in doubt.
+        await shift.reach.gateway.credentials()
     except Exception as error:
         await settle.act_on_refusal(runtime, shift, classify(error))
         return False
@@ -93,15 +96,16 @@ async def _loaded(runtime: Runtime, shift: Shift) -> Material | None:
 
 async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> None:
     deadline = time.monotonic() + SLICE_S
+    most = MAX_ENTRIES if choose(material.spec).bulk else material.at_once(SINGLES)
     while shift.queued and not shift.over and not shift.lost.is_set() and not runtime.stopping.is_set():
         if time.monotonic() >= deadline:
             return
         if shift.expired():
             await to_the_end(settle.expire(runtime, shift))
             return
-        positions = _next(shift, shift.reach.quota.call_size(MAX_ENTRIES))
+        positions = _next(shift, shift.reach.quota.call_size(most))
         items = await _rendered(runtime, shift, material, positions)
-        for calls in _together(await _planned(runtime, shift, material, items)):
+        for calls in _together(await _planned(runtime, shift, material, items), material.at_once(SINGLES)):
             if shift.over:
                 break
             await _admit_and_send(runtime, shift, material, calls)
@@ -145,7 +149,10 @@ async def _rendered(runtime: Runtime, shift: Shift, material: Material, position
 
 async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Sequence[Item], *, bulk: bool = True) -> list[Call]:
     """The calls that carry them. What no call can carry is rejected alone."""
-    planned = plan(material.spec, items, material.files, bulk=bulk)
+    if material.size > LARGE_BYTES:  # encoding it takes long enough to be felt by all that runs beside it
+        planned = await asyncio.to_thread(plan, material.spec, items, material.files, bulk=bulk)
+    else:
+        planned = plan(material.spec, items, material.files, bulk=bulk)
     if planned.refused:
         rejected = [
             shift.settlement(item.position, item.attempt - 1, Outcome.REJECTED, reason=why) for item, why in planned.refused
@@ -157,19 +164,12 @@ async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Se
 # ---- admit ---------------------------------------------------------------------------------------------------------
 
 
-def _together(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+def _together(calls: Sequence[Call], at_once: int) -> Iterator[Sequence[Call]]:
     """The calls that are made at the same time: one of SendBulkEmail, or some of SendEmail."""
-    singles: list[Call] = []
-    for call in calls:
-        if call.operation is Operation.SEND_BULK_EMAIL:
-            yield [call]
-            continue
-        singles.append(call)
-        if len(singles) == SINGLES:
-            yield singles
-            singles = []
-    if singles:
-        yield singles
+    singles = [call for call in calls if call.operation is Operation.SEND_EMAIL]
+    yield from ([call] for call in calls if call.operation is Operation.SEND_BULK_EMAIL)
+    for first in range(0, len(singles), at_once):
+        yield singles[first : first + at_once]
 
 
 async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call]) -> None:
@@ -181,8 +181,10 @@ async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, ca
     elif verdict is Verdict.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
         shift.over, shift.delay_s = True, settle.CALLS_PAUSE_S
     elif verdict is Verdict.SINGLES:
-        for singles in _together(await _planned(runtime, shift, material, calls[0].items, bulk=False)):
-            if not shift.over:
+        items, at_once = calls[0].items, material.at_once(SINGLES)
+        for first in range(0, len(items), at_once):
+            singles = await _planned(runtime, shift, material, items[first : first + at_once], bulk=False)
+            if singles and not shift.over:
                 await _admit_and_send(runtime, shift, material, singles)
 
 

@@ -29,6 +29,7 @@ class Reaches:
         self._ledger = ledger
         self._stopping = stopping
         self._found: dict[Route, Reach] = {}
+        self._quotas: dict[str, Quota] = {}  # one for each account, whatever the way to it
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
 
@@ -61,12 +62,13 @@ class Reaches:
         )
         await self._stack.enter_async_context(gateway)
         account = f"{number}:{gateway.region}" if another else gateway.region
-        quota = Quota(
-            self._ledger,
-            account,
-            lower_rate=self._settings.max_send_rate,
-            refresh_s=self._settings.account_refresh_s,
-            bulk_calls=self._settings.bulk_calls_per_s,
-            stopping=self._stopping,
-        )
-        return Reach(account, gateway, quota)
+        if account not in self._quotas:
+            self._quotas[account] = Quota(
+                self._ledger,
+                account,
+                lower_rate=self._settings.max_send_rate,
+                refresh_s=self._settings.account_refresh_s,
+                bulk_calls=self._settings.bulk_calls_per_s,
+                stopping=self._stopping,
+            )
+        return Reach(account, gateway, self._quotas[account])

@@ -117,6 +117,9 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
         shift.queued = [item.position for call in calls for item in call.items] + shift.queued
         await shift.reach.quota.bulk_call_refused(sum(call.recipients for call in calls))
     elif refusals.keys() & {Kind.RATE, Kind.CALLS}:
+        if len(refusals) == 1 and calls[0].operation is Operation.SEND_BULK_EMAIL:
+            # All of it, though our own limiter keeps the rate: SES may mean the calls. If it does not, fewer cost little.
+            await shift.reach.quota.bulk_call_refused(0)
         shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
     elif Kind.RETRY in refusals:
         worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)

@@ -5,7 +5,9 @@ Where one cannot be read (no permission, another account's, helpers that are not
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,43 +21,64 @@ from .reach import Reach
 log = structlog.get_logger()
 
 KEPT_S = 60.0  # an edit in SES is seen within a minute; GetEmailTemplate may be called once a second
+UNKNOWN_KEPT_S = 5.0  # where it could not be read for a reason that may pass
 _ARN = ":template/"
+_PASSING = {Kind.RATE, Kind.CALLS, Kind.RETRY, Kind.UNREACHABLE, Kind.AMBIGUOUS, Kind.CREDENTIALS}
 
 
 class TemplateGone(MailerError):
     """There is no template {name} in SES in region {region}; store it there, or correct the name."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A template as it was read last, if it was. One chunk reads it at a time, and the others wait for that."""
+
+    until: float = 0.0  # of time.monotonic()
+    template: StoredTemplate | None = None
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class StoredTemplates:
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], tuple[float, StoredTemplate]] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
 
     async def get(self, reach: Reach, name: str) -> StoredTemplate:
         """Raises TemplateGone."""
-        key, now = (reach.account, name), time.monotonic()
-        known = self._found.get(key)
-        if known is None or now - known[0] > KEPT_S:
-            known = self._found[key] = (now, await self._fetch(reach, name))
-        return known[1]
+        kept = self._kept.setdefault((reach.account, name), _Kept())
+        async with kept.reading:
+            if kept.template is None or time.monotonic() > kept.until:
+                await self._read(reach, name, kept)
+        assert kept.template is not None
+        return kept.template
 
-    async def _fetch(self, reach: Reach, name: str) -> StoredTemplate:
-        # SES reads templates by name, of the caller's own account: another's ARN cannot be looked up.
-        if _ARN in name and not self._is_own(reach, name):
-            return StoredTemplate(name, None)
+    async def _read(self, reach: Reach, name: str, kept: _Kept) -> None:
+        unknown, keep_s = StoredTemplate(name, None), KEPT_S
         try:
-            content = await reach.gateway.template(name.rpartition(_ARN)[2])
-            return StoredTemplate(name, tuple(compile_template(source) for source in content.values()))
+            kept.template = await self._fetch(reach, name) or unknown
         except TemplateSyntaxError as error:
+            kept.template = unknown
             log.info("a stored template is not checked", template=name, why=str(error))
         except Exception as error:
             refusal = classify(error)
             if refusal.kind is Kind.CONFIG and refusal.code == "NotFoundException":
                 raise TemplateGone(name=name, region=reach.gateway.region) from None
-            log.warning("a stored template cannot be read, so it is not checked", template=name, code=refusal.code)
-        return StoredTemplate(name, None)
+            passing = refusal.kind in _PASSING
+            kept.template = (kept.template if passing else None) or unknown
+            keep_s = UNKNOWN_KEPT_S if passing else KEPT_S
+            log.warning("a stored template cannot be read", template=name, code=refusal.code)
+        kept.until = time.monotonic() + keep_s
 
     @staticmethod
-    def _is_own(reach: Reach, arn: str) -> bool:
-        """As far as it can be told: the account's number is known where a role was taken."""
-        number, _, region = reach.account.rpartition(":")
-        return bool(number) and arn.split(":")[3:5] == [region, number]
+    async def _fetch(reach: Reach, name: str) -> StoredTemplate | None:
+        """None where it is another account's: SES reads templates by name, of the caller's own account."""
+        if _ARN in name:
+            try:
+                own = [reach.gateway.region, await reach.gateway.own_account()]
+            except Exception as error:
+                log.warning("the account's number is not known", code=classify(error).code)
+                return None
+            if name.split(":")[3:5] != own:
+                return None
+        content = await reach.gateway.template(name.rpartition(_ARN)[2])
+        return StoredTemplate(name, tuple(compile_template(source) for source in content.values()))

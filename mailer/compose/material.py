@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 from ..errors import RenderFailed
-from ..ids import Attempt, chunk_number, container_of
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Compiled, Pieces
 from ..templates.handlebars import MissingAttribute, Template
 from ..unsubscribe import Tokens, has_token, unsubscribe_headers
 from .request import Item, Loaded, Mime, Values
+
+HELD_BYTES = 8 << 20  # of attachments, in the messages of one chunk that are held at a time
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,24 @@ class Material:
     source: Compiled | Literal | StoredTemplate | Mime
     files: tuple[Loaded, ...]
     tokens: Tokens
+    _has_unsubscribe: bool = field(init=False)
+    _needs_token: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        ways = [way for way in (spec.unsubscribe_url, spec.unsubscribe_mailto) if way]
+        together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
+        object.__setattr__(self, "_has_unsubscribe", bool(ways))
+        object.__setattr__(self, "_needs_token", not together and any(map(has_token, ways)))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the attachments."""
+        return sum(loaded.file.size for loaded in self.files)
+
+    def at_once(self, most: int) -> int:
+        """How many messages may be held at a time: each has the attachments in it, and more than once while it is made."""
+        return max(1, min(most, HELD_BYTES // (self.size + 1)))
 
     def check(self) -> None:
         """Raises ConfigError where no message can be made, whoever it is for: the key is missing that signs its token."""
@@ -58,12 +79,12 @@ class Material:
         return Item(
             position=position,
             attempt=attempt,
-            tag=str(Attempt(container_of(chunk), chunk_number(chunk), position, attempt)),
+            tag=f"{chunk}-{position}-{attempt}",  # an ids.Attempt
             to=to,
             cc=cc,
             bcc=bcc,
             tags=entry.tags,
-            headers=self._unsubscribe((*to, *cc, *bcc)),
+            headers=self._unsubscribe((*to, *cc, *bcc)) if self._has_unsubscribe else NO_HEADERS,
             content=self._content(entry),
         )
 
@@ -76,12 +97,6 @@ class Material:
             return Pieces(source.subject, html, text)
         data = {"email": entry.to, **self.spec.data, **entry.data}
         return source.pieces(data) if isinstance(source, Compiled) else source.values(data)
-
-    @property
-    def _needs_token(self) -> bool:
-        spec = self.spec
-        together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
-        return not together and (has_token(spec.unsubscribe_url) or has_token(spec.unsubscribe_mailto))
 
     def _unsubscribe(self, addresses: tuple[str, ...]) -> Mapping[str, str]:
         """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""

@@ -124,6 +124,13 @@ def _part(loaded: Loaded) -> MIMEPart:
 
 
 def _attached(loaded: Loaded) -> MIMEPart:
+    """Made once: the messages of a campaign have it in common, and encoding it takes longer than all the rest."""
+    if loaded.part is None:
+        loaded.part = _make_attached(loaded)
+    return loaded.part
+
+
+def _make_attached(loaded: Loaded) -> MIMEPart:
     part, file = _part(loaded), loaded.file
     part["Content-Disposition"] = "inline" if file.inline else "attachment"
     part.set_param("filename", file.name, header="Content-Disposition")

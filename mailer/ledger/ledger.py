@@ -167,6 +167,15 @@ class Ledger:
             fields |= {"at": _ms(send_at), "at_text": _iso(send_at)}
         return await self.scripts.plan(id, fields, key=key)
 
+    async def find_key(self, key: Key) -> Added | None:
+        """What an idempotency key stands for, if it was used. Whether it is used now is for `add_message` to decide."""
+        id, digest, listed = await self.redis.hmget(self.keys.idempotency(key.text), "id", "digest", "list")
+        if id is None:
+            return None
+        state, ready = await self.redis.hmget(self.keys.container(id.decode()), "state", "ready")
+        reading = state == State.PLANNED.value.encode() and not ready
+        return Added(id.decode(), False, digest.decode() == key.digest, reading, (listed or b"").decode())
+
     async def keep_list_digest(self, key: Key, digest: str) -> None:
         await self.redis.hset(self.keys.idempotency(key.text), "list", digest)
 

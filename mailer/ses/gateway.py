@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from aiobotocore.config import AioConfig
+from botocore.exceptions import NoCredentialsError
 
 from .refusals import Refusal, classify, classify_entry, unusable
 from .session import open_session
@@ -25,6 +26,13 @@ CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
+
+
+_ASKING: dict[str, Any] = {  # what may be asked twice
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "read_timeout": 10,
+    "retries": {"total_max_attempts": 3, "mode": "standard"},
+}
 
 
 class Answer(NamedTuple):
@@ -68,6 +76,7 @@ class Gateway:
     ) -> None:
         self._session = open_session(region, role_arn, external_id)
         self._endpoint_url = endpoint_url
+        self._own_account: str | None = None
         self._stack = AsyncExitStack()
         self._sender: Any = None
         self._reader: Any = None
@@ -81,9 +90,7 @@ class Gateway:
             retries={"total_max_attempts": 1, "mode": "standard"},
             connector_args={"keepalive_timeout": KEEP_ALIVE_S},
         )
-        reading = AioConfig(
-            connect_timeout=CONNECT_TIMEOUT_S, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
-        )
+        reading = AioConfig(**_ASKING)
         try:
             self._sender = await self._client(once)
             for operation in ("SendEmail", "SendBulkEmail"):
@@ -119,10 +126,19 @@ class Gateway:
             sent_24h=float(quota.get("SentLast24Hours", 0)),
         )
 
+    async def credentials(self) -> None:
+        """See that there are credentials that will last for a while; a role's are renewed here. Raises what botocore raises."""
+        found = await self._session.get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        await found.get_frozen_credentials()
+
     async def own_account(self) -> str:
-        """The number of the AWS account that this process's credentials belong to. Raises what botocore raises."""
-        async with self._session.client("sts") as sts:
-            return str((await sts.get_caller_identity())["Account"])
+        """The number of the AWS account that the credentials belong to, asked of STS once. Raises what botocore raises."""
+        if self._own_account is None:
+            async with self._session.client("sts", config=AioConfig(**_ASKING)) as sts:
+                self._own_account = str((await sts.get_caller_identity())["Account"])
+        return self._own_account
 
     async def template(self, name: str) -> Mapping[str, str]:
         """Subject, Html and Text of a template that is stored in SES: those it has. Raises what botocore raises."""

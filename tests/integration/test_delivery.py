@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from mailer import Campaign, Email, Lane, Mailer, Outcome, Settings, State
+from mailer import Attachment, Campaign, Email, Lane, Mailer, Outcome, Settings, State, compose
 from mailer.errors import BrokenGzip, NotUtf8, TemplateBroken, UnknownSender
 from mailer.ledger import CampaignStatus, MessageStatus
 from mailer.ledger.records import MAX_ATTEMPTS, Record
 from mailer.ledger.redis import RedisClient
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from mailer.simulator.refusals import Status
+from mailer.simulator.state import ConfigurationSet
 from worker import maintenance, settle
 from worker.runtime import Runtime
 
@@ -421,3 +423,44 @@ async def test_attempts_have_an_end(runtime: Runtime, ses: Simulator, mailer: Ma
     await runtime.queue.wake(Lane.TRANSACTIONAL, f"{id}-0", 99)
     status = await settled(mailer, id)
     assert (status.state, status.reason) == ("failed", "given up after 65,535 attempts")
+
+
+@pytest.mark.parametrize(("set_name", "state", "words"), [("gone", "stopped", "does not exist"), ("news", "parked", "paused")])
+async def test_a_configuration_set_that_is_not_there_or_paused_halts_the_campaign_with_one_reason(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, set_name: str, state: str, words: str
+) -> None:
+    ses.configuration_sets["news"] = ConfigurationSet("news", sending_enabled=False)
+    id = await mailer.start_campaign(letter(configuration_set=set_name), rows(100))
+    status = await until(mailer, id, State(state))
+    assert (status.counts, words in status.reason) == ({"queued": 100}, True)
+
+
+async def test_large_attachments_neither_stop_the_worker_nor_fill_its_memory(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    planned = compose.plan
+
+    def measured(*args: Any, **fields: Any) -> Any:
+        found = planned(*args, **fields)
+        held.append(sum(len(call.body) for call in found.calls))
+        return found
+
+    monkeypatch.setattr("worker.deliver.plan", measured)
+    lag = 0.0
+
+    async def watch() -> None:
+        nonlocal lag
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            lag = max(lag, time.monotonic() - before)
+
+    watcher = asyncio.create_task(watch())
+    file = Attachment(name="a.bin", content=os.urandom(4_000_000))
+    ids = [await mailer.start_campaign(letter(attachments=[file], mode=mode), rows(12)) for mode in ("auto", "raw")]
+    for id in ids:
+        assert (await finished(mailer, id, 60)).counts == {"sent": 12}
+    watcher.cancel()
+    assert max(held) < 3 * 4_000_000 * 4 / 3
+    assert lag < 2

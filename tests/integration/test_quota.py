@@ -267,3 +267,19 @@ async def test_a_quota_that_is_cut_is_obeyed_within_one_read(
             await asyncio.sleep(2)
             assert len(ses.log) - before <= 50 * 2 + 25
         assert (await mailer.campaign(id)).counts["queued"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"), [("Too many requests", "unlimited"), ("Maximum sending rate exceeded.", "auto"), ("", "auto")]
+)
+async def test_bulk_calls_that_are_all_refused_are_given_up_for_single_messages_whatever_the_text(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer, text: str, setting: str
+) -> None:
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=300, max_24h=-1)) as ses:
+        refused: Any = {"code": "TooManyRequestsException", "status": 429, "message": text}
+        ses.faults.set([Fault(kind=Kind.ERROR, operation="SendBulkEmail", **refused)])
+        async with running_worker(settings.model_copy(update={"bulk_calls_per_s": setting})):
+            id = await mailer.start_campaign(letter(), rows(600))
+            assert (await finished(mailer, id, 30)).counts == {"sent": 600}
+        assert set(accepted(ses).values()) == {1}
+        assert ses.counts["SendBulkEmail"] < 15, "no loop of refusals"

@@ -196,3 +196,13 @@ async def test_where_the_application_does_not_know_the_region_the_worker_says_it
     assert status.state == "rejected"
     assert "is of region eu-central-1, and other@example.com is sent from region eu-west-1" in status.reason
     assert len(ses.log) == 0
+
+
+async def test_two_ways_to_one_account_share_its_limiter_and_its_bulk_calls(settings: Settings, ses: Simulator) -> None:
+    settings = with_sender(settings, region="eu-west-1")
+    async with running_worker(settings) as runtime, Mailer(settings) as mailer:
+        id = await mailer.start_campaign(letter(from_=None, sender="other"), rows(200))
+        assert (await finished(mailer, id)).counts == {"sent": 200}
+        other = await runtime.reaches.get(Route(region="eu-west-1"))
+        assert (other.quota is runtime.own.quota, other.gateway is runtime.own.gateway) == (True, False)
+    assert {entry.operation for entry in ses.log} == {"SendBulkEmail"}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +167,15 @@ async def test_a_mime_message_that_is_written_anew_is_the_same_content(mailer: M
     assert await mailer.send(build(), idempotency_key="k") == id
     with pytest.raises(KeyReused):
         await mailer.send(build("other"), idempotency_key="k")
+
+
+async def test_a_key_gives_its_message_also_when_that_could_not_be_sent_any_more(mailer: Mailer, templates: Path) -> None:
+    late = email(expires_at=in_(0.5))
+    other = email(subject=None, text=None, template="letter", data={"name": "Ana"})
+    ids = [await mailer.send(late, idempotency_key="late"), await mailer.send(other, idempotency_key="gone")]
+    (templates / "letter" / "body.html").unlink()
+    await asyncio.sleep(0.6)
+    assert [await mailer.send(late, idempotency_key="late"), await mailer.send(other, idempotency_key="gone")] == ids
 
 
 async def test_the_same_key_and_list_are_the_same_campaign(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from mailer import Campaign, Email, Mailer, State
 from mailer.simulator import Fault, Kind, Simulator
 from mailer.simulator.catalogue import create_email_template, delete_email_template, update_email_template
-from worker import stored
 from worker.runtime import Runtime
 
 from .test_delivery import FROM, finished, rows, settled, until
+from .test_reach import Aws
+from .test_reach import aws as aws
 
 CONTENT = {"Subject": "Hello {{name}}", "Html": "<p>{{#if city}}{{city}}{{/if}} {{name}}</p>"}
 ARN = "arn:aws:ses:eu-west-1:{account}:template/welcome"
@@ -42,12 +44,12 @@ async def test_a_campaign_goes_in_bulk_and_a_row_that_lacks_a_variable_fails_alo
 
 
 async def test_the_template_is_fetched_once_and_seen_anew_after_an_edit(
-    runtime: Runtime, ses: Simulator, mailer: Mailer, template: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, ses: Simulator, mailer: Mailer, template: str
 ) -> None:
     assert (await finished(mailer, await mailer.start_campaign(campaign(template), rows(1500)))).counts == {"sent": 1500}
     assert ses.counts["GetEmailTemplate"] == 1
     update_email_template(ses, {"TemplateContent": {"Subject": "{{new}}", "Text": "x"}}, template)
-    monkeypatch.setattr(stored, "KEPT_S", 0)
+    runtime.stored._kept[(runtime.own.account, template)].until = 0  # a minute later
     assert (await finished(mailer, await mailer.start_campaign(campaign(template), rows(2)))).counts == {"failed": 2}
 
 
@@ -77,8 +79,23 @@ async def test_what_cannot_be_read_is_not_checked_and_ses_decides(
     assert ses.counts["rendering_failures"] == 1
 
 
-async def test_a_template_by_its_arn_is_sent_by_its_arn(runtime: Runtime, ses: Simulator, mailer: Mailer, template: str) -> None:
-    arn = ARN.format(account=ses.config.account)
-    email = Email(to="ana@example.org", from_=FROM, ses_template=arn, data={"name": "Ana"})
+async def test_a_template_by_its_arn_is_sent_by_its_arn_and_checked_where_it_is_our_own(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, template: str, aws: Aws
+) -> None:
+    aws.own = ses.config.account
+    email = Email(to="ana@example.org", from_=FROM, ses_template=ARN.format(account=aws.own), data={"name": "Ana"})
     status = await settled(mailer, await mailer.send(email))
     assert (status.state, status.mode) == ("sent", "template")
+    status = await settled(mailer, await mailer.send(email.model_copy(update={"data": {}})))
+    assert (status.state, "uses 'name', which this row does not have" in status.reason) == ("failed", True)
+
+
+async def test_one_chunk_reads_a_template_for_all_and_a_passing_failure_does_not_switch_the_check_off(
+    runtime: Runtime, ses: Simulator, template: str
+) -> None:
+    found = await asyncio.gather(*(runtime.stored.get(runtime.own, template) for _ in range(12)))
+    assert all(one.parts for one in found)
+    assert ses.counts["GetEmailTemplate"] == 1
+    runtime.stored._kept[(runtime.own.account, template)].until = 0
+    ses.faults.set([Fault(kind=Kind.ERROR, operation="GetEmailTemplate", code="TooManyRequestsException", status=429)])
+    assert (await runtime.stored.get(runtime.own, template)).parts

@@ -60,7 +60,10 @@ local function learnt(c)
   return calls
 end
 
-if ARGV[5] ~= '' and ARGV[5] ~= 'unlimited' then
+if ARGV[5] == 'unlimited' then
+  -- SES has refused one all the same (refused.lua).
+  if tonumber(redis.call('HGET', calls_key, 'next') or '0') > at then return {'singles', 0} end
+elseif ARGV[5] ~= '' then
   local found = redis.call('HMGET', calls_key, 'next', 'rate', 'since', 'wanted', 'good', 'ceiling', 'probe')
   local c = {rate = found[2], since = found[3], wanted = found[4], good = found[5], ceiling = found[6], probe = found[7]}
   local calls = tonumber(ARGV[5]) or learnt(c)

@@ -18,7 +18,6 @@ if ARGV[3] == 'auto' and now - tonumber(c[2] or '0') >= 1000000 then  -- calls t
   calls = math.max(calls / 2, 0.1)
   redis.call('HSET', calls_key, 'rate', calls)
 end
-if ARGV[3] ~= 'unlimited' then
-  redis.call('HSET', calls_key, 'next', digits(now + 1020000 / calls))
-end
+if ARGV[3] == 'unlimited' then calls = 1 end  -- it does not hold; but without a pause every call would be refused
+redis.call('HSET', calls_key, 'next', digits(now + 1020000 / calls))
 return 1
