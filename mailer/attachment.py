@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from .checks import Model, OneLine, explain_validation
+from .checks import Model, OneLine, explain_validation, written
 from .errors import InvalidEmail
 from .mime import check_file_name, inner_message
 
@@ -43,13 +43,18 @@ def _guessed_type(name: str) -> str:
     return kind if kind and not kind.startswith("multipart/") else DEFAULT_TYPE
 
 
+ContentId = Annotated[
+    str, written(r"[!-;=?-~]{1,78}", "must have 1 to 78 visible ASCII characters, without blanks and without < and >")
+]
+
+
 class Attachment(Model):
     """One file. With `content_id` it is shown inside the HTML, by `<img src="cid:…">`; then `inline` is true by itself."""
 
     name: Annotated[OneLine, AfterValidator(str.strip), Field(min_length=1, max_length=MAX_NAME), AfterValidator(check_file_name)]
     content_type: Annotated[OneLine, Field(max_length=MAX_CONTENT_TYPE), AfterValidator(_content_type)] = DEFAULT_TYPE
     content: bytes = Field(repr=False)
-    content_id: str | None = Field(None, pattern=r"^[!-;=?-~]{1,78}$")  # without the angle brackets
+    content_id: ContentId | None = None
     description: Annotated[OneLine, Field(min_length=1, max_length=MAX_DESCRIPTION)] | None = None
     inline: bool = False
 

@@ -16,7 +16,7 @@ from reprlib import Repr
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from .address import normalise
 from .errors import InvalidAddress
@@ -46,6 +46,18 @@ _RESERVED = """
 """
 _RESERVED_HEADERS = frozenset(_RESERVED.split())
 RESERVED_TAG = "mailer_id"  # the tag that carries our own id on every message
+
+
+def written(form: str, rule: str) -> AfterValidator:
+    """What is written in this form, a regular expression; `rule` says the same to a person."""
+    pattern = re.compile(form)
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{_shown(value)} {rule}")
+        return value
+
+    return AfterValidator(check)
 
 
 def one_line(value: str) -> str:
@@ -164,8 +176,15 @@ Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Headers = Annotated[dict[str, str], AfterValidator(_headers)]
 Moment = Annotated[datetime, AfterValidator(_with_zone)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # of a configuration set or tenant, SES v2 model
-Arn = Annotated[str, Field(pattern=r"^arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+$")]
+# Of a configuration set or tenant, SES v2 model.
+Name = Annotated[str, written(r"[A-Za-z0-9_-]{1,64}", "must have 1 to 64 characters, each of A-Z a-z 0-9 _ -")]
+Arn = Annotated[
+    str,
+    written(
+        r"arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:identity/[!-~]+",
+        "must be the ARN of an SES identity, as arn:aws:ses:eu-west-1:123456789012:identity/example.com is one",
+    ),
+]
 
 
 class Model(BaseModel):
@@ -183,8 +202,6 @@ def explain_validation(error: ValidationError) -> str:
         text = "is not a name that is known here"
     elif first["type"] == "missing":
         text = "is missing"
-    elif first["type"] == "string_pattern_mismatch":
-        text = f"{_shown(first['input'])} does not have the form {first['ctx']['pattern']}"
     else:
         text = text[:1].lower() + text[1:]
     more = error.error_count() - 1

@@ -23,6 +23,7 @@ from .checks import (
     Text,
     explain_validation,
     whole,
+    written,
 )
 from .errors import InvalidEmail
 from .mime import MAX_MESSAGE, Raw, read_mime
@@ -92,7 +93,12 @@ def _short_name(value: str) -> str:
 
 
 SesTemplate = Annotated[
-    str, Field(pattern=r"^([A-Za-z0-9_-]{1,64}|arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:template/[A-Za-z0-9_-]{1,64})$")
+    str,
+    written(
+        r"[A-Za-z0-9_-]{1,64}|arn:[a-z-]+:ses:[a-z0-9-]+:[0-9]{12}:template/[A-Za-z0-9_-]{1,64}",
+        "must be the name of a template in SES, of 1 to 64 characters, each of A-Z a-z 0-9 _ -, or its ARN, "
+        "as arn:aws:ses:eu-west-1:123456789012:template/welcome is one",
+    ),
 ]
 Attachments = Annotated[tuple[Attachment, ...], BeforeValidator(_attachments)]
 

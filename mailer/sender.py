@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .checks import Arn, Mailbox, Mailboxes, Model, Name, OneLine, Tags
+from .checks import Arn, Mailbox, Mailboxes, Model, Name, OneLine, Tags, written
 
 TOKEN = "{token}"  # noqa: S105  # where an unsubscribe address takes the recipient's token
 _MAILTO = re.compile(r"[^@\s<>,]+@[^@\s<>,?]+(\?[^\s<>,]*)?")
@@ -47,6 +47,21 @@ class ListUnsubscribe(Model):
         return self.url is not None or TOKEN in (self.mailto or "")
 
 
+RoleArn = Annotated[
+    str,
+    written(
+        r"arn:[a-z-]+:iam::[0-9]{12}:role/[!-~]+",
+        "must be the ARN of an IAM role, as arn:aws:iam::123456789012:role/mailer is one",
+    ),
+]
+# STS API reference, AssumeRole.
+ExternalId = Annotated[
+    str, written(r"[A-Za-z0-9+=,.@:/_-]{2,1224}", "must have 2 to 1,224 characters, each of A-Z a-z 0-9 + = , . @ : / _ -")
+]
+Region = Annotated[str, written(r"[a-z]{2}(-[a-z]+)+-[0-9]+", "must be the code of an AWS region, as eu-west-1 is one")]
+EndpointUrl = Annotated[str, written(r"https?://[!-~]+", "must be an http:// or https:// address without blanks")]
+
+
 class Sender(Model):
     """A named profile: what goes on every message that is sent under it, and the account that sends it."""
 
@@ -59,10 +74,10 @@ class Sender(Model):
     tenant: Name | None = None
     tags: Tags = Field(default_factory=dict)
     list_unsubscribe: ListUnsubscribe | None = None
-    role_arn: str | None = Field(None, pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/[!-~]+$")
-    external_id: str | None = Field(None, pattern=r"^[A-Za-z0-9+=,.@:/_-]{2,1224}$")  # STS API reference, AssumeRole
-    region: str | None = Field(None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")
-    endpoint_url: str | None = Field(None, pattern=r"^https?://[!-~]+$")
+    role_arn: RoleArn | None = None
+    external_id: ExternalId | None = None
+    region: Region | None = None
+    endpoint_url: EndpointUrl | None = None
 
     @model_validator(mode="after")
     def _identities_fit(self) -> Sender:

@@ -24,7 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .checks import explain_validation
+from .checks import explain_validation, written
 from .email import Lane
 from .errors import ConfigError, UnknownSender
 from .sender import Sender
@@ -37,13 +37,16 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+Namespace = Annotated[str, written(r"[A-Za-z0-9_.-]{1,32}", "must have 1 to 32 characters, each of A-Z a-z 0-9 _ . -")]
+
+
 class Settings(BaseSettings):
     """What an installation can set. Every field is an environment variable ``MAILER_<NAME>`` and a key of the TOML file."""
 
     model_config = SettingsConfigDict(env_prefix="MAILER_", extra="forbid", frozen=True, env_ignore_empty=True)
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    namespace: str = Field("mailer", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    namespace: Namespace = "mailer"
     templates_dir: Path = Path("templates")
     store_url: str = "redis:"
     http_host: str = "127.0.0.1"
@@ -55,7 +58,7 @@ class Settings(BaseSettings):
     account_refresh_s: float = Field(60, gt=0)
     retention_s: int = Field(7 * 86_400, ge=60)  # how long Redis keeps what is finished
     log_format: LogFormat | None = None  # console on a terminal, else json
-    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     senders: dict[str, Sender] = Field(default_factory=dict)
 
     @field_validator("lanes", mode="before")

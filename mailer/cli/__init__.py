@@ -46,10 +46,11 @@ def _run(debug: bool) -> None:
 
 def _fail(error: Exception) -> None:
     from .output import err, one_line
+    from .words import WrongWords
 
     err.print(f"mailer: {one_line(_explain(error))}", style="red", markup=False, soft_wrap=True)
     _close_output()
-    sys.exit(1)
+    sys.exit(2 if isinstance(error, WrongWords) else 1)
 
 
 def _close_output() -> None:

@@ -41,7 +41,7 @@ def explain(
     header: options.Header = None,
     tag: options.Tag = None,
     configuration_set: options.ConfigurationSet = None,
-    lane: Annotated[Lane | None, typer.Option("--lane", help="Where nothing is said: bulk with --recipients.")] = None,
+    lane: Annotated[Lane | None, options.one_of(Lane, "--lane", help="Where nothing is said: bulk with --recipients.")] = None,
     mode: options.ModeOf = Mode.AUTO,
     contact_list: options.ContactList = None,
     topic: options.Topic = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,20 @@ import typer
 
 from .. import Campaign, Email, Lane, Mode
 from .words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
+
+
+
+def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
+    """An option that takes one of these words. Typer's own would say `Value error` where it is another."""
+
+    def parse(word: str) -> StrEnum:
+        try:
+            return kind(word)
+        except ValueError:
+            raise typer.BadParameter(f"{word!r} is not one of {', '.join(kind)}") from None
+
+    return typer.Option(name, parser=parse, metavar=f"[{'|'.join(kind)}]", **more)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -51,8 +66,8 @@ Attach = Annotated[
 Header = Annotated[list[str] | None, typer.Option("--header", metavar="N:V", help="'Name: value'; may be given several times.")]
 Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="N=V", help="name=value; may be given several times.")]
 ConfigurationSet = Annotated[str | None, typer.Option("--configuration-set", metavar="NAME", help="Instead of the sender's.")]
-LaneOf = Annotated[Lane, typer.Option("--lane", help="Its own queue, its own share of the quota.")]
-ModeOf = Annotated[Mode, typer.Option("--mode", help="Which SES call carries it; `mailer explain` shows what auto means.")]
+LaneOf = Annotated[Lane, one_of(Lane, "--lane", help="Its own queue, its own share of the quota.")]
+ModeOf = Annotated[Mode, one_of(Mode, "--mode", help="Which SES call carries it; `mailer explain` shows what auto means.")]
 ContactList = Annotated[
     str | None, typer.Option("--contact-list", metavar="NAME", help="Of SES, which then keeps who has unsubscribed.")
 ]
@@ -79,8 +94,8 @@ _AS_THEY_ARE = (
 
 
 def an_email(words: Mapping[str, Any], **others: Any) -> Email:
-    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where nobody is named."""
-    if not (words["to"] or words["cc"] or words["bcc"] or words["raw"]):
+    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where it is to nobody."""
+    if not (words["to"] or words["raw"]):
         raise typer.BadParameter("give --to ADDRESS, once for each recipient")
     return Email(
         **_both(words),

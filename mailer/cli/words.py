@@ -1,4 +1,8 @@
-"""Words of the command line → what the models take."""
+"""Words of the command line → what the models take.
+
+A value that is not written as its option wants it is WrongWords, with exit status 2; what is written well and cannot be
+sent is for the models, and a file that cannot be read a ConfigError: both 1.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 import orjson
 
 from ..attachment import Attachment
-from ..errors import ConfigError, InvalidEmail
+from ..errors import ConfigError, InvalidEmail, MailerError
 from ..mime import MAX_RAW
 
 STDIN = "-"
@@ -20,35 +24,39 @@ _PART = re.compile(r'(?:"[^"]*"|[^;])+')
 _PARAMETERS = {"type": "content_type", "cid": "content_id", "filename": "name"}
 
 
+class WrongWords(MailerError):
+    """{option}: {why}"""
+
+
 def parse_data(text: str | None) -> dict[str, Any] | None:
-    """`--data`. Raises InvalidEmail."""
+    """`--data`. Raises WrongWords."""
     if text is None:
         return None
     try:
         data = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidEmail(field="--data", why=f"not JSON: {error}") from None
+        raise WrongWords(option="--data", why=f"not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise InvalidEmail(field="--data", why='must be a JSON object, like {"name": "Ana"}')
+        raise WrongWords(option="--data", why='must be a JSON object, like {"name": "Ana"}')
     return data
 
 
 def parse_pairs(values: list[str] | None, separator: str, option: str) -> dict[str, str]:
-    """`--header 'N: V'` and `--tag k=v`. Raises InvalidEmail."""
+    """`--header 'N: V'` and `--tag k=v`. Raises WrongWords."""
     pairs: dict[str, str] = {}
     for value in values or []:
         name, found, text = value.partition(separator)
         name = name.strip()
         if not found or not name:
-            raise InvalidEmail(field=option, why=f"{value!r} must be name{separator}value")
+            raise WrongWords(option=option, why=f"{value!r} must be name{separator}value")
         if name in pairs:
-            raise InvalidEmail(field=option, why=f"{name!r} is given twice")
+            raise WrongWords(option=option, why=f"{name!r} is given twice")
         pairs[name] = text.strip(" ")
     return pairs
 
 
 def parse_time(text: str | None, option: str) -> datetime | None:
-    """`--send-at` and `--expires-at`: ISO 8601 with a zone. Raises InvalidEmail."""
+    """`--send-at` and `--expires-at`: ISO 8601 with a zone. Raises WrongWords."""
     if text is None:
         return None
     try:
@@ -58,13 +66,13 @@ def parse_time(text: str | None, option: str) -> datetime | None:
         what = "has no time zone"
     except (ValueError, OverflowError):
         what = "is not a time"
-    raise InvalidEmail(field=option, why=f"{text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
+    raise WrongWords(option=option, why=f"{text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
 
 
 def parse_attachments(values: list[str] | None) -> list[Attachment]:
     """`--attach 'FILE;type=…;cid=…;filename=…'`, in the manner of curl's -F: a FILE with a `;` in it stands in "quotes".
 
-    Raises InvalidEmail, ConfigError.
+    Raises WrongWords, InvalidEmail, ConfigError.
     """
     return [_attachment(value) for value in values or []]
 
@@ -72,12 +80,12 @@ def parse_attachments(values: list[str] | None) -> list[Attachment]:
 def _attachment(value: str) -> Attachment:
     match = _ATTACHED.fullmatch(value)
     if match is None:
-        raise InvalidEmail(field="--attach", why=f"{value!r} must be FILE, or FILE;type=…;cid=…")
+        raise WrongWords(option="--attach", why=f"{value!r} must be FILE, or FILE;type=…;cid=…")
     quoted, bare, rest = match.groups()
     path = Path((bare or "").strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
     fields = _parameters(rest or "")
     if str(path) == ".":
-        raise InvalidEmail(field="--attach", why=f"{value!r} names no file; write FILE, or FILE;type=…;cid=…")
+        raise WrongWords(option="--attach", why=f"{value!r} names no file; write FILE, or FILE;type=…;cid=…")
     try:
         return Attachment(**{"name": path.name, "content": _read(path, "--attach"), **fields})
     except InvalidEmail as error:
@@ -91,14 +99,14 @@ def _parameters(text: str) -> dict[str, str]:
         name, equals, value = (word.strip() for word in part.partition("="))
         field = _PARAMETERS.get(name.lower())
         if field in fields:
-            raise InvalidEmail(field="--attach", why=f"{name} is given twice")
+            raise WrongWords(option="--attach", why=f"{name} is given twice")
         if field is not None:
             fields[field] = value if field == "content_type" else value.strip('"<>' if field == "content_id" else '"')
         elif equals and next(reversed(fields), "") == "content_type":
             fields["content_type"] += f"; {name}={value}"
         else:
-            raise InvalidEmail(
-                field="--attach", why=f"{part.strip()!r} is not known; a file may have ;type=… ;cid=… and ;filename=…"
+            raise WrongWords(
+                option="--attach", why=f"{part.strip()!r} is not known; a file may have ;type=… ;cid=… and ;filename=…"
             )
     return fields
 

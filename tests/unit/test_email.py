@@ -383,7 +383,11 @@ def test_lanes() -> None:
         ({"to": ["ana@example.com", 5]}, "Email: `to` input should be a valid string"),
         ({"subject": "a\nb"}, "Email: `subject` must be one line without control characters"),
         ({"subject": "a\nb", "from": "x"}, "Email: `from` an email address must have an @-sign (and 1 more)"),
-        ({"configuration_set": "a b"}, "Email: `configuration_set` 'a b' does not have the form ^[A-Za-z0-9_-]{1,64}$"),
+        ({"configuration_set": "a b"}, "Email: `configuration_set` 'a b' must have 1 to 64 characters, each of A-Z a-z 0-9 _ -"),
+        (
+            {"attachments": [{"name": "a", "content": b"", "content_id": "<a b>"}]},
+            "Attachment: `content_id` '<a b>' must have 1 to 78 visible ASCII characters, without blanks and without < and >",
+        ),
         ({"subject": "\ud83d"}, "Email: `subject` has half a character in it (a lone surrogate)"),
         ({"html": "\ud83d"}, "Email: `html` has half a character in it (a lone surrogate)"),
         ({"text": "\ude00"}, "Email: `text` has half a character in it (a lone surrogate)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,18 @@ def test_a_wrong_profile_in_the_file_is_one_sentence(tmp_path: Path) -> None:
         load_settings()
     assert str(caught.value).startswith(f"mailer.toml: `senders.news` the identity {arn('example.org')} does not cover")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *((name, "a b") for name in ("configuration_set", "tenant", "identity_arn", "role_arn", "external_id", "region")),
+        ("endpoint_url", "ftp://x"),
+        ("region", "eu-west-1\n"),
+        ("configuration_set", "x" * 65),
+    ],
+)
+def test_what_has_another_form_is_told_in_words(field: str, wrong: str) -> None:
+    said = refused(**{field: wrong})
+    assert re.fullmatch(rf"`{field}` '.*' must (be|have) .*", said.strip())
+    assert not re.search(r"[\^$]|\]\{|\]\+", said), "no regular expression"
