@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.charset import Charset
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.utils import formataddr
 from itertools import repeat
 from reprlib import Repr
@@ -81,13 +83,26 @@ def mailbox(value: str) -> str:
 
 
 def _named(value: str) -> tuple[str, str]:
-    """`Name <address>` → the name, encoded where it is not ASCII, and the address. More than one address is refused."""
+    """`Name <address>` → the name, encoded where it is not plain ASCII, and the address. More than one address is refused."""
     match = _NAMED.fullmatch(value)
     if match is None:
         raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
     quoted, bare, address = match.groups()
     name = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    return encoded_words(" ".join(name.split())), address
+    name = " ".join(name.split())
+    return _encoded_name(name), address
+
+
+def _encoded_name(name: str) -> str:
+    """In encoded words also where a reader would take what was typed for some; once, as a sender profile is taken again."""
+    if "=?" not in name:
+        return encoded_words(name)
+    try:
+        text = str(make_header(decode_header(name)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return all_encoded(name)
+    ours = ("=?" in text or not text.isascii()) and all_encoded(text) == name
+    return name if ours else all_encoded(name)
 
 
 def whole(value: str) -> str:

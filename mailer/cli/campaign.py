@@ -195,7 +195,9 @@ async def _watch(mailer: Mailer, id: str, as_json: bool) -> None:
 @app.command()
 def report(
     id: Id,
-    format: Annotated[Format | None, options.one_of(Format, "--format", help="NDJSON where nothing is said.", show_default=False)] = None,
+    format: Annotated[
+        Format | None, options.one_of(Format, "--format", help="NDJSON where nothing is said.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
 ) -> None:
     """A line for each recipient, in the order of the list."""

@@ -13,7 +13,6 @@ from .. import Campaign, Email, Lane, Mode
 from .words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
 
 
-
 def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
     """An option that takes one of these words. Typer's own would say `Value error` where it is another."""
 

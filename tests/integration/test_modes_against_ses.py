@@ -26,6 +26,7 @@ from mailer.ses.gateway import Gateway
 from mailer.settings import Settings
 from mailer.simulator import Message, Simulator, SimulatorConfig
 from mailer.simulator.journal import RawContent
+from mailer.simulator.mime import assemble
 from mailer.templates import Compiled, Content, Pieces
 
 from ..conftest import simulated_ses
@@ -230,47 +231,96 @@ async def test_a_contact_list_goes_with_single_calls(monkeypatch: pytest.MonkeyP
         assert len(await send(gateway, ses, campaign, Mode.SIMPLE, ROWS)) == len(ROWS)
 
 
-one_line = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60)
+characters = st.characters(exclude_categories=["Cs", "Cc"])
+one_line = st.text(characters, min_size=1, max_size=60) | st.sampled_from(
+    ["=?utf-8?q?=41?=", "a =?utf-8?b?QQ==?= b", "=?", "{{x}}"]
+)
+body = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
+local_part = st.from_regex(r"[A-Za-z0-9!#$%&'*/=?^_`{|}~-]{1,10}(\.[a-z0-9'_-]{1,10})?(\+[a-z0-9=_-]{1,10})?", fullmatch=True)
+domain = st.sampled_from(
+    ["example.com", "mail.example.org", "bücher.example", "bücher.日本語.example.com", "xn--bcher-kva.example"]
+)
 attachments: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
-    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).map(lambda name: f"{name}.txt"),
+    name=st.text(characters, min_size=1, max_size=40).map(lambda name: f"{name}.txt"),
     content=st.binary(max_size=300),
     inline=st.booleans(),
+    description=st.none() | one_line,
 )
 
 
-def lines(text: Any) -> list[bytes]:
+def lines(part: Any) -> list[bytes]:
     """However they end, and whether the last one does. Of bytes: a page break, to `str`, is the end of a line, too."""
-    return bytes(text).splitlines()
+    return bytes(part.get_payload(decode=True)).splitlines()
+
+
+def delivered(message: Message) -> EmailMessage:
+    """What the recipient's server gets of it, read by the standard library."""
+    data = assemble(message, "eu-west-1")
+    assert data is not None
+    assert data.isascii()
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    return message_from_bytes(data, _class=EmailMessage, policy=policy.default)
+
+
+def named(header: str) -> tuple[str, str]:
+    """The library's newer parser puts a blank between the parts of a long encoded name; its older one does not."""
+    name, address = parseaddr("".join(header.splitlines()))
+    return str(make_header(decode_header(name))), address
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     subject=one_line,
-    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
-    name=one_line.filter(lambda name: name.strip() and "=?" not in name),
-    files=st.lists(attachments, max_size=2),
+    text=body,
+    html=body,
+    name=one_line.filter(str.strip),
+    local=local_part,
+    domain=domain,
+    files=st.lists(attachments, max_size=3),
+    shown=st.integers(0, 3),
 )
 async def test_whatever_goes_in_is_received(
-    gateway: Gateway, ses: Simulator, subject: str, text: str, name: str, files: list[dict[str, Any]]
+    gateway: Gateway,
+    ses: Simulator,
+    subject: str,
+    text: str,
+    html: str,
+    name: str,
+    local: str,
+    domain: str,
+    files: list[dict[str, Any]],
+    shown: int,
 ) -> None:
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    fields: dict[str, Any] = {"sender": "news", "to": f'"{quoted}" <a@example.com>', "subject": subject, "text": text}
-    given = [Attachment(**one) for one in files]
-    (simple,) = await send(gateway, ses, Email(**fields, mode="simple", attachments=given), Mode.SIMPLE)
-    assert (simple.content.show().subject, simple.content.show().text) == (subject, text)
-    (raw,) = await send(gateway, ses, Email(**fields, mode="raw", attachments=given), Mode.RAW)
-    assert simple.to == raw.to
-    parsed = mime_of(raw)
-    assert parsed["Subject"] == subject
-    (to,) = Email(raw=parsed).to
-    assert (to, str(make_header(decode_header(parseaddr(to)[0])))) == (raw.to[0], " ".join(name.split()))
-    body = parsed.get_body(("plain",))
-    assert body is not None
-    assert lines(body.get_payload(decode=True)) == lines(text.encode())
-    parts = [part for part in parsed.walk() if part.get_content_disposition()]
-    # Not `get_filename`, which takes quotes off once more.
-    names = [part["Content-Disposition"].params["filename"] for part in parts]
-    assert list(zip(names, [part.get_payload(decode=True) for part in parts], strict=True)) == [
-        (one.name, one.content) for one in given
-    ]
+    given = [Attachment(**one, content_id=f"{i}@x" if i < shown else None) for i, one in enumerate(files)]
+    fields: dict[str, Any] = {"sender": "news", "to": f'"{quoted}" <{local}@{domain}>', "subject": subject, "text": text}
+    punycode = domain.encode("idna").decode()
+    for mode in (Mode.SIMPLE, Mode.TEMPLATE, Mode.BULK, Mode.RAW):
+        (message,) = await send(gateway, ses, Email(**fields, html=html, mode=mode, attachments=given), mode)
+        if mode is not Mode.RAW:
+            assert (message.show().subject, message.show().text, message.show().html) == (subject, text, html)
+        parsed = delivered(message)
+        assert parsed["Subject"] == subject
+        ((_, to),) = [(key, value) for key, value in parsed.raw_items() if key == "To"]
+        assert named(to) == (" ".join(name.split()), f"{local}@{punycode}")
+        assert Email(raw=parsed).to == message.to, "and we read it as we wrote it"
+        for kind, typed in (("plain", text), ("html", html)):
+            part = parsed.get_body((kind,))
+            assert part is not None
+            assert lines(part) == typed.encode().splitlines()
+        parts = [part for part in parsed.walk() if part.get_content_disposition()]
+        assert sorted(map(described, parts)) == sorted(
+            (one.name, one.content, f"<{one.content_id}>" if one.content_id else "", one.inline) for one in given
+        )
+
+
+def described(part: Any) -> tuple[str, bytes, str, bool]:
+    """Not by `get_filename`, which takes quotes off once more."""
+    disposition = part["Content-Disposition"]
+    return (
+        disposition.params["filename"],
+        part.get_payload(decode=True),
+        str(part["Content-ID"] or ""),
+        disposition.content_disposition == "inline",
+    )

@@ -150,7 +150,9 @@ async def test_rows_with_cc_or_bcc_cannot_be_used_with_a_contact_list(nowhere: M
     shared = [*rows(2, cc="bo@example.com")[1:], *rows(3, bcc="bo@example.com")[2:]]
     found = await nowhere.explain_campaign(campaign, [*rows(1), *shared])
     assert found.request["Destination"] == {"ToAddresses": ["u0@example.org"]}
-    assert reason(found, "2 rows cannot be used").startswith("2 rows cannot be used: has cc or bcc, and the campaign a `contact_list`")
+    assert reason(found, "2 rows cannot be used").startswith(
+        "2 rows cannot be used: has cc or bcc, and the campaign a `contact_list`"
+    )
     with pytest.raises(RecipientsError, match="one recipient only"):
         await nowhere.explain_campaign(campaign, shared)
 

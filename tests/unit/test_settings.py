@@ -140,7 +140,10 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("[senders.news]\nfrom = 'x'", "mailer.toml: `senders.news.from` an email address must have an @-sign"),
         ("[senders.n]\nfrom = 'a@example.com'\nform = 'x'", "mailer.toml: `senders.n.form` is not a name that is known here"),
         ("[senders.n]\nfrom = 'a@example.com'\ntags = {a = 1}", "mailer.toml: `senders.n.tags.a` input should be a valid string"),
-        ("[senders.n]\nfrom = 'a@example.com'\nidentity_arn = 'x'", "mailer.toml: `senders.n.identity_arn` 'x' must be the ARN of an SES identity"),
+        (
+            "[senders.n]\nfrom = 'a@example.com'\nidentity_arn = 'x'",
+            "mailer.toml: `senders.n.identity_arn` 'x' must be the ARN of an SES identity",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file_is_one_sentence_that_names_it(text: str | bytes, why: str) -> None:
