@@ -102,6 +102,6 @@ class Material:
         """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""
         url, mailto = self.spec.unsubscribe_url, self.spec.unsubscribe_mailto
         if len(addresses) > 1:
-            return unsubscribe_headers(*(None if has_token(way) else way for way in (url, mailto)), token="")
+            return unsubscribe_headers(None if has_token(url) else url, None if has_token(mailto) else mailto, token="")
         token = self.tokens.make(addresses[0], self.spec.stream) if self._needs_token else ""
         return unsubscribe_headers(url, mailto, token)
