@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-import structlog
 from redis.exceptions import RedisError
 
 from . import prepare
@@ -29,7 +29,8 @@ from .unsubscribe import Tokens, Unsubscribed
 FIRST_CHUNKS = 4  # chunks queued by `start_campaign` itself; a worker fills the rest of the window
 WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
 
-log = structlog.get_logger()
+# Not structlog: an application that has not set it up would find its own standard output written to.
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, int | None], None]  # rows read, bytes read, bytes in all where that is known
 
@@ -94,7 +95,7 @@ class Mailer:
         try:
             await self._queue.wake_all(lane, chunks)
         except (RedisError, OSError) as error:
-            log.warning("redis stopped answering; what was stored is sent when it is back", error=type(error).__name__)
+            log.warning("redis stopped answering (%s); what was stored is sent when it is back", type(error).__name__)
 
     async def status(self, id: str) -> MessageStatus:
         """Raises NotFound."""
@@ -124,7 +125,7 @@ class Mailer:
                 return await self._earlier(earlier, key, rows)
         spec, blobs = self._prepare.campaign(campaign)
         for sentence in prepare.advice(campaign, spec):
-            log.warning("what this campaign sends is likely to have a mistake in it", hint=sentence)
+            log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
         async with open_recipients(recipients) as rows:
             await self._store(blobs, campaign.send_at)
             added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key)

@@ -29,14 +29,16 @@ def main() -> None:
 def _run(debug: bool) -> None:
     if sys.stdout is None:  # closed by the caller (`>&-`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end
-    from ..log import configure_logging
     from .app import app
     from .output import ReaderGone
 
     if isinstance(sys.stdout, TextIOWrapper):  # another program gets UTF-8, a terminal what it can show
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
-    configure_logging(None, "DEBUG" if debug else "CRITICAL")  # unconfigured, structlog writes to standard output
-    if not debug:
+    if debug:
+        from ..log import configure_logging
+
+        configure_logging(None, "DEBUG")
+    else:
         logging.disable()  # what is to be said, the commands say themselves
     try:
         app(prog_name="mailer")

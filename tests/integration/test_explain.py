@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import structlog
 
 from mailer import Attachment, Campaign, Email, Mailer, Settings
 from mailer.simulator import Simulator
@@ -143,10 +143,14 @@ async def test_rows_with_cc_or_bcc_are_rejected_with_a_contact_list(
     assert [request["Destination"] for _, request in requests] == [{"ToAddresses": ["ana@example.org"]}]
 
 
-async def test_what_is_likely_to_be_a_mistake_is_logged_once(mailer: Mailer) -> None:
+async def test_what_is_likely_to_be_a_mistake_is_logged_once_and_nothing_goes_to_standard_output(
+    mailer: Mailer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     campaign = Campaign(from_="news@example.com", subject="Hi", text="Hi")
-    with structlog.testing.capture_logs() as logs:
+    with caplog.at_level(logging.WARNING, logger="mailer.client"):
         await mailer.start_campaign(campaign, [{"email": "ana@example.org"}])
     (hint,) = mailer.advice(campaign)
-    assert [line["hint"] for line in logs if "hint" in line] == [hint]
-    assert all("@" not in str(line) for line in logs)
+    said = [record.getMessage() for record in caplog.records if record.name == "mailer.client"]
+    assert said == [f"what this campaign sends is likely to have a mistake in it: {hint}"]
+    assert "@" not in said[0]
+    assert capsys.readouterr().out == ""
