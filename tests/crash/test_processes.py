@@ -15,9 +15,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from mailer import Campaign, Email, Mailer, Settings, State
+from mailer import Campaign, Email, Lane, Mailer, Settings, State
 from mailer.cli.processes import free_port
-from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
+from mailer.ledger.ledger import CHUNK_ROWS
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
+from worker.lanes import MAX_JOBS
 
 from ..conftest import simulated_ses
 from ..servers import RedisServer
@@ -183,16 +185,18 @@ async def test_redis_going_away_and_coming_back_needs_no_restart_and_costs_nothi
 async def test_two_workers_share_a_campaign_and_no_chunk_is_worked_on_by_both(
     settings: Settings, slow_ses: Simulator, mailer: Mailer, tmp_path: Path
 ) -> None:
+    count = (MAX_JOBS[Lane.BULK] + 2) * CHUNK_ROWS  # more chunks than one of them works on at a time
+    change_account(slow_ses, AccountChange(max_send_rate=2.5 * RATE))
     async with worker(settings, tmp_path) as one, worker(settings, tmp_path) as two:
         await one.ready()
         await two.ready()
-        id = await mailer.start_campaign(letter(), rows())
-        assert await over(mailer, id) == {"sent": ROWS}
+        id = await mailer.start_campaign(letter(), rows(count))
+        assert await over(mailer, id) == {"sent": count}
         sent = [(await w.get("/metrics"))[1] for w in (one, two)]
     assert set(accepted(slow_ses).values()) == {1}
     assert slow_ses.counts["throttled"] == 0
     per_worker = [_metric(text, 'mailer_recipients_total{lane="bulk",state="sent"}') for text in sent]
-    assert sum(per_worker) == ROWS
+    assert sum(per_worker) == count
     assert min(per_worker) > 0
 
 
