@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -306,3 +307,15 @@ async def test_records_stay_nine_bytes_a_recipient_at_any_number_of_attempts(led
     assert packed is not None
     (record,) = unpack_records(packed)
     assert (record.attempts, record.failures, len(packed)) == (300, 255, 9)
+
+
+async def test_nothing_is_claimed_once_it_has_expired_whatever_the_worker_s_clock_says(ledger: Ledger) -> None:
+    id = new_message_id()
+    expires = int(time.time() * 1000) + 400
+    spec = Spec(lane=Lane.TRANSACTIONAL, from_address="a@example.com", content="x", to=("b@example.org",), expires_ms=expires)
+    await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    work = await take(ledger, chunk_id(id, 0))
+    await asyncio.sleep(0.5)
+    status = await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
+    assert status is ClaimStatus.EXPIRED
+    assert (await ledger.message(id)).attempts == 0
