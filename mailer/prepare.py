@@ -103,12 +103,7 @@ class Preparation:
             unsubscribe_url=unsubscribe.url if unsubscribe else None,
             unsubscribe_mailto=unsubscribe.mailto if unsubscribe else None,
             stream=given.sender or "",
-            route=Route(
-                region=sender.region,
-                endpoint_url=sender.endpoint_url,
-                role_arn=sender.role_arn,
-                external_id=sender.external_id,
-            ),
+            route=route_of(sender),
             expires_ms=None if expires is None else int(expires.timestamp() * 1000),
             **more,
         )
@@ -125,6 +120,10 @@ class Preparation:
             if arn and address and (why := misfit(arn, address, region)):
                 raise InvalidEmail(field=f"sender {given.sender}", why=why)
         return sender
+
+
+def route_of(sender: Sender) -> Route:
+    return Route(region=sender.region, endpoint_url=sender.endpoint_url, role_arn=sender.role_arn, external_id=sender.external_id)
 
 
 def _keep(content: bytes, blobs: list[bytes]) -> str:

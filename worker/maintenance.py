@@ -17,9 +17,9 @@ from redis.exceptions import RedisError
 from mailer import metrics
 from mailer.email import State
 from mailer.ids import container_of
+from mailer.reach import Reach
 from mailer.ses.refusals import classify
 
-from .reach import Reach
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -83,11 +83,17 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
             await runtime.accounts.trouble(account, refusal.reason)
         else:
-            fields = {name: int(v) if isinstance(v, bool) else v for name, v in asdict(state).items()}
+            fields = {name: _stored(value) for name, value in asdict(state).items()}
             await runtime.accounts.store(account, fields, answered=answered)
     known = await runtime.accounts.load(account)
     if known:
         reach.quota.remember_rate(known.max_send_rate)
+
+
+def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return int(value) if isinstance(value, bool) else value
 
 
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:

@@ -6,11 +6,11 @@ from mailer.compose import Loaded, Mime
 from mailer.compose.material import Material, StoredTemplate
 from mailer.errors import MailerError
 from mailer.ledger import File, Literal, Spec
+from mailer.reach import Reach
 from mailer.sender import misfit
 from mailer.templates import Compiled
 from mailer.unsubscribe import Tokens
 
-from .reach import Reach
 from .runtime import Runtime
 
 

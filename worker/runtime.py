@@ -17,11 +17,11 @@ from mailer.errors import ConfigError, MailerError
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
 from mailer.queue import Queue, connect, disconnect
+from mailer.reach import Reach, Reaches
 from mailer.ses.refusals import classify
 from mailer.settings import Settings
 from mailer.templates import Compiled, Content
 
-from .reach import Reach, Reaches
 from .stored import StoredTemplates
 
 FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third

@@ -17,10 +17,10 @@ from mailer.compose import Call, Item, Operation
 from mailer.email import Outcome
 from mailer.ids import container_of, is_message
 from mailer.ledger import Settlement, Work
+from mailer.reach import Reach
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
 
-from .reach import Reach
 from .runtime import Runtime
 
 log = structlog.get_logger()

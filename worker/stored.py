@@ -13,10 +13,9 @@ import structlog
 
 from mailer.compose.material import StoredTemplate
 from mailer.errors import MailerError
+from mailer.reach import Reach
 from mailer.ses.refusals import Kind, classify
 from mailer.templates.handlebars import TemplateSyntaxError, compile_template
-
-from .reach import Reach
 
 log = structlog.get_logger()
 

@@ -24,6 +24,7 @@ class KnownAccount:
     max_send_rate: float
     max_24h: float
     sent_24h: float  # SES's count at the last refresh
+    suppressed_reasons: frozenset[str]  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
     since: int  # recipients handed to SES that are not in that count
     refreshed_at: datetime
 
@@ -82,6 +83,7 @@ class Accounts:
             max_send_rate=float(found["max_send_rate"]),
             max_24h=float(found["max_24h"]),
             sent_24h=float(found["sent_24h"]),
+            suppressed_reasons=frozenset(filter(None, found.get("suppressed_reasons", "").split(","))),
             since=int(found.get("admitted", 0)) - int(found.get("base", 0)),
             refreshed_at=datetime.fromtimestamp(int(found["refreshed_at"]) / 1000, UTC),
         )

@@ -53,6 +53,7 @@ class AccountState:
     max_send_rate: float  # recipients per second
     max_24h: float  # recipients in a rolling day; -1: no limit
     sent_24h: float
+    suppressed_reasons: tuple[str, ...] = ()  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
 
 
 _body: ContextVar[bytes] = ContextVar("body")
@@ -124,6 +125,7 @@ class Gateway:
             max_send_rate=float(quota.get("MaxSendRate", 0)),
             max_24h=float(quota.get("Max24HourSend", 0)),
             sent_24h=float(quota.get("SentLast24Hours", 0)),
+            suppressed_reasons=tuple(found.get("SuppressionAttributes", {}).get("SuppressedReasons", ())),
         )
 
     async def credentials(self) -> None:

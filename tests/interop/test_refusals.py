@@ -131,6 +131,7 @@ async def test_the_account_is_read(server: Server, gateway: Gateway) -> None:
         max_send_rate=quota["MaxSendRate"],
         max_24h=quota["Max24HourSend"],
         sent_24h=quota["SentLast24Hours"],
+        suppressed_reasons=tuple(ACCOUNT["SuppressionAttributes"]["SuppressedReasons"]),
     )
 
 

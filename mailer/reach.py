@@ -1,4 +1,4 @@
-"""The accounts that a worker sends from: its own, and those that sender profiles reach by a role, region or endpoint."""
+"""The accounts that are sent from: the process's own, and those that sender profiles reach by a role, region or endpoint."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from mailer.gates.quota import Quota
-from mailer.ledger import Ledger, Route
-from mailer.ses.gateway import Gateway
-from mailer.settings import Settings
+from .gates.quota import Quota
+from .ledger import Ledger, Route
+from .ses.gateway import Gateway
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
