@@ -23,6 +23,8 @@ local LONGEST = 200000    -- us: whoever waits asks again after this, for a plac
 local GRACE = 50000       -- us: how late somebody who waits may ask again without losing the turn
 local CATCH_UP = 50000    -- us: how much of the pace that was missed may be made up for
 local WORTH = 0.02        -- of a second's rate: less room than this is not worth a call, where more is wanted
+local SMALL = 0.1         -- of a second's rate: with less than this a bulk call waits for what comes free within MERGE
+local MERGE = 100000      -- us
 local now = now_us()
 
 -- ---- the account -------------------------------------------------------------------------------
@@ -121,6 +123,12 @@ if granted < wanted then
   granted = wanted
 end
 granted = math.max(granted, least)
+
+if bulk and after == 0 and granted < math.min(n, math.floor(rate * SMALL)) then
+  -- Or the calls would become ever smaller: each takes what the last one left, and leaves as little a second later.
+  local next_free = redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')
+  if next_free[2] and tonumber(next_free[2]) - now < MERGE then return wait(tonumber(next_free[2]) - now) end
+end
 
 local at = math.max(tonumber(l[1] or '0'), now - CATCH_UP)
 if bulk then
