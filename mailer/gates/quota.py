@@ -150,7 +150,8 @@ def forecast(history: Mapping[int, int], sent_24h: float, now_s: float) -> str:
         return f", about {_about(an_hour)}/h come free"
     if not mine:
         return ""
-    slot, n = next(iter(mine.items()))
+    slot = next(iter(mine))
+    n = sum(n for other, n in mine.items() if other < slot + DAY_SLOTS // 24)
     return f", about {_about(n)} come free at {datetime.fromtimestamp((slot + DAY_SLOTS) * SLOT_S, UTC):%Y-%m-%d %H:%M} UTC"
 
 
