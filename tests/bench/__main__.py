@@ -15,7 +15,7 @@ from .report import Report
 from .rounds import Contender, Results, measure
 from .servers import BenchError, Sink
 
-SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "baselines")
+SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "quota", "lanes", "baselines")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -76,9 +76,9 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
 
 def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
     """Figures of our own that nothing is compared with: latency, memory, the use of the quota."""
-    if not {"latency", "memory", "calls"} & set(args.sections):
+    if not {"latency", "memory", "calls", "quota", "lanes"} & set(args.sections):
         return
-    from . import pipeline
+    from . import account, pipeline
 
     try:
         if "latency" in args.sections:
@@ -89,7 +89,13 @@ def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
             report.add_memory(pipeline.memory(target, n))
         if "calls" in args.sections:
             print("calls: one SendBulkEmail call a second", file=sys.stderr)
-            report.add_calls([pipeline.calls() for _ in range(args.rounds)])
+            report.add_calls([account.calls() for _ in range(args.rounds)])
+        if "quota" in args.sections:
+            print(f"quota: {account.PROCESSES} worker processes", file=sys.stderr)
+            report.add_quota([account.processes() for _ in range(args.rounds)])
+        if "lanes" in args.sections:
+            print("lanes: single messages while a campaign uses the whole rate", file=sys.stderr)
+            report.add_latency(account.beside_bulk(), beside_bulk=True)
     except BenchError as error:
         print(f"  {error}", file=sys.stderr)
         report.failures.append(str(error).splitlines()[0])

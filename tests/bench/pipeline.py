@@ -144,34 +144,6 @@ def memory(target: Sink, n: int) -> Memory:
     return on_empty_redis(target, measurement)
 
 
-CALLS_RATE = 200  # recipients per second of the account
-CALLS_SECONDS = 20
-
-
-def calls() -> float:
-    """Share of the rate that is used where SES takes one SendBulkEmail call a second, and nobody is told so."""
-    with (
-        servers.valkey() as redis_url,
-        servers.simulator("--max-send-rate", str(CALLS_RATE), "--bulk-calls-per-s", "1") as target,
-    ):
-        env = servers.clean_env({**servers.worker_env(redis_url, target), "MAILER_BULK_CALLS_PER_S": "auto"})
-        with patch.dict(os.environ, env, clear=True):
-            asyncio.run(_whole_campaign(redis_url, target))
-        times = sorted((entry["at"], len(entry["recipients"])) for entry in target.log())
-    # From the second on: SES lets the first second's worth through at once.
-    started, ended = times[0][0] + 1, times[-1][0] - 1
-    return float(sum(n for at, n in times if started <= at < ended) / (CALLS_RATE * (ended - started)))
-
-
-async def _whole_campaign(redis_url: str, target: Sink) -> None:
-    async with Mailer() as mailer:
-        campaign_id = await mailer.start_campaign(campaign("calls"), recipients=rows(CALLS_RATE * CALLS_SECONDS))
-        with servers.worker(redis_url, target, MAILER_BULK_CALLS_PER_S="auto") as worker:
-            while (await mailer.campaign(campaign_id)).state != "finished":
-                worker.check()
-                await asyncio.sleep(0.2)
-
-
 @asynccontextmanager
 async def _fullest(redis_url: str) -> AsyncIterator[dict[str, int]]:
     """`empty` and `peak`: used_memory at the start, and the most that was seen. Valkey's own peak counts its start-up too."""

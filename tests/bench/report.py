@@ -16,6 +16,7 @@ from .body import html_bytes
 from .rounds import Run
 
 if TYPE_CHECKING:
+    from .account import Use
     from .pipeline import Memory
 
 HEAD = ("what", "median", "range of the runs", "sender's CPU a message", "this service is", "asked for")
@@ -38,6 +39,11 @@ TARGETS = {
     "memory": Target(1.2, "≤ 1.2 × the smaller's", at_least=False),
     "redis": Target(160, "≤ 160 bytes", at_least=False),
     "calls": Target(0.95, "≥ 95 %"),
+    "quota": Target(0.98, "≥ 98 %"),
+    "fullest": Target(200, "≤ 200", at_least=False),
+    "throttled": Target(0, "0", at_least=False),
+    "bulk p99": Target(500, "≤ 500 ms", at_least=False),
+    "bulk max": Target(2000, "≤ 2,000 ms", at_least=False),
 }
 
 
@@ -75,13 +81,18 @@ class Report:
             self.rows.append((label, f"{three(median(rates))}/s", spread(rates, "/s"), "", times(ratio), ""))
             self.data[key] = {"label": label, "per_s": median(rates), "ours_over_this": ratio, "runs": rates}
 
-    def add_latency(self, seconds: Sequence[float]) -> None:
+    def add_latency(self, seconds: Sequence[float], *, beside_bulk: bool = False) -> None:
+        while_ = "a campaign uses all of 200/s" if beside_bulk else "idle worker"
         ms = sorted(s * 1000 for s in seconds)
         figures = {"p50": median(ms), "p99": ms[int(len(ms) * 0.99)], "max": ms[-1]}
         for name, value in figures.items():
-            label = f"`Mailer.send` to acceptance, idle worker, {name}"
-            self.rows.append((label, f"{value:,.0f} ms", "", "", "", self._target(label, TARGETS.get(name), value)))
-        self.data["latency"] = {"messages": len(ms), **{f"{name}_ms": value for name, value in figures.items()}}
+            label = f"`Mailer.send` to acceptance, {while_}, {name}"
+            target = TARGETS.get(f"bulk {name}" if beside_bulk else name)
+            self.rows.append((label, f"{value:,.0f} ms", "", "", "", self._target(label, target, value)))
+        self.data["lanes" if beside_bulk else "latency"] = {
+            "messages": len(ms),
+            **{f"{name}_ms": value for name, value in figures.items()},
+        }
 
     def add_memory(self, memory: Memory) -> None:
         n, each = f"{memory.recipients:,} recipients", memory.redis_bytes_per_recipient
@@ -102,6 +113,18 @@ class Report:
         spread_ = f"{min(shares):.1%}–{max(shares):.1%}"
         self.rows.append((label, f"{share:.1%}", spread_, "", "", self._target(label, TARGETS["calls"], share)))
         self.data["calls"] = {"share": share, "runs": list(shares)}
+
+    def add_quota(self, uses: Sequence[Use]) -> None:
+        """What four processes together make of the rate; of the runs, the worst second and all that SES refused."""
+        label, shares = "share of a rate of 200/s that four worker processes use", [use.share for use in uses]
+        asked = self._target(label, TARGETS["quota"], median(shares))
+        self.rows.append((label, f"{median(shares):.1%}", f"{min(shares):.1%}–{max(shares):.1%}", "", "", asked))
+        fullest, throttled = max(use.fullest for use in uses), sum(use.throttled for use in uses)
+        label = "recipients of the fullest second, at that rate"
+        self.rows.append((label, f"{fullest}", "", "", "", self._target(label, TARGETS["fullest"], fullest)))
+        label = "calls that SES refused for the rate meanwhile"
+        self.rows.append((label, f"{throttled}", "", "", "", self._target(label, TARGETS["throttled"], throttled)))
+        self.data["quota"] = [asdict(use) for use in uses]
 
     def _target(self, label: str, target: Target | None, value: float | None) -> str:
         """What was asked for, and whether it is met; a miss is a failure of the run."""

@@ -207,6 +207,9 @@ def sink() -> Iterator[Sink]:
 class Simulated(Sink):
     """The simulated SES of the service itself, which enforces limits."""
 
+    def stats(self) -> dict[str, Any]:
+        return dict(self._ask("GET", "/_simulator/stats"))
+
     def log(self) -> list[dict[str, Any]]:
         """Every accepted message."""
         with urlopen(f"{self.url}/_simulator/log", timeout=30) as answer:
