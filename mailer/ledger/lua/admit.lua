@@ -22,6 +22,7 @@ local AHEAD = 20000       -- us: a place that is free so soon is given now, and 
 local LONGEST = 200000    -- us: whoever waits asks again after this, for a place may be free sooner than it seemed
 local GRACE = 50000       -- us: how late somebody who waits may ask again without losing the turn
 local CATCH_UP = 50000    -- us: how much of the pace that was missed may be made up for
+local PACE = 1.1          -- times the rate: what the pace is, so that it costs nothing of what the places allow
 local WORTH = 0.02        -- of a second's rate: less room than this is not worth a call, where more is wanted
 local SMALL = 0.1         -- of a second's rate: with less than this a bulk call waits for what comes free within MERGE
 local MERGE = 100000      -- us
@@ -124,12 +125,6 @@ if granted < wanted then
 end
 granted = math.max(granted, least)
 
-if bulk and after == 0 and granted < math.min(n, math.floor(rate * SMALL)) then
-  -- Or the calls would become ever smaller: each takes what the last one left, and leaves as little a second later.
-  local next_free = redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')
-  if next_free[2] and tonumber(next_free[2]) - now < MERGE then return wait(tonumber(next_free[2]) - now) end
-end
-
 local at = math.max(tonumber(l[1] or '0'), now - CATCH_UP)
 if bulk then
   after = math.max(after, at - now)
@@ -168,22 +163,26 @@ local function learnt(c)
   return calls
 end
 
-if bulk_calls == 'unlimited' then
-  -- SES has refused one all the same (refused.lua).
-  if tonumber(redis.call('HGET', calls_key, 'next') or '0') > now + after then return {'singles', 0, 0, ''} end
-elseif bulk_calls ~= '' then
+if bulk_calls ~= '' then
   local found = redis.call('HMGET', calls_key, 'next', 'rate', 'since', 'wanted', 'good', 'ceiling', 'probe')
   local c = {rate = found[2], since = found[3], wanted = found[4], good = found[5], ceiling = found[6], probe = found[7]}
-  local calls = tonumber(bulk_calls) or learnt(c)
-  local next_call = tonumber(found[1] or '0')
+  local calls = bulk_calls == 'unlimited' and math.huge or tonumber(bulk_calls) or learnt(c)
+  local next_call = tonumber(found[1] or '0')  -- of 'unlimited', where SES has refused one all the same (refused.lua)
   if next_call > now + after then
     redis.call('HSET', calls_key, 'wanted', '1')
     return {'singles', 0, 0, ''}
   end
+  if after == 0 and granted < math.min(n, math.floor(rate * SMALL)) then
+    -- Or the calls would become ever smaller: each takes what the last one left, and leaves as little a second later.
+    local next_free = redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')
+    if next_free[2] and tonumber(next_free[2]) - now < MERGE then return wait(tonumber(next_free[2]) - now) end
+  end
   -- A little slower than the limit, for what the network does to the distance of two calls. Above ten a second a place that
   -- was missed by a moment is not lost.
   local slack = calls >= 10 and 100000 or 0
-  redis.call('HSET', calls_key, 'next', digits(math.max(next_call, now + after - slack) + 1020000 / calls))
+  if bulk_calls ~= 'unlimited' then
+    redis.call('HSET', calls_key, 'next', digits(math.max(next_call, now + after - slack) + 1020000 / calls))
+  end
 end
 
 -- ---- the place ---------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ local admitted = redis.call('HINCRBY', account, 'admitted', granted)
 local since, lasts = now + math.floor(after), math.max(math.ceil(cost), 1000000)
 local place = string.format('%d|%.0f|%.0f|%.0f', granted, since, lasts, admitted)
 redis.call('ZADD', places, digits(since + lasts + UNANSWERED), place)
-redis.call('HSET', limiter, 'tat', digits(at + cost), 'held', digits(held + granted))
+redis.call('HSET', limiter, 'tat', digits(at + cost / PACE), 'held', digits(held + granted))
 if own_rate then
   cost = granted / own_rate * 1000000
   redis.call('SET', pace, digits(paced + cost), 'PX', math.ceil(math.max(paced + cost - now, 0) / 1000) + 1000)
