@@ -6,7 +6,7 @@ They take lists of keys of one installation, so they run on one Redis (or one Se
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -103,12 +103,17 @@ class Settled:
     finished: bool  # nor in its campaign
 
 
+def registered(redis: RedisClient, names: Iterable[str]) -> dict[str, Any]:
+    """Scripts of the folder `lua`, ready to be called; nothing is sent before that."""
+    folder = files(__package__) / "lua"
+    common = (folder / "common.lua").read_text()
+    return {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in names}
+
+
 class Scripts:
     def __init__(self, redis: RedisClient, keys: Keys) -> None:
         self._keys = keys
-        folder = files(__package__) / "lua"
-        common = (folder / "common.lua").read_text()
-        self._script = {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in _NAMES}
+        self._script = registered(redis, _NAMES)
 
     async def _run(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         return await self._script[name](keys=keys, args=args)

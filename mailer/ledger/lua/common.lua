@@ -25,6 +25,11 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
+-- The bucket of an address, by its place among the bits of the suppression tables.
+local function bucket(place)
+  return string.format(':%04x', place % 65536)
+end
+
 local function record(state, mode, failures, attempts, now)
   return state .. mode .. struct.pack('>BHI4', failures, attempts, math.floor(now / 1000))
 end
