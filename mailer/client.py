@@ -23,7 +23,7 @@ from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
-from .suppression.files import checked_stream, new_entry
+from .suppression.entries import checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed

@@ -19,7 +19,7 @@ from mailer.email import State
 from mailer.ids import container_of
 from mailer.reach import Reach
 from mailer.ses.refusals import classify
-from mailer.suppression import Sync
+from mailer.suppression.sync import Sync
 
 from .runtime import PATIENCE_MS, Runtime
 

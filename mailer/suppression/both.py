@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
+from typing import TypeVar
 
 from ..ledger.suppressed import Reason, SesEntry, Suppressed
 from ..ses.gateway import Gateway
+from ..ses.refusals import Refusal, classify
 from .pace import Pace
+
+T = TypeVar("T")
 
 # SES has two reasons of its own.
 SES_REASON = {
@@ -23,8 +29,16 @@ class Put(Enum):
     THERE = "there"  # by our copy; SES was not asked
 
 
+class SesRefused(Exception):
+    """SES did not do it, or cannot be asked."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.reason)
+
+
 class Both:
-    """SES's list of one account and our copy of it. Methods raise what botocore raises, and what redis-py does."""
+    """SES's list of one account and our copy of it. Methods raise SesRefused, and what redis-py raises."""
 
     def __init__(self, suppressed: Suppressed, account: str, gateway: Gateway, pace: Pace | None = None) -> None:
         self._list = suppressed
@@ -39,7 +53,7 @@ class Both:
             return Put.THERE
         # Another spelling would be a second entry, of which the first one's reason would go on to hold.
         for spelling in [entry.address for entry in there] or [address.strip()]:
-            await self._pace.call(lambda spelling=spelling: self._gateway.suppress(spelling, wanted))  # type: ignore[misc]
+            await self._ask(partial(self._gateway.suppress, spelling, wanted))
             await self._list.listed(self._account, [SesEntry(spelling, wanted, datetime.now(UTC))])
         return Put.WRITTEN
 
@@ -50,7 +64,7 @@ class Both:
         spellings = [entry.address for entry in await self._entries(address)]
         found = False
         for spelling in dict.fromkeys([*spellings, f"{local}{at}{domain.lower()}", given.lower()]):
-            found |= await self._pace.call(lambda spelling=spelling: self._gateway.unsuppress(spelling))  # type: ignore[misc]
+            found |= await self._ask(partial(self._gateway.unsuppress, spelling))
         await self._list.delisted(self._account, address)
         return found
 
@@ -59,10 +73,16 @@ class Both:
         given = address.strip()
         found = []
         for spelling in dict.fromkeys([*(entry.address for entry in await self._entries(address)), given, given.lower()]):
-            entry = await self._pace.call(lambda spelling=spelling: self._gateway.suppressed(spelling))  # type: ignore[misc]
+            entry = await self._ask(partial(self._gateway.suppressed, spelling))
             if entry is not None:
                 found.append(SesEntry(spelling, *entry))
         return found
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._pace.call(ask)
+        except Exception as error:
+            raise SesRefused(classify(error)) from None
 
     async def _entries(self, address: str) -> list[SesEntry]:
         hit = (await self._list.check([address], account=self._account)).hits.get(0)

@@ -22,16 +22,15 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from ..address import normalise
-from ..checks import one_line
 from ..errors import InvalidAddress, InvalidEmail, RecipientsError
-from ..ledger.suppressed import NewEntry, OwnEntry, Reason, SesEntry, pack_stream
+from ..ledger.suppressed import OwnEntry, Reason, SesEntry
 from ..recipients.blocks import Block, suffix
+from .entries import checked_stream, shown
 
 FIELDS = ("email", "list", "reason", "stream", "since")
 _DELIMITERS = (",", ";", "\t")
 _EMAIL = ("email", "emailaddress", "email_address")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs what begins like this
-MAX_SHOWN = 60  # characters of what cannot be used
 
 
 class Format(StrEnum):
@@ -60,25 +59,6 @@ class Unusable(NamedTuple):
 
 class _Bad(Exception):
     """Why a line cannot be used."""
-
-
-def new_entry(address: str, reason: Reason | str, stream: str = "", since: datetime | None = None) -> NewEntry:
-    """What a caller gives, checked. Raises InvalidEmail."""
-    try:
-        return NewEntry(normalise(address), Reason(reason), checked_stream(stream), since)
-    except InvalidAddress as error:
-        raise InvalidEmail(field=_shown(address), why=str(error)) from None
-    except ValueError:
-        raise InvalidEmail(field="reason", why=f"{_shown(str(reason))} is not one of {', '.join(Reason)}") from None
-
-
-def checked_stream(stream: str) -> str:
-    """Raises InvalidEmail."""
-    try:
-        pack_stream(one_line(stream))
-    except ValueError as error:
-        raise InvalidEmail(field="stream", why=str(error)) from None
-    return stream
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -129,7 +109,7 @@ def _entry(number: int, fields: Mapping[str, str]) -> Line:
     try:
         address = normalise(given)
     except InvalidAddress as error:
-        raise _Bad(f"{_shown(given)}: {error}" if given else str(error)) from None
+        raise _Bad(f"{shown(given)}: {error}" if given else str(error)) from None
     return Line(
         number,
         address,
@@ -147,7 +127,7 @@ def _one_of(kind: Any, text: str, name: str) -> Any:
     try:
         return kind(word)
     except ValueError:
-        raise _Bad(f"{name} {_shown(text)} is not one of {', '.join(kind)}") from None
+        raise _Bad(f"{name} {shown(text)} is not one of {', '.join(kind)}") from None
 
 
 def _stream(text: str) -> str | None:
@@ -166,11 +146,7 @@ def _since(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text.strip())
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    raise _Bad(f"since {_shown(text)} is not a time with a zone, as 2026-12-24T17:00:00Z is one")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
+    raise _Bad(f"since {shown(text)} is not a time with a zone, as 2026-12-24T17:00:00Z is one")
 
 
 def _json(text: str) -> Mapping[str, str]:
@@ -186,7 +162,7 @@ def _json(text: str) -> Mapping[str, str]:
         if name not in FIELDS or value is None:
             continue
         if not isinstance(value, str):
-            raise _Bad(f"{_shown(key)} is not a text")
+            raise _Bad(f"{shown(key)} is not a text")
         fields[name] = value
     return fields
 

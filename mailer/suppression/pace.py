@@ -25,7 +25,7 @@ class Pace:
         self.slow = False
 
     async def call(self, ask: Callable[[], Awaitable[T]], *, waiting: Callable[[], Awaitable[object]] | None = None) -> T:
-        """What the call gives. `waiting` is run before each pause. Raises what the call raises; throttling is waited out first."""
+        """What the call gives. `waiting` is run before each pause. Raises what the call raises; throttling is waited out."""
         for tries in range(1, TRIES + 1):
             await self._turn()
             try:
