@@ -74,8 +74,10 @@ class Sync:
             return None
         deadline = time.monotonic() + slice_s
         try:
-            while _due(known := await self._list.ses_list(self._account), self._every_s) and time.monotonic() < deadline:
+            while _due(known := await self._list.ses_list(self._account), self._every_s):
                 await self._step(known)
+                if time.monotonic() >= deadline:
+                    break
         except _TurnLost:
             pass
         except (asyncio.CancelledError, *_REDIS):
@@ -208,7 +210,7 @@ class Sync:
         if known.pass_checkpoint is None:
             fields["pass_checkpoint"] = ms_of(page.said_at or known.now)
         if page.token is None:
-            fields["sweep"] = 0
+            fields["sweep"] = 0 if known.entries or page.entries else BUCKETS
         await self._keep(**fields)
 
     def _restart(self, error: TokenRefused) -> None:
