@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -26,7 +27,7 @@ from .redis import RedisClient
 from .scripts import registered
 
 BUCKETS = 1 << 16  # the same number is in common.lua
-PLACES = 1 << 24  # bits, 2 MB: a million entries have one bit in seventeen set
+PLACES = 1 << 25  # bits, 4 MB: a million entries have one in thirty-four set
 WRITE_STEP = 250  # entries a script, so that no other client of Redis waits a millisecond for them
 WALK_STEP = 64  # buckets a script: of a million entries some thousand
 SWEEP_STEP = 64
@@ -188,7 +189,7 @@ class Suppressed:
         n = len(folded)
         layout = struct.Struct(f"<{n}I")
         keys = [k.suppressed_bits, k.suppressed_own] + ([k.suppressed_ses(account)] if account is not None else [])
-        args = [n, layout.pack(*map(place, folded)), layout.pack(*map(len, folded)), b"".join(folded)]
+        args = [n, layout.pack(*map(place, folded)), layout.pack(*accumulate(map(len, folded))), b"".join(folded)]
         now, fields, hits = await self._run("suppressed", keys, args)
         found = {
             number: Found(unpack_own(folded[number], own), unpack_ses(folded[number], ses))

@@ -15,7 +15,7 @@ from .report import Report
 from .rounds import Contender, Results, measure
 from .servers import BenchError, Sink
 
-SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "baselines")
+SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "suppression", "baselines")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,10 +75,10 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
 
 
 def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
-    """Figures of our own that nothing is compared with: latency, memory, the use of the quota."""
-    if not {"latency", "memory", "calls"} & set(args.sections):
+    """Figures of our own that nothing is compared with: latency, memory, the use of the quota, the suppression list."""
+    if not {"latency", "memory", "calls", "suppression"} & set(args.sections):
         return
-    from . import pipeline
+    from . import pipeline, suppression
 
     try:
         if "latency" in args.sections:
@@ -90,6 +90,9 @@ def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
         if "calls" in args.sections:
             print("calls: one SendBulkEmail call a second", file=sys.stderr)
             report.add_calls([pipeline.calls() for _ in range(args.rounds)])
+        if "suppression" in args.sections:
+            print("suppression: a million entries", file=sys.stderr)
+            report.add_suppression(suppression.suppression())
     except BenchError as error:
         print(f"  {error}", file=sys.stderr)
         report.failures.append(str(error).splitlines()[0])
