@@ -29,8 +29,9 @@ from .scripts import registered
 BUCKETS = 1 << 16  # the same number is in common.lua
 PLACES = 1 << 25  # bits, 4 MB: a million entries have one in thirty-four set
 WRITE_STEP = 250  # entries a script, so that no other client of Redis waits a millisecond for them
-WALK_STEP = 64  # buckets a script: of a million entries some thousand
-SWEEP_STEP = 64
+# Buckets a script looks into, so that it takes a millisecond or two: a thousand entries, or a thousand buckets with next to none.
+STEP, STEP_OF_FEW = 64, 1024
+FEW = 50_000  # entries
 TURN_MS = 60_000  # longer than one page with its retries; renewed with each
 REMOVED_KEPT_MS = 120_000  # longer than one page is under way
 MAX_STREAM = 128  # bytes of a stream's name
@@ -222,8 +223,9 @@ class Suppressed:
                 yield entry
 
     async def _walk(self, table: str) -> AsyncIterator[tuple[bytes, bytes]]:
-        for first in range(0, BUCKETS, WALK_STEP):
-            found = await self._run("walk", [table], [first, WALK_STEP])
+        step = _step(int(await self._redis.hget(table, "entries") or 0))
+        for first in range(0, BUCKETS, step):
+            found = await self._run("walk", [table], [first, step])
             for folded, packed in zip(found[::2], found[1::2], strict=True):
                 yield folded, packed
 
@@ -287,11 +289,16 @@ class Suppressed:
         args = [place(folded), folded, REMOVED_KEPT_MS]
         return int(await self._run("delisted", [k.suppressed_ses(account), k.suppressed_removed(account)], args))
 
-    async def sweep(self, account: str, first: int, *, owner: str) -> int | None:
-        """Remove what the full pass has not seen from SWEEP_STEP buckets; how many entries. None: not its turn any more."""
+    async def sweep(self, account: str, first: int, *, entries: int, owner: str) -> int | None:
+        """Remove what the full pass has not seen from the next buckets of a table with so many entries; the bucket after them,
+        which is BUCKETS at the end. None where it is not the owner's turn any more."""
         keys = [self._keys.suppressed_ses(account), self._keys.suppressed_turn(account)]
-        gone = int(await self._run("sweep", keys, [owner, TURN_MS, first, SWEEP_STEP]))
-        return None if gone < 0 else gone
+        gone = int(await self._run("sweep", keys, [owner, TURN_MS, first, _step(entries)]))
+        return None if gone < 0 else first + _step(entries)
+
+
+def _step(entries: int) -> int:
+    return STEP_OF_FEW if entries <= FEW else STEP
 
 
 def _ses_list(fields: Mapping[bytes, bytes], now: datetime) -> SesList:

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from redis.exceptions import RedisError
 
 from ..errors import MailerError
-from ..ledger.suppressed import BUCKETS, SWEEP_STEP, SesEntry, SesList, Suppressed, ms_of
+from ..ledger.suppressed import BUCKETS, SesEntry, SesList, Suppressed, ms_of
 from ..ses.gateway import Gateway, SuppressedPage, TokenRefused
 from ..ses.refusals import Refusal, classify
 from ..tasks import to_the_end
@@ -188,9 +188,12 @@ class Sync:
         elif known.sweep is None:
             await self._next_page(known)
         elif known.sweep < BUCKETS:
-            for first in range(known.sweep, min(known.sweep + _SWEEPS_A_STEP * SWEEP_STEP, BUCKETS), SWEEP_STEP):
-                if await self._list.sweep(self._account, first, owner=self._owner) is None:
+            first, scripts = known.sweep, 0
+            while first < BUCKETS and scripts < _SWEEPS_A_STEP:
+                after = await self._list.sweep(self._account, first, entries=known.entries, owner=self._owner)
+                if after is None:
                     raise _TurnLost
+                first, scripts = after, scripts + 1
         else:
             await self._end(known)
 
