@@ -69,6 +69,8 @@ class Reaches:
                 lower_rate=self._settings.max_send_rate,
                 refresh_s=self._settings.account_refresh_s,
                 bulk_calls=self._settings.bulk_calls_per_s,
+                burst=self._settings.send_burst,
+                reserve=self._settings.daily_reserve,
                 stopping=self._stopping,
             )
         return Reach(account, gateway, self._quotas[account])

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65535)
     lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)
     max_send_rate: float | None = Field(None, gt=0)  # recipients per second, where it should stay under the account's own
+    send_burst: int = Field(0, ge=0)  # recipients that a second may have above the account's rate
+    daily_reserve: int = Field(0, ge=0)  # recipients of the 24 h quota that only the transactional lane may use
     bulk_calls_per_s: Literal["auto", "unlimited"] | PositiveFloat = "auto"  # SendBulkEmail calls of the whole account
     secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
     account_refresh_s: float = Field(60, gt=0)
@@ -153,7 +155,6 @@ def load_settings(**overrides: Any) -> Settings:
 NOT_YET = frozenset(
     f"MAILER_{name}"
     for name in (
-        "DAILY_RESERVE",
         "EVENTS_SQS_URL",
         "EVENTS_TOPIC_ARNS",
         "UNKNOWN_GRACE_S",

@@ -113,9 +113,9 @@ async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[Runtime]:
-    """A whole worker in this process, ended as SIGTERM ends it."""
-    async with Runtime(settings) as runtime:
+async def running_worker(settings: Settings, *, clock: str | None = None) -> AsyncIterator[Runtime]:
+    """A whole worker in this process, ended as SIGTERM ends it. `clock`: Lua that stands for Redis's clock."""
+    async with Runtime(settings, clock=clock) as runtime:
         upkeep = await maintenance.start(runtime)
         lanes = [asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes]
         try:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from mailer import metrics
 from mailer.errors import MailerError
+from mailer.gates.quota import STALE_AFTER_REFRESHES
 from mailer.log import configure_logging
 from mailer.queue import explain_redis, ping
 from mailer.settings import Settings, load_settings
@@ -23,8 +24,6 @@ from .lanes import serve_lane
 from .runtime import Runtime, cancel, open_runtime
 
 log = structlog.get_logger()
-
-_FRESH = 3  # refreshes after which the account's state is not believed any more, as in gates/quota.py
 
 
 def main() -> int:
@@ -109,8 +108,8 @@ async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
 
 async def _account_check(runtime: Runtime) -> http.Check:
     known = await runtime.accounts.load(runtime.own.account)
-    seconds, _ = await runtime.redis.time()
-    if known is None or seconds - known.refreshed_at.timestamp() > _FRESH * runtime.settings.account_refresh_s:
+    now_s = await runtime.ledger.scripts.now_ms() / 1000
+    if known is None or now_s - known.refreshed_at.timestamp() > STALE_AFTER_REFRESHES * runtime.settings.account_refresh_s:
         why = await runtime.accounts.why_stale(runtime.own.account)
         return http.Check(ok=False, detail=why or "GetAccount has not answered yet")
     return http.Check(ok=True, detail=f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h")

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 
 import structlog
 from redis.exceptions import RedisError
@@ -18,9 +19,10 @@ from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
 from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
 from mailer.errors import MailerError, RenderFailed
-from mailer.gates.quota import Verdict
+from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
-from mailer.ledger import ClaimStatus, LeaseStatus, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
+from mailer.ledger.limiter import Wish
 from mailer.ledger.records import MAX_ATTEMPTS
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import classify
@@ -33,6 +35,8 @@ from .settle import Shift
 
 log = structlog.get_logger()
 
+MESSAGES = "messages"  # their turn is one, as a campaign's is
+PATIENCE_S = 1.0  # of a wait for the quota, with the chunk in hand; then others get the place in this process
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
 LARGE_BYTES = 256 << 10  # of attachments
@@ -103,7 +107,7 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
         if shift.expired():
             await to_the_end(settle.expire(runtime, shift))
             return
-        positions = _next(shift, shift.reach.quota.call_size(most))
+        positions = _next(shift, shift.reach.quota.call_size(most, material.spec.max_rate))
         items = await _rendered(runtime, shift, material, positions)
         for calls in _together(await _planned(runtime, shift, material, items), material.at_once(SINGLES)):
             if shift.over:
@@ -174,13 +178,13 @@ def _together(calls: Sequence[Call], at_once: int) -> Iterator[Sequence[Call]]:
 
 async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call]) -> None:
     """Make the calls when it is their turn; where only SendEmail calls have theirs, send the messages by those."""
-    bulk = calls[0].operation is Operation.SEND_BULK_EMAIL
-    verdict = await _admitted(runtime, shift, sum(call.recipients for call in calls), bulk=bulk)
-    if verdict is Verdict.GO:
-        await to_the_end(_send(runtime, shift, calls))
-    elif verdict is Verdict.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
+    admission = await _admitted(runtime, shift, calls)
+    if admission.verdict is Verdict.GO:
+        granted = await _granted(runtime, shift, material, calls, admission)
+        await to_the_end(_send(runtime, shift, granted, admission))
+    elif admission.verdict is Verdict.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
         shift.over, shift.delay_s = True, settle.CALLS_PAUSE_S
-    elif verdict is Verdict.SINGLES:
+    elif admission.verdict is Verdict.SINGLES:
         items, at_once = calls[0].items, material.at_once(SINGLES)
         for first in range(0, len(items), at_once):
             singles = await _planned(runtime, shift, material, items[first : first + at_once], bulk=False)
@@ -188,27 +192,53 @@ async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, ca
                 await _admit_and_send(runtime, shift, material, singles)
 
 
-async def _admitted(runtime: Runtime, shift: Shift, recipients: int, *, bulk: bool = False) -> Verdict:
-    """Wait for the recipients' turn in the account's quota. What has to wait longer than a slice gives its lease back."""
-    lane, started = shift.work.spec.lane, time.monotonic()
-    admission = await shift.reach.quota.admit(recipients, lane, patience_s=SLICE_S, bulk=bulk)
-    metrics.record_admission_wait(lane, time.monotonic() - started)
+async def _admitted(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> Admission:
+    """Wait for the recipients' turn in the account's quota. What has to wait longer gives its lease back meanwhile."""
+    chunk, spec, started = shift.work.chunk, shift.work.spec, time.monotonic()
+    wish = Wish(
+        lane=spec.lane,
+        recipients=sum(call.recipients for call in calls),
+        least=calls[0].items[0].recipients,
+        asker=chunk,
+        flow=MESSAGES if is_message(chunk) else container_of(chunk),
+        own_rate=spec.max_rate,
+        bulk=calls[0].operation is Operation.SEND_BULK_EMAIL,
+    )
+    admission = await shift.reach.quota.admit(wish, patience_s=PATIENCE_S)
+    metrics.record_admission_wait(spec.lane, time.monotonic() - started)
     if admission.verdict is Verdict.LATER:
         shift.over, shift.delay_s = True, admission.retry_s
     elif admission.reason:
         await settle.park(runtime, shift, admission.reason)
         if admission.verdict is Verdict.STALE:
             shift.delay_s = settle.STALE_S
-    return admission.verdict
+    return admission
+
+
+async def _granted(
+    runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call], admission: Admission
+) -> Sequence[Call]:
+    """As much of the calls as there is room for; the rest is next again."""
+    if admission.recipients >= sum(call.recipients for call in calls):
+        return calls
+    items = [item for call in calls for item in call.items]
+    taken = sum(count <= admission.recipients for count in accumulate(item.recipients for item in items))
+    shift.queued = [item.position for item in items[taken:]] + shift.queued
+    if calls[0].operation is Operation.SEND_EMAIL:
+        return calls[:taken]
+    return await _planned(runtime, shift, material, items[:taken])
 
 
 # ---- claim, dispatch, settle ---------------------------------------------------------------------------------------
 
 
-async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
+async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission: Admission) -> None:
     """Claim, call, settle. Once the claim is stored this runs to its end, whatever happens to the job around it."""
-    chunk = shift.work.chunk
+    chunk, quota = shift.work.chunk, shift.reach.quota
     items = [item for call in calls for item in call.items]
+    if not items:
+        await quota.give_back(admission)
+        return
     rows = [(item.position, item.attempt) for item in items]
     # A claim whose answer got lost is repeated and not given up: it may be stored, and then nobody else may send these.
     claim = await settle.until_stored(
@@ -216,6 +246,8 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
         shift,
         lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows),
     )
+    if claim is not ClaimStatus.OK:
+        await quota.give_back(admission)
     if claim is ClaimStatus.EXPIRED:
         shift.queued = [item.position for item in items] + shift.queued
         await settle.expire(runtime, shift)
@@ -225,10 +257,15 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> None:
         if claim is ClaimStatus.CONFLICT:
             log.error("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
         return
+    await quota.until(admission)
     answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]
     settlements = [settle.answered(shift, item, answer) for item, answer in zip(items, answers, strict=True)]
-    await settle.settle(runtime, shift, settlements, recipients=sum(call.recipients for call in calls))
-    await settle.act_on(runtime, shift, calls, answers)
+    accepted = sum(item.recipients for item, answer in zip(items, answers, strict=True) if answer.refusal is None)
+    sent = Sent(
+        account=shift.reach.account, recipients=sum(call.recipients for call in calls), accepted=accepted, place=admission.place
+    )
+    await settle.settle(runtime, shift, settlements, sent)
+    await settle.act_on(runtime, shift, calls, answers, admission.place)
 
 
 async def _call(shift: Shift, call: Call) -> list[Answer]:

@@ -14,8 +14,10 @@ from typing import Any
 from mailer.compose import Loaded
 from mailer.email import Lane
 from mailer.errors import ConfigError, MailerError
+from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
+from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches
 from mailer.ses.refusals import classify
@@ -30,7 +32,7 @@ CANCEL_AGAIN_S = 1.0
 # A worker that is gone is noticed after this long. The heartbeat renews it three times in that time.
 LEASE_MS = 15_000
 PATIENCE_MS = 20_000  # how long a wake-up may lie in arq's queue before the reaper looks whether it got lost
-WINDOW_CHUNKS = 16  # chunks of one campaign that are queued or being worked on
+WINDOW_CHUNKS = (3, 16)  # chunks of one campaign that are queued or being worked on: the fewest, the most
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
@@ -58,11 +60,11 @@ async def open_runtime(settings: Settings) -> Runtime:
 class Runtime:
     """An async context manager; leaving it closes what it opened."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: str | None = None) -> None:
         self.settings = settings
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
-        self.ledger = Ledger(self.redis, settings.namespace)
+        self.ledger = Ledger(self.redis, settings.namespace, clock)
         self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
@@ -115,5 +117,11 @@ class Runtime:
 
     async def feed(self, container: str, lane: Lane) -> None:
         """Queue what a campaign's window has room for."""
-        added = await self.ledger.scripts.feed(container, window=WINDOW_CHUNKS, patience_ms=PATIENCE_MS)
+        added = await self.ledger.scripts.feed(container, window=self._window(), patience_ms=PATIENCE_MS)
         await self.queue.wake_all(lane, added)
+
+    def _window(self) -> int:
+        """More chunks than the rate can use would only stand in the way of another campaign's."""
+        rate = max(reach.quota.rate for reach in self.reaches.all())
+        fewest, most = WINDOW_CHUNKS
+        return max(fewest, min(most, 2 + int(rate * AHEAD_S / CHUNK_ROWS)))

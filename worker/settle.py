@@ -16,7 +16,8 @@ from mailer import metrics
 from mailer.compose import Call, Item, Operation
 from mailer.email import Outcome
 from mailer.ids import container_of, is_message
-from mailer.ledger import Settlement, Work
+from mailer.ledger import Sent, Settlement, Work
+from mailer.ledger.limiter import Told
 from mailer.reach import Reach
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
@@ -35,6 +36,7 @@ PARK_S = 10.0  # how often what waits for something outside is tried again
 RETRY_S = (0.1, 2.0)
 RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
 
+_TOLD = {Kind.DAILY: Told.DAILY, Kind.PAUSED: Told.PAUSED, Kind.SUSPENDED: Told.SUSPENDED}  # for all workers at once
 _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
 
 
@@ -103,8 +105,9 @@ def answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
     return shift.settlement(item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
 
 
-async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
-    """What the refusals of these calls mean for the rest of the chunk and its campaign."""
+async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers: Sequence[Answer], place: str) -> None:
+    """What the refusals of these calls mean for the rest of the chunk, its campaign, and all that share the account."""
+    quota = shift.reach.quota
     refusals = {a.refusal.kind: a.refusal for a in answers if a.refusal}
     if refusals.keys() & {Kind.RATE, Kind.CALLS}:
         metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind in (Kind.RATE, Kind.CALLS)))
@@ -115,11 +118,12 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
     if Kind.CALLS in refusals and calls[0].operation is Operation.SEND_BULK_EMAIL:
         # Its recipients are free again and go on at once, by SendEmail where there is no place for another bulk call.
         shift.queued = [item.position for call in calls for item in call.items] + shift.queued
-        await shift.reach.quota.bulk_call_refused(sum(call.recipients for call in calls))
+        await quota.refused(Told.CALLS, place)
     elif refusals.keys() & {Kind.RATE, Kind.CALLS}:
         if len(refusals) == 1 and calls[0].operation is Operation.SEND_BULK_EMAIL:
             # All of it, though our own limiter keeps the rate: SES may mean the calls. If it does not, fewer cost little.
-            await shift.reach.quota.bulk_call_refused(0)
+            await quota.refused(Told.CALLS)
+        await quota.refused(Told.RATE)
         shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
     elif Kind.RETRY in refusals:
         worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)
@@ -131,8 +135,11 @@ async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> No
     """One that holds for everything that would follow: a configuration error stops it, and what may pass is waited for."""
     if refusal.kind is Kind.CONFIG:
         await stop(runtime, shift, refusal.reason)
-    else:
-        await park(runtime, shift, f"waiting: {refusal.reason}")
+        return
+    if refusal.kind in _TOLD:
+        await shift.reach.quota.refused(_TOLD[refusal.kind])
+    daily = refusal.kind is Kind.DAILY
+    await park(runtime, shift, await shift.reach.quota.daily_reason() if daily else f"waiting: {refusal.reason}")
 
 
 async def park(runtime: Runtime, shift: Shift, reason: str) -> None:
@@ -161,13 +168,12 @@ async def expire(runtime: Runtime, shift: Shift) -> None:
     await settle(runtime, shift, rows)
 
 
-async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement], *, recipients: int = 0) -> None:
+async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement], sent: Sent | None = None) -> None:
     """Store what was learnt. Nobody else knows it."""
-    account = shift.reach.account if recipients else ""
     settled = await until_stored(
         runtime,
         shift,
-        lambda: runtime.ledger.scripts.settle(shift.work.chunk, settlements, account=account, recipients=recipients),
+        lambda: runtime.ledger.scripts.settle(shift.work.chunk, settlements, sent),
     )
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished

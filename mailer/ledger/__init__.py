@@ -2,7 +2,7 @@
 
 from .ledger import ActiveCampaign, CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
 from .records import Record
-from .scripts import Added, ClaimStatus, Key, LeaseStatus, Settled, Settlement
+from .scripts import Added, ClaimStatus, Key, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Literal, Route, Spec
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "RecipientStatus",
     "Record",
     "Route",
+    "Sent",
     "Settled",
     "Settlement",
     "Spec",

@@ -10,6 +10,8 @@ from .keys import Keys
 from .redis import RedisClient
 from .scripts import Scripts
 
+SLOT_S = 360  # of the history; as in lua/common.lua
+DAY_SLOTS = 86_400 // SLOT_S
 _REFRESH_LOCK_S = 15  # longer than one GetAccount with its retries
 
 
@@ -42,8 +44,7 @@ class Accounts:
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
         found = await self._redis.hget(self._keys.account(account), "refreshed_at")
-        seconds, micros = await self._redis.time()
-        if found and seconds + micros / 1e6 - float(found) / 1000 < every_s:
+        if found and await self._scripts.now_ms() - int(found) < every_s * 1000:
             return False
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))
@@ -71,6 +72,11 @@ class Accounts:
         found = await self._redis.hget(self._keys.account(account), "trouble")
         return found.decode() if found else ""
 
+    async def history(self, account: str) -> dict[int, int]:
+        """Recipients that SES accepted from us, by slot of SLOT_S since 1970; a day of them, and a little more."""
+        found = await self._redis.hgetall(self._keys.history(account))
+        return {int(slot): int(n) for slot, n in found.items()}
+
     async def load(self, account: str) -> KnownAccount | None:
         found = {k.decode(): v.decode() for k, v in (await self._redis.hgetall(self._keys.account(account))).items()}
         if "refreshed_at" not in found:
@@ -84,6 +90,6 @@ class Accounts:
             max_24h=float(found["max_24h"]),
             sent_24h=float(found["sent_24h"]),
             suppressed_reasons=frozenset(filter(None, found.get("suppressed_reasons", "").split(","))),
-            since=int(found.get("admitted", 0)) - int(found.get("base", 0)),
+            since=max(0, int(found.get("admitted", 0)) - int(found.get("base", 0))),
             refreshed_at=datetime.fromtimestamp(int(found["refreshed_at"]) / 1000, UTC),
         )

@@ -80,9 +80,33 @@ class Keys:
         """Hash: what GetAccount said last, and what was admitted since."""
         return f"{self.namespace}:account:{account}"
 
-    def rate(self, account: str) -> str:
-        """String: the limiter's theoretical arrival time in microseconds."""
-        return f"{self.namespace}:rate:{account}"
+    def limiter(self, account: str) -> str:
+        """Hash: the recipients that have a place in the rate, its pace, whose turn it is, and what SES's refusals taught."""
+        return f"{self.namespace}:limiter:{account}"
+
+    def places(self, account: str) -> str:
+        """Sorted set: places in the rate, `recipients|since (us)|how long (us)|number` → when they are free again (us)."""
+        return f"{self.namespace}:places:{account}"
+
+    def urgent(self, account: str) -> str:
+        """Sorted set: transactional messages that wait for a place, `recipients|who` → until when that holds (us)."""
+        return f"{self.namespace}:urgent:{account}"
+
+    def waiting(self, account: str) -> str:
+        """Sorted set: campaigns that wait for a place → until when that holds (us)."""
+        return f"{self.namespace}:waiting:{account}"
+
+    def share(self, account: str) -> str:
+        """Sorted set: campaigns → what they had of the rate, in recipients of virtual time."""
+        return f"{self.namespace}:share:{account}"
+
+    def pace(self, container: str) -> str:
+        """String: when a campaign with a rate of its own may have its next place (us)."""
+        return f"{self.namespace}:pace:{container}"
+
+    def history(self, account: str) -> str:
+        """Hash: tenth of an hour since 1970 → recipients that SES accepted in it; of the last day."""
+        return f"{self.namespace}:history:{account}"
 
     def calls(self, account: str) -> str:
         """Hash: the limiter of SendBulkEmail calls, and what has been learnt of SES's own limit."""

@@ -119,12 +119,12 @@ def _expiry(spec: Spec) -> dict[str, int]:
 
 
 class Ledger:
-    def __init__(self, redis: RedisClient, namespace: str) -> None:
+    def __init__(self, redis: RedisClient, namespace: str, clock: str | None = None) -> None:
         self.redis = redis
         self.keys = Keys(namespace)
-        self.scripts = Scripts(redis, self.keys)
+        self.scripts = Scripts(redis, self.keys, clock)
         self.store = RedisStore(redis, self.keys)
-        self.suppressed = Suppressed(redis, self.keys)
+        self.suppressed = Suppressed(redis, self.keys, self.scripts)
 
     # ---- content -------------------------------------------------------------------------------
 

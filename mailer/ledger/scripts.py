@@ -6,7 +6,7 @@ They take lists of keys of one installation, so they run on one Redis (or one Se
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -24,11 +24,15 @@ _NAMES = (
     "add",
     "admit",
     "claim",
+    "delisted",
     "drop",
     "feed",
+    "give_back",
     "grow",
     "halt",
     "lease",
+    "listed",
+    "now",
     "plan",
     "reap",
     "refresh",
@@ -37,6 +41,12 @@ _NAMES = (
     "renew",
     "settle",
     "start",
+    "suppress",
+    "suppressed",
+    "sweep",
+    "turn",
+    "unsuppress",
+    "walk",
 )
 
 
@@ -96,6 +106,19 @@ class Settlement:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What the calls that settlements come from mean for the account's quota."""
+
+    account: str
+    recipients: int  # of the calls, which SES has answered
+    accepted: int = 0  # of them
+    place: str = ""  # theirs in the rate
+
+
+_NOTHING_SENT = Sent(account="", recipients=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     late: int  # rows that had been settled before
@@ -103,20 +126,21 @@ class Settled:
     finished: bool  # nor in its campaign
 
 
-def registered(redis: RedisClient, names: Iterable[str]) -> dict[str, Any]:
-    """Scripts of the folder `lua`, ready to be called; nothing is sent before that."""
-    folder = files(__package__) / "lua"
-    common = (folder / "common.lua").read_text()
-    return {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in names}
-
-
 class Scripts:
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
-        self._keys = keys
-        self._script = registered(redis, _NAMES)
+    """`clock` is Lua that defines now_us(); tests put a clock of their own in the place of Redis's."""
 
-    async def _run(self, name: str, keys: Sequence[str], *args: Any) -> Any:
+    def __init__(self, redis: RedisClient, keys: Keys, clock: str | None = None) -> None:
+        self._keys = keys
+        folder = files(__package__) / "lua"
+        common = (clock or (folder / "clock.lua").read_text()) + (folder / "common.lua").read_text()
+        self._script = {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in _NAMES}
+
+    async def run(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         return await self._script[name](keys=keys, args=args)
+
+    async def now_ms(self) -> int:
+        """The time of the scripts. O(1)."""
+        return int(await self.run("now", []))
 
     def _chunk_keys(self, chunk: str) -> list[str]:
         k, container = self._keys, container_of(chunk)
@@ -134,30 +158,28 @@ class Scripts:
 
     async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Lease:
         """Take the chunk. O(recipients in it). Claims without a settle become `unknown` here."""
-        status, fence, records, now = await self._run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms)
+        status, fence, records, now = await self.run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms)
         text = status.decode()
         known = text if text in LeaseStatus.__members__.values() else LeaseStatus.HALTED
         return Lease(LeaseStatus(known), int(fence), records, int(now))
 
     async def renew(self, chunk: str, *, fence: int, lease_ms: int) -> bool:
         """Heartbeat; False when the lease is lost. O(1)."""
-        return bool(await self._run("renew", [self._keys.chunk(chunk), self._keys.due], chunk, fence, lease_ms))
+        return bool(await self.run("renew", [self._keys.chunk(chunk), self._keys.due], chunk, fence, lease_ms))
 
     async def release(self, chunk: str, *, fence: int, delay_ms: int = 0) -> bool:
         """Give the chunk back, to be looked at after the delay; True when work is left in it. O(1)."""
-        return bool(await self._run("release", [self._keys.chunk(chunk), self._keys.due], chunk, fence, delay_ms))
+        return bool(await self.run("release", [self._keys.chunk(chunk), self._keys.due], chunk, fence, delay_ms))
 
     async def claim(self, chunk: str, *, fence: int, mode: Mode, rows: Sequence[tuple[int, int]]) -> ClaimStatus:
         """Claim all (position, attempt) rows or none. O(recipients claimed). May be repeated when its answer was lost."""
         packed = b"".join(struct.pack(">HH", position, attempt) for position, attempt in rows)
-        status = (await self._run("claim", self._chunk_keys(chunk)[:3], fence, MODE_BYTES[mode], packed)).decode()
+        status = (await self.run("claim", self._chunk_keys(chunk)[:3], fence, MODE_BYTES[mode], packed)).decode()
         return ClaimStatus(status if status in ClaimStatus.__members__.values() else ClaimStatus.HALTED)
 
-    async def settle(self, chunk: str, settlements: Sequence[Settlement], *, account: str = "", recipients: int = 0) -> Settled:
-        """Store the results of a claim. O(recipients settled). May be repeated; needs no lease.
-
-        `recipients`: of the calls that these are the results of, as the account's quota counts them.
-        """
+    async def settle(self, chunk: str, settlements: Sequence[Settlement], sent: Sent | None = None) -> Settled:
+        """Store the results of a claim. O(recipients settled). May be repeated; needs no lease."""
+        sent = sent or _NOTHING_SENT
         rows, ids = bytearray(), bytearray()
         details: list[str | int] = []
         for s in settlements:
@@ -168,38 +190,40 @@ class Scripts:
                 details += [f"i{s.position}", s.message_id]
             if s.reason:
                 details += [s.position, s.reason]
-        keys = [*self._chunk_keys(chunk), self._keys.account(account)]
-        late, closed, finished = await self._run("settle", keys, chunk, recipients, bytes(rows), bytes(ids), *details)
+        k = self._keys
+        keys = [*self._chunk_keys(chunk), *(make(sent.account) for make in (k.account, k.limiter, k.places, k.history))]
+        counts = (sent.recipients, sent.accepted, sent.place)
+        late, closed, finished = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *details)
         return Settled(int(late), bool(closed), bool(finished))
 
     async def start(self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int]) -> str:
         """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
         pairs = [part for outcome, n in counts.items() for part in (outcome.value, n)]
-        return str((await self._run("start", [self._keys.container(container)], rows, chunks, *pairs)).decode())
+        return str((await self.run("start", [self._keys.container(container)], rows, chunks, *pairs)).decode())
 
     async def grow(self, container: str, *, chunks: int) -> int:
         """The reader of a campaign's list is alive; the time (ms), or 0 where the campaign was given up. O(1)."""
-        return int(await self._run("grow", [self._keys.container(container)], chunks))
+        return int(await self.run("grow", [self._keys.container(container)], chunks))
 
     async def drop(self, container: str, *, reason: str, silence_ms: int = 0) -> int | None:
         """Give up a campaign that was not started; how many chunks it has, or None where it is not given up. O(1)."""
-        chunks = int(await self._run("drop", [self._keys.container(container)], reason, silence_ms))
+        chunks = int(await self.run("drop", [self._keys.container(container)], reason, silence_ms))
         return None if chunks < 0 else chunks
 
     async def feed(self, container: str, *, window: int, patience_ms: int) -> list[str]:
         """Fill the campaign's window; the ids of the chunks that were added. O(window)."""
         k = self._keys
-        added = await self._run("feed", [k.container(container), k.window(container), k.due], container, window, patience_ms)
+        added = await self.run("feed", [k.container(container), k.window(container), k.due], container, window, patience_ms)
         return [f"{container}-{int(number)}" for number in added]
 
     async def reap(self, *, limit: int, patience_ms: int) -> list[tuple[str, int]]:
         """Chunks that are due, each with its fence. Handed to one caller only. O(log(due) + limit)."""
-        found = await self._run("reap", [self._keys.due], limit, patience_ms, self._keys.chunk(""))
+        found = await self.run("reap", [self._keys.due], limit, patience_ms, self._keys.chunk(""))
         return [(found[i].decode(), int(found[i + 1])) for i in range(0, len(found), 2)]
 
     async def halt(self, container: str, *, to: State, reason: str, allowed: Sequence[State]) -> str:
         """Change a container's state where it is one of `allowed`; the state afterwards. O(1)."""
-        return str((await self._run("halt", [self._keys.container(container)], to.value, reason, *allowed)).decode())
+        return str((await self.run("halt", [self._keys.container(container)], to.value, reason, *allowed)).decode())
 
     async def add(
         self,
@@ -217,7 +241,7 @@ class Scripts:
         once = k.idempotency(key.text if key else "")
         keys = [once, k.container(id), k.chunk(chunk), k.records(chunk), k.payload(chunk), k.window(id), k.due]
         digest, at = key.digest if key else "", "" if at_ms is None else at_ms
-        found, new = await self._run("add", keys, id, chunk, digest, KEY_LIFE_S, patience_ms, payload, at, *_flat(fields))
+        found, new = await self.run("add", keys, id, chunk, digest, KEY_LIFE_S, patience_ms, payload, at, *_flat(fields))
         return Added(found.decode(), int(new) == 1, int(new) >= 0)
 
     async def plan(self, id: str, fields: Mapping[str, Any], *, key: Key | None) -> Added:
@@ -225,31 +249,12 @@ class Scripts:
         k = self._keys
         keys = [k.idempotency(key.text if key else ""), k.container(id), k.campaigns, k.active]
         digest = key.digest if key else ""
-        found, new, reading, listed = await self._run("plan", keys, id, digest, KEY_LIFE_S, k.container(""), *_flat(fields))
+        found, new, reading, listed = await self.run("plan", keys, id, digest, KEY_LIFE_S, k.container(""), *_flat(fields))
         return Added(found.decode(), int(new) == 1, int(new) >= 0, bool(reading), listed.decode())
 
     async def refresh(self, account: str, fields: Mapping[str, Any], *, answered: int) -> None:
         """Store what GetAccount said. May be repeated. O(1)."""
-        await self._run("refresh", [self._keys.account(account)], answered, *_flat(fields))
-
-    async def admit(
-        self, account: str, *, n: int, horizon_ms: int, lower_rate: float | None, stale_ms: int, bulk_calls: str | float | None
-    ) -> tuple[str, int]:
-        """May n recipients go, and in how many ms? `bulk_calls` is set for a SendBulkEmail call. See admit.lua. O(1)."""
-        asked = (n, horizon_ms, _or_nothing(lower_rate), stale_ms, _or_nothing(bulk_calls))
-        status, ms = await self._run("admit", self._limiter_keys(account), *asked)
-        return status.decode(), int(ms)
-
-    async def refused(self, account: str, *, n: int, lower_rate: float | None, bulk_calls: str | float) -> None:
-        """SES refused a SendBulkEmail call with n recipients because of its limit of such calls. O(1)."""
-        await self._run("refused", self._limiter_keys(account), n, _or_nothing(lower_rate), bulk_calls)
-
-    def _limiter_keys(self, account: str) -> list[str]:
-        return [self._keys.account(account), self._keys.rate(account), self._keys.calls(account)]
-
-
-def _or_nothing(value: str | float | None) -> str | float:
-    return "" if value is None else value
+        await self.run("refresh", [self._keys.account(account)], answered, *_flat(fields))
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

@@ -80,6 +80,7 @@ class Spec:
     stream: str = ""  # the sender profile's name, which an unsubscribe token carries
     route: Route = Route()
     expires_ms: int | None = None
+    max_rate: float | None = None  # recipients per second
 
     def dump(self) -> bytes:
         return zlib.compress(orjson.dumps(self), 1)

@@ -24,7 +24,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .keys import Keys
 from .redis import RedisClient
-from .scripts import registered
+from .scripts import Scripts
 
 BUCKETS = 1 << 16  # the same number is in common.lua
 PLACES = 1 << 25  # bits, 4 MB: a million entries have one in thirty-four set
@@ -36,7 +36,6 @@ TURN_MS = 60_000  # longer than one page with its retries; renewed with each
 REMOVED_KEPT_MS = 120_000  # longer than one page is under way
 MAX_STREAM = 128  # bytes of a stream's name
 
-_NAMES = ("delisted", "listed", "suppress", "suppressed", "sweep", "turn", "unsuppress", "walk")
 _OWN = re.compile(r"([a-z])(\d+):([!-~]*)")
 _SES = re.compile(r"([A-Z])(\d+)\.\d+\.([0-9a-f]*)")
 
@@ -173,13 +172,13 @@ def ms_of(moment: datetime) -> int:
 class Suppressed:
     """The tables. Everything raises what redis-py raises where Redis does not answer."""
 
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
         self._redis = redis
         self._keys = keys
-        self._script = registered(redis, _NAMES)
+        self._scripts = scripts
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        return await self._script[name](keys=keys, args=args)
+        return await self._scripts.run(name, keys, *args)
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -204,11 +203,9 @@ class Suppressed:
         return int(await self._redis.hget(self._keys.suppressed_own, "entries") or 0)
 
     async def ses_list(self, account: str) -> SesList:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(self._keys.suppressed_ses(account))
-            pipe.time()
-            fields, (seconds, micros) = await pipe.execute()
-        return _ses_list(fields, _moment(seconds * 1000 + micros // 1000))
+        known = (await self.check((), account=account)).ses
+        assert known is not None
+        return known
 
     async def walk_own(self) -> AsyncIterator[OwnEntry]:
         """All of our own entries, in no order that means anything. What changes meanwhile may be in it or not."""

@@ -123,7 +123,7 @@ class State:
         # By the address as it was put, of which the case tells two apart; the one that was put last is the last.
         self.suppressed: dict[str, Suppressed] = {}
         self.suppressed_lower: dict[str, set[str]] = {}  # sending matches without regard to case
-        self._suppressed_sorted: list[str] | None = None  # a list may be long, and is asked for page by page
+        self._suppressed_since: dict[float, list[str]] = {}  # start → addresses: a list may be long, and is asked for by pages
         self.suppressed_reasons: tuple[str, ...] = REASONS
         self.faults = Faults(config.seed)
         self.log = Log()
@@ -247,15 +247,15 @@ class State:
 
     def suppress(self, address: str, reason: str) -> None:
         at = round(self.config.clock(), 3)  # milliseconds, which a client can give back exactly
-        if self.suppressed.pop(address, None) is None:
-            self._suppressed_sorted = None
+        self.suppressed.pop(address, None)
         self.suppressed[address] = Suppressed(address, reason, at)
+        self._suppressed_since.clear()
         self.suppressed_lower.setdefault(address.lower(), set()).add(address)
 
     def unsuppress(self, address: str) -> bool:
         if self.suppressed.pop(address, None) is None:
             return False
-        self._suppressed_sorted = None
+        self._suppressed_since.clear()
         same = self.suppressed_lower[address.lower()]  # `Foo@x` and `foo@x` are two entries and one recipient
         same.remove(address)
         if not same:
@@ -264,11 +264,11 @@ class State:
 
     def suppressed_since(self, start: float) -> list[str]:
         """Sorted; what was put before `start` is left out."""
-        if start == float("-inf"):
-            if self._suppressed_sorted is None:
-                self._suppressed_sorted = sorted(self.suppressed)
-            return self._suppressed_sorted
-        return sorted(item.address for item in takewhile(lambda item: item.at >= start, reversed(self.suppressed.values())))
+        found = self._suppressed_since.get(start)
+        if found is None:
+            newest_first = takewhile(lambda item: item.at >= start, reversed(self.suppressed.values()))
+            found = self._suppressed_since[start] = sorted(item.address for item in newest_first)
+        return found
 
 
 def _covers(identity: str, address: str) -> bool:

@@ -19,9 +19,12 @@ _TOO_FAST = (Kind.RATE, Kind.CALLS)
 
 
 class Pace:
-    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._sleep = sleep
-        self._next = 0.0  # monotonic; the earliest time of the next call
+        self._clock = clock
+        self._next = 0.0  # by the clock; the earliest time of the next call
         self.slow = False
 
     async def call(self, ask: Callable[[], Awaitable[T]], *, waiting: Callable[[], Awaitable[object]] | None = None) -> T:
@@ -41,7 +44,7 @@ class Pace:
 
     async def _turn(self) -> None:
         if self.slow:
-            now = time.monotonic()
+            now = self._clock()
             at = max(self._next, now)
             self._next = at + SLOW_S
             if at > now:

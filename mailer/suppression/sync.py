@@ -56,6 +56,7 @@ class Sync:
         *,
         every_s: float,  # how often what is new is to be read
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._list = suppressed
         self._account = account
@@ -63,7 +64,8 @@ class Sync:
         self._every_s = every_s
         self._restarted = False
         self._sleep = sleep
-        self._pace = Pace(sleep)
+        self._clock = clock
+        self._pace = Pace(sleep, clock)
         self._owner = secrets.token_hex(8)
 
     async def when_due(self, *, slice_s: float = SLICE_S) -> Refusal | None:
@@ -72,11 +74,11 @@ class Sync:
             return None
         if not await self._list.take_turn(self._account, self._owner):
             return None
-        deadline = time.monotonic() + slice_s
+        deadline = self._clock() + slice_s
         try:
             while _due(known := await self._list.ses_list(self._account), self._every_s):
                 await self._step(known)
-                if time.monotonic() >= deadline:
+                if self._clock() >= deadline:
                     break
         except _TurnLost:
             pass

@@ -1,9 +1,8 @@
-"""The limiter that all processes share, against slow and obvious models of what it promises. Redis's clock, real time."""
+"""The gate of the account's quota, on Redis's clock and in real time. test_limiter_model.py moves the clock."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import Any
 
@@ -11,20 +10,16 @@ import pytest
 
 from mailer import Mailer, Settings
 from mailer.email import Lane
-from mailer.gates.quota import HORIZON_MS, Quota, Verdict
+from mailer.gates.quota import Quota, Verdict
 from mailer.ledger import Ledger
 from mailer.ledger.accounts import Accounts
+from mailer.ledger.limiter import Told
 from mailer.simulator import AccountChange, Fault, Kind, SimulatorConfig, change_account
 from worker import maintenance
 
 from ..conftest import running_worker, simulated_ses
+from .limiter import ACCOUNT, STATE, wish
 from .test_delivery import accepted, finished, letter, parked_with, rows
-
-ACCOUNT = "eu-west-1"
-STATE: dict[str, Any] = {
-    "region": ACCOUNT, "production": 1, "sending_enabled": 1, "enforcement": "HEALTHY", "max_send_rate": 100.0, "max_24h": -1.0,
-    "sent_24h": 0.0,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -40,76 +35,21 @@ def quota(ledger: Ledger, **options: Any) -> Quota:
     return Quota(ledger, ACCOUNT, **{"lower_rate": None, "refresh_s": 60, **options})
 
 
-# ---- recipients per second -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rate", [40.0, 200.0, 1000.0])
-async def test_no_second_has_more_than_the_rate_and_nearly_all_of_it_is_used(
-    ledger: Ledger, accounts: Accounts, rate: float
-) -> None:
-    await known(accounts, max_send_rate=rate)
-    sent: list[tuple[float, int]] = []
-    until = time.monotonic() + 2.5
-
-    async def sender(lane: Lane, largest: int, seed: int) -> None:
-        sizes, gate = random.Random(seed), quota(ledger)
-        while time.monotonic() < until:
-            n = sizes.randint(1, largest)
-            if (await gate.admit(n, lane, patience_s=5)).verdict is Verdict.GO:
-                sent.append((time.monotonic(), n))
-
-    most = max(1, int(rate / 4))
-    await asyncio.gather(*(sender(lane, most, seed) for seed in range(4) for lane in Lane))
-    times = sorted(sent)
-    total = sum(n for _, n in times)
-    took = times[-1][0] - times[0][0]
-    assert total >= 0.9 * rate * took
-    slack = 0.06  # two clocks and a busy machine; the places themselves are exact
-    for i, (start, _) in enumerate(times):
-        window = sum(n for at, n in times[i:] if at < start + 1 - slack)
-        assert window <= rate + most, "a call may begin in the last moment of a second and have its cost in the next"
+async def test_what_would_wait_longer_than_its_patience_gives_up_and_takes_no_place(ledger: Ledger, accounts: Accounts) -> None:
+    await known(accounts, max_send_rate=1.0)
+    gate = quota(ledger)
+    assert (await gate.admit(wish(3, least=3), patience_s=0.1)).verdict is Verdict.GO
+    late = await gate.admit(wish(1), patience_s=0.1)
+    assert late.verdict is Verdict.LATER
+    assert late.retry_s > 0
+    places = await ledger.redis.zcard(ledger.keys.places(ACCOUNT))
+    assert places == 1
 
 
 async def test_a_lower_rate_that_was_set_holds(ledger: Ledger, accounts: Accounts) -> None:
     await known(accounts, max_send_rate=1000.0)
-    gate, started = quota(ledger, lower_rate=20.0), time.monotonic()
-    for _ in range(11):
-        assert (await gate.admit(1, Lane.TRANSACTIONAL, patience_s=5)).verdict is Verdict.GO
-    assert time.monotonic() - started >= 0.45
-
-
-async def test_a_transactional_message_does_not_wait_behind_bulk_that_wants_everything(
-    ledger: Ledger, accounts: Accounts
-) -> None:
-    await known(accounts, max_send_rate=100.0)
-    stop = asyncio.Event()
-
-    async def bulk() -> None:
-        gate = quota(ledger)
-        while not stop.is_set():
-            await gate.admit(25, Lane.BULK, patience_s=5)
-
-    tasks = [asyncio.create_task(bulk()) for _ in range(12)]
-    await asyncio.sleep(0.6)
-    gate, waits = quota(ledger), []
-    for _ in range(12):
-        started = time.monotonic()
-        assert (await gate.admit(1, Lane.TRANSACTIONAL, patience_s=5)).verdict is Verdict.GO
-        waits.append(time.monotonic() - started)
-        await asyncio.sleep(0.05)
-    stop.set()
-    await asyncio.gather(*tasks)
-    # What is given out ahead of time, one call of a quarter of a second, and a machine that is busy.
-    assert max(waits) < HORIZON_MS[Lane.BULK] / 1000 + 0.25 + 0.25
-
-
-async def test_what_would_wait_longer_than_its_patience_gives_up_and_takes_no_place(ledger: Ledger, accounts: Accounts) -> None:
-    await known(accounts, max_send_rate=1.0)
-    gate = quota(ledger)
-    assert (await gate.admit(3, Lane.BULK, patience_s=0.1)).verdict is Verdict.GO
-    late = await gate.admit(1, Lane.BULK, patience_s=0.1)
-    assert late.verdict is Verdict.LATER
-    assert 2 < late.retry_s <= 3
+    gate = quota(ledger, lower_rate=20.0)
+    assert (await gate.admit(wish(50, Lane.TRANSACTIONAL), patience_s=5)).recipients == 20
 
 
 # ---- the account ---------------------------------------------------------------------------------------------------
@@ -128,7 +68,7 @@ async def test_an_account_that_may_not_send_says_so(
     ledger: Ledger, accounts: Accounts, changed: dict[str, Any], verdict: Verdict
 ) -> None:
     await known(accounts, **changed)
-    admission = await quota(ledger).admit(1, Lane.BULK, patience_s=1)
+    admission = await quota(ledger).admit(wish(1, Lane.BULK, least=1), patience_s=1)
     assert admission.verdict is verdict
     assert admission.reason.startswith("waiting")
 
@@ -136,25 +76,25 @@ async def test_an_account_that_may_not_send_says_so(
 async def test_an_account_that_is_not_known_or_was_read_too_long_ago_lets_nothing_through(
     ledger: Ledger, accounts: Accounts
 ) -> None:
-    assert (await quota(ledger).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.STALE
+    assert (await quota(ledger).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.STALE
     await known(accounts)
-    assert (await quota(ledger, refresh_s=0.05).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.GO
+    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.GO
     await asyncio.sleep(0.2)
-    assert (await quota(ledger, refresh_s=0.05).admit(1, Lane.BULK, patience_s=1)).verdict is Verdict.STALE
+    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.STALE
 
 
 async def test_what_is_on_its_way_is_still_counted_after_the_account_was_read(ledger: Ledger, accounts: Accounts) -> None:
-    await known(accounts, max_24h=100.0)
+    await known(accounts, max_send_rate=1000.0, max_24h=100.0)
     gate = quota(ledger)
-    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.GO
-    await known(accounts, max_24h=100.0)  # SES has not seen them yet
-    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.DAILY
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.GO
+    await known(accounts, max_send_rate=1000.0, max_24h=100.0)  # SES has not seen them yet
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.DAILY
     await ledger.redis.hincrby(ledger.keys.account(ACCOUNT), "answered", 60)
-    await known(accounts, max_24h=100.0, sent_24h=30.0)  # 30 of them were refused
+    await known(accounts, max_send_rate=1000.0, max_24h=100.0, sent_24h=30.0)  # 30 of them were refused
     account = await accounts.load(ACCOUNT)
     assert account is not None
     assert account.used_24h == 30
-    assert (await gate.admit(60, Lane.BULK, patience_s=5)).verdict is Verdict.GO
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.GO
 
 
 async def test_the_quota_of_the_day_is_not_exceeded_with_slow_answers_and_frequent_reads(
@@ -177,7 +117,7 @@ async def ask(gate: Quota, seconds: float, every_s: float = 0.01, n: int = 1) ->
     """Ask for bulk calls all the time; how many there were."""
     calls, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
-        calls += (await gate.admit(n, Lane.BULK, patience_s=1, bulk=True)).verdict is Verdict.GO
+        calls += (await gate.admit(wish(n, bulk=True), patience_s=1)).verdict is Verdict.GO
         await asyncio.sleep(every_s)
     return calls
 
@@ -188,8 +128,8 @@ async def test_a_pinned_number_of_bulk_calls_is_kept_and_single_messages_have_th
     await known(accounts, max_send_rate=1000.0)
     gate = quota(ledger, bulk_calls=5.0)
     assert 9 <= await ask(gate, 2.0) <= 11
-    assert (await gate.admit(1, Lane.BULK, patience_s=1, bulk=True)).verdict in (Verdict.GO, Verdict.SINGLES)
-    assert (await gate.admit(10, Lane.BULK, patience_s=1)).verdict is Verdict.GO
+    assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).verdict in (Verdict.GO, Verdict.SINGLES)
+    assert (await gate.admit(wish(10, Lane.BULK, least=10), patience_s=1)).verdict is Verdict.GO
 
 
 async def test_unlimited_bulk_calls_are_bound_by_the_rate_alone(ledger: Ledger, accounts: Accounts) -> None:
@@ -216,7 +156,7 @@ async def test_what_is_not_used_up_does_not_rise(ledger: Ledger, accounts: Accou
     await known(accounts, max_send_rate=10_000.0)
     gate = quota(ledger)
     for _ in range(3):
-        assert (await gate.admit(1, Lane.BULK, patience_s=1, bulk=True)).verdict is Verdict.GO
+        assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).verdict is Verdict.GO
         await asyncio.sleep(1.1)
     assert await learnt(ledger) == 1
 
@@ -225,12 +165,13 @@ async def test_a_refusal_halves_it_once_and_gives_back_the_place_in_the_rate(led
     await known(accounts, max_send_rate=50.0)
     await ledger.redis.hset(ledger.keys.calls(ACCOUNT), mapping={"rate": 8, "good": 4, "since": 1})
     gate = quota(ledger)
-    assert (await gate.admit(50, Lane.TRANSACTIONAL, patience_s=1, bulk=True)).verdict is Verdict.GO
-    await gate.bulk_call_refused(50)
-    await gate.bulk_call_refused(0)  # one that was under way at the same time
+    given = await gate.admit(wish(50, Lane.TRANSACTIONAL, bulk=True), patience_s=1)
+    assert given.recipients == 50
+    await gate.refused(Told.CALLS, given.place)
+    await gate.refused(Told.CALLS)  # one that was under way at the same time
     assert await learnt(ledger) == 4
     started = time.monotonic()
-    assert (await gate.admit(50, Lane.BULK, patience_s=2)).verdict is Verdict.GO
+    assert (await gate.admit(wish(50, Lane.BULK, least=50), patience_s=2)).verdict is Verdict.GO
     assert time.monotonic() - started < 0.5, "without the place that was given back this would take a second"
     await ask(gate, 2.5, n=1)
     assert await learnt(ledger) < 8, "it does not run into the same refusal at once"

@@ -464,11 +464,11 @@ async def test_throttled_pages_are_waited_for_and_then_read_more_slowly(ledger: 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    sync = Sync(ledger.suppressed, ACCOUNT, gateway, every_s=300, sleep=sleep)
-    assert await sync.when_due() is None
+    sync = Sync(ledger.suppressed, ACCOUNT, gateway, every_s=300, sleep=sleep, clock=lambda: sum(slept))
+    assert await sync.when_due(slice_s=600) is None
     assert await copy(ledger) == there(ses)
-    assert max(slept) > 5
-    assert sum(0.5 < seconds <= 1.05 for seconds in slept) >= 2, "a call a second"
+    assert sum(slept[:4]) > 10, "longer each time"
+    assert slept[-2:] == [pytest.approx(1.05)] * 2, "then a call a second"
 
 
 async def test_a_cancelled_process_gives_its_turn_back(ledger: Ledger, ses: Simulator, gateway: Gateway) -> None:

@@ -294,7 +294,7 @@ def test_settings_do_not_change_under_a_running_worker() -> None:
     [
         ("MAILER_REDIS_URI", "is MAILER_REDIS_URL meant?"),
         ("MAILER_XYZZY", "there is no such setting"),
-        ("MAILER_DAILY_RESERVE", "cannot be used in this version; unset it"),
+        ("MAILER_EVENTS_SQS_URL", "cannot be used in this version; unset it"),
         ("MAILER_UNKNOWN_BULK", "cannot be used in this version; unset it"),
     ],
 )

@@ -1,36 +1,144 @@
--- May n recipients be handed to SES, and when? One limiter for the whole account (GCRA, on Redis's clock).
--- A place is given at most `horizon` ahead of time, so that what asks later and is more urgent does not wait behind it.
+-- May n recipients be handed to SES, and when? One limiter for the whole account, on Redis's clock.
+--
+-- A recipient has a place in the rate from when it is admitted until one second after SES has answered (settle.lua), less a
+-- little for the way there and back. So whenever SES counts it while it has it, no second of SES's has more than the rate.
+-- Places are paced, so that bulk does not use up a second at its beginning. What is transactional is not paced, and while it
+-- waits bulk leaves it the room that it needs. Campaigns take turns by what they had (start-time fair queueing).
 -- A SendBulkEmail call needs a place among those calls, too. Where there is none at the very time that the rate has room,
 -- nothing is taken and the answer is 'singles': SendEmail calls use the room meanwhile.
--- KEYS: account, rate, calls
--- ARGV: n, horizon (ms), lower rate or '', oldest account state that is believed (ms), bulk calls/s: number | 'auto' |
---       'unlimited', or '' where it is not a bulk call
--- Returns {status, ms}: 'go' after ms | 'wait' ms, then ask again | 'singles' |
+--
+-- KEYS: account, limiter, places, urgent, waiting, share, calls, pace of the campaign
+-- ARGV: lane, n, least of them that are worth it, who asks, whose turn it is (campaign), lower rate or '', burst (recipients),
+--       oldest account state that is believed (ms), reserve of the 24 h quota, campaign's own rate or '',
+--       bulk calls/s: number | 'auto' | 'unlimited', or '' where it is not a bulk call
+-- Returns {status, us, recipients, place}: 'go' with so many of them, after us | 'wait' us, then ask again | 'singles' |
 -- 'stale' | 'paused' | 'suspended' | 'daily', where how long is not this limiter's to say
-local account, rate_key, calls_key = unpack(KEYS)
-local n, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000
+local account, limiter, places, urgent, waiting, share, calls_key, pace = unpack(KEYS)
+local bulk, n, least, flow = ARGV[1] == 'bulk', tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
+local asker = n .. '|' .. ARGV[4]
+local lower, burst, stale_ms, reserve, own_rate, bulk_calls =
+  ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
+local AHEAD = 20000       -- us: a place that is free so soon is given now, and the claim is made meanwhile
+local LONGEST = 200000    -- us: whoever waits asks again after this, for a place may be free sooner than it seemed
+local GRACE = 50000       -- us: how late somebody who waits may ask again without losing the turn
+local CATCH_UP = 50000    -- us: how much of the pace that was missed may be made up for
+local WORTH = 0.02        -- of a second's rate: less room than this is not worth a call, where more is wanted
+local SMALL = 0.1         -- of a second's rate: with less than this a bulk call waits for what comes free within MERGE
+local MERGE = 100000      -- us
 local now = now_us()
 
+-- ---- the account -------------------------------------------------------------------------------
+
 local a = redis.call('HMGET', account, 'max_send_rate', 'max_24h', 'sent_24h', 'admitted', 'refreshed_at', 'sending_enabled',
-                     'enforcement', 'base')
-if not a[1] or now / 1000 - tonumber(a[5]) > tonumber(ARGV[4]) then
-  return {'stale', 0}
+                     'enforcement', 'base', 'daily_refused')
+if not a[1] or now / 1000 - tonumber(a[5]) > stale_ms then
+  return {'stale', 0, 0, ''}
 end
-if a[7] == 'SHUTDOWN' then return {'suspended', 0} end
-if a[6] ~= '1' then return {'paused', 0} end
+if a[7] == 'SHUTDOWN' then return {'suspended', 0, 0, ''} end
+if a[6] ~= '1' then return {'paused', 0, 0, ''} end
+if tonumber(a[9] or '0') > tonumber(a[5]) then return {'daily', 0, 0, ''} end
 local max_24h = tonumber(a[2])
-if max_24h >= 0 and tonumber(a[3]) + tonumber(a[4] or '0') - tonumber(a[8] or '0') + n > max_24h then
-  return {'daily', 0}
+if max_24h >= 0 then
+  local left = max_24h - tonumber(a[3]) - tonumber(a[4] or '0') + tonumber(a[8] or '0') - (bulk and reserve or 0)
+  if left < least then return {'daily', 0, 0, ''} end
+  n = math.min(n, math.floor(left))
 end
 
-local rate = send_rate(a[1], ARGV[3])
-if rate <= 0 then return {'paused', 0} end
-local at = math.max(tonumber(redis.call('GET', rate_key) or '0'), now)
-if at - now > horizon then
-  return {'wait', math.ceil((at - now - horizon) / 1000)}
+local l = redis.call('HMGET', limiter, 'tat', 'held', 'virtual', 'lowered', 'lowered_at')
+local rate = rate_now(send_rate(a[1], lower), l[4], l[5], now)
+if rate <= 0 then return {'paused', 0, 0, ''} end
+
+-- ---- whose turn it is --------------------------------------------------------------------------
+
+redis.call('ZREMRANGEBYSCORE', urgent, '-inf', digits(now))
+redis.call('ZREMRANGEBYSCORE', waiting, '-inf', digits(now))
+
+-- Told to wait for the rate: that it waits is known to whoever asks before it does again.
+local function wait(us)
+  us = math.min(math.max(us, 1000), LONGEST)
+  if bulk then
+    redis.call('ZADD', waiting, digits(now + us + GRACE), flow)
+  else
+    redis.call('ZADD', urgent, digits(now + us + GRACE), asker)
+  end
+  return {'wait', us, 0, ''}
 end
 
--- How many bulk calls a second? `auto` begins at 1 and doubles after every second in which all were used and none was refused;
+local virtual = tonumber(l[3] or '0')
+local had = virtual
+if bulk then
+  had = math.max(tonumber(redis.call('ZSCORE', share, flow) or '0'), virtual)
+  for _, other in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
+    if other ~= flow and math.max(tonumber(redis.call('ZSCORE', share, other) or '0'), virtual) < had then
+      return wait(math.min(n / rate * 1000000, GRACE))
+    end
+  end
+end
+
+-- ---- the campaign's own rate -------------------------------------------------------------------
+
+local paced = 0
+if own_rate then
+  paced = math.max(tonumber(redis.call('GET', pace) or '0'), now - CATCH_UP)
+  if paced > now then
+    redis.call('ZREM', waiting, flow)
+    return {'wait', math.min(paced - now, LONGEST), 0, ''}
+  end
+end
+
+-- ---- room in the rate --------------------------------------------------------------------------
+
+local held = tonumber(l[2] or '0')
+local free = redis.call('ZRANGEBYSCORE', places, '-inf', digits(now))
+for _, place in ipairs(free) do held = held - tonumber(place:match('^(%d+)|')) end
+if #free > 0 then redis.call('ZREMRANGEBYSCORE', places, '-inf', digits(now)) end
+if redis.call('ZCARD', places) == 0 then held = 0 end
+redis.call('HSET', limiter, 'held', digits(held))
+
+local ahead_of_us = 0
+if bulk then
+  for _, other in ipairs(redis.call('ZRANGE', urgent, 0, 999)) do ahead_of_us = ahead_of_us + tonumber(other:match('^(%d+)|')) end
+end
+local room = math.max(rate, 1) + burst - held - ahead_of_us
+local wanted = math.max(least, math.min(n, math.floor(rate * WORTH)))
+local granted = math.min(n, math.floor(room))
+local after = 0
+if granted < wanted then
+  -- When will there be enough? A message to more recipients than the rate allows in a second waits for all of it.
+  if held == 0 and ahead_of_us > 0 then return wait(GRACE) end
+  local missing, seen = math.min(wanted - room, held), 0
+  while missing > 0 do
+    local next_free = redis.call('ZRANGE', places, seen, seen + 63, 'WITHSCORES')
+    if #next_free == 0 then return wait(LONGEST) end
+    for i = 1, #next_free, 2 do
+      missing = missing - tonumber(next_free[i]:match('^(%d+)|'))
+      if missing <= 0 then
+        after = tonumber(next_free[i + 1]) - now
+        break
+      end
+    end
+    seen = seen + 64
+  end
+  if after > AHEAD then return wait(after) end
+  granted = wanted
+end
+granted = math.max(granted, least)
+
+if bulk and after == 0 and granted < math.min(n, math.floor(rate * SMALL)) then
+  -- Or the calls would become ever smaller: each takes what the last one left, and leaves as little a second later.
+  local next_free = redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')
+  if next_free[2] and tonumber(next_free[2]) - now < MERGE then return wait(tonumber(next_free[2]) - now) end
+end
+
+local at = math.max(tonumber(l[1] or '0'), now - CATCH_UP)
+if bulk then
+  after = math.max(after, at - now)
+  if after > AHEAD then return wait(after) end
+end
+
+-- ---- a call of SendBulkEmail -------------------------------------------------------------------
+
+-- How many of them a second? `auto` begins at 1 and doubles after every second in which all were used and none was refused;
 -- near a limit at which SES refused (refused.lua) it goes back to what held, and tries the middle once in a while.
 local function learnt(c)
   local calls, since = tonumber(c.rate or '1'), tonumber(c.since or '0')
@@ -60,25 +168,42 @@ local function learnt(c)
   return calls
 end
 
-if ARGV[5] == 'unlimited' then
+if bulk_calls == 'unlimited' then
   -- SES has refused one all the same (refused.lua).
-  if tonumber(redis.call('HGET', calls_key, 'next') or '0') > at then return {'singles', 0} end
-elseif ARGV[5] ~= '' then
+  if tonumber(redis.call('HGET', calls_key, 'next') or '0') > now + after then return {'singles', 0, 0, ''} end
+elseif bulk_calls ~= '' then
   local found = redis.call('HMGET', calls_key, 'next', 'rate', 'since', 'wanted', 'good', 'ceiling', 'probe')
   local c = {rate = found[2], since = found[3], wanted = found[4], good = found[5], ceiling = found[6], probe = found[7]}
-  local calls = tonumber(ARGV[5]) or learnt(c)
+  local calls = tonumber(bulk_calls) or learnt(c)
   local next_call = tonumber(found[1] or '0')
-  if next_call > at then
+  if next_call > now + after then
     redis.call('HSET', calls_key, 'wanted', '1')
-    return {'singles', 0}
+    return {'singles', 0, 0, ''}
   end
   -- A little slower than the limit, for what the network does to the distance of two calls. Above ten a second a place that
   -- was missed by a moment is not lost.
   local slack = calls >= 10 and 100000 or 0
-  redis.call('HSET', calls_key, 'next', digits(math.max(next_call, at - slack) + 1020000 / calls))
+  redis.call('HSET', calls_key, 'next', digits(math.max(next_call, now + after - slack) + 1020000 / calls))
 end
 
-local cost = n / rate * 1000000
-redis.call('SET', rate_key, digits(at + cost), 'PX', math.ceil((at + cost - now) / 1000) + 1000)
-redis.call('HINCRBY', account, 'admitted', n)
-return {'go', math.floor((at - now) / 1000)}
+-- ---- the place ---------------------------------------------------------------------------------
+
+local cost = granted / rate * 1000000
+local admitted = redis.call('HINCRBY', account, 'admitted', granted)
+local since, lasts = now + math.floor(after), math.max(math.ceil(cost), 1000000)
+local place = string.format('%d|%.0f|%.0f|%.0f', granted, since, lasts, admitted)
+redis.call('ZADD', places, digits(since + lasts + UNANSWERED), place)
+redis.call('HSET', limiter, 'tat', digits(at + cost), 'held', digits(held + granted))
+if own_rate then
+  cost = granted / own_rate * 1000000
+  redis.call('SET', pace, digits(paced + cost), 'PX', math.ceil(math.max(paced + cost - now, 0) / 1000) + 1000)
+end
+if bulk then
+  redis.call('ZREM', waiting, flow)
+  redis.call('HSET', limiter, 'virtual', digits(had))
+  redis.call('ZREMRANGEBYSCORE', share, '-inf', digits(had))
+  redis.call('ZADD', share, digits(had + granted), flow)
+else
+  redis.call('ZREM', urgent, asker)
+end
+return {'go', after, granted, place}

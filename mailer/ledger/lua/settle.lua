@@ -1,12 +1,14 @@
 -- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
 -- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, account
--- ARGV: chunk id, recipients of SES calls that were answered, packed rows: position (2), attempt (2), state (1), failures to add (1);
---       message ids, 27 bytes a row (zeros: none); then pairs field, value for the details
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, account, limiter, places, history
+-- ARGV: chunk id, recipients of SES calls that were answered, of them those that SES accepted, their place in the rate or '',
+--       packed rows: position (2), attempt (2), state (1), failures to add (1); message ids, 27 bytes a row (zeros: none);
+--       then pairs field, value for the details
 -- Returns {late, chunk closed, container finished}: `late` rows were settled before, by somebody who knew as much.
-local container, chunk, records, window, details, ids, _, due, doubt, account = unpack(KEYS)
-local chunk_id, answered, rows, packed_ids = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local container, chunk, records, window, details, ids, _, due, doubt, account, limiter, places, history = unpack(KEYS)
+local chunk_id, answered, accepted, place, rows, packed_ids = unpack(ARGV, 1, 6)
 local now = now_ms()
+answer_place(limiter, places, place, now_us())
 local all = redis.call('GET', records)
 if not all then
   return {#rows / 6, 0, 0}
@@ -16,7 +18,7 @@ local NO_ID = string.rep('\0', MESSAGE_ID)
 local moves, opened, doubtful, late, sent = {}, 0, 0, 0, 0
 local first, run = nil, {}   -- consecutive message ids are written at once
 local said = {}
-for i = 5, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
+for i = 7, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
 
 local function write_run()
   if first then
@@ -67,6 +69,7 @@ write_run()
 
 if answered ~= '0' and late < #rows / 6 then  -- else it was said before
   redis.call('HINCRBY', account, 'answered', answered)
+  if accepted ~= '0' then remember_sent(history, accepted, now) end
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)

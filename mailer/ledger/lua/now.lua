@@ -1,0 +1,2 @@
+-- The time of all scripts, in ms.
+return now_ms()
