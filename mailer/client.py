@@ -19,9 +19,11 @@ from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
 from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
+from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
+from .suppression.entries import checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
@@ -238,6 +240,26 @@ class Mailer:
     def unsubscribed(self, token: str) -> Unsubscribed:
         """Whom an unsubscribe token stands for: address, stream. Raises InvalidToken, ConfigError."""
         return Tokens(self.settings.secret_keys).read(token)
+
+    # ---- our own suppression list --------------------------------------------------------------
+
+    async def suppress(self, address: str, *, reason: Reason | str = Reason.MANUAL, stream: str = "") -> bool:
+        """Nothing is sent to the address any more; with `stream`, a sender profile's name, nothing from that sender.
+
+        `reason`: bounce, complaint, unsubscribe or manual. False where it was on the list already. SES is not asked:
+        `mailer suppression add` writes to SES's list, too. Raises InvalidEmail.
+        """
+        entry = new_entry(address, reason, stream)
+        return (await self._ledger.suppressed.add([entry]))[0]
+
+    async def unsuppress(self, address: str, *, stream: str = "") -> bool:
+        """Take back what `suppress` did with the same `stream`; False where it was not on the list. SES's list is not changed."""
+        return bool(await self._ledger.suppressed.remove(address, checked_stream(stream)))
+
+    async def suppressed(self, address: str) -> Sequence[OwnEntry]:
+        """The entries of our own list about the address: reason, stream, since. SES's list is not asked."""
+        hits = (await self._ledger.suppressed.check([address], account=None)).hits
+        return tuple(hits[0].own) if hits else ()
 
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:
         """The template rendered for this data: subject, html, text. Raises TemplateError, RenderFailed among them."""

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     bulk_calls_per_s: Literal["auto", "unlimited"] | PositiveFloat = "auto"  # SendBulkEmail calls of the whole account
     secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
     account_refresh_s: float = Field(60, gt=0)
+    suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
     retention_s: int = Field(7 * 86_400, ge=60)  # how long Redis keeps what is finished
     log_format: LogFormat | None = None  # console on a terminal, else json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

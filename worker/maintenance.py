@@ -1,4 +1,4 @@
-"""What has to happen whether or not a job runs: reading the account, the reaper, and gauges.
+"""What has to happen whether or not a job runs: reading the account and its suppression list, the reaper, and gauges.
 
 Loops of the worker's own and not arq's cron: they must go on while arq's loop is being restarted, and the reaper is what
 makes a lost job harmless. Every process runs them; Redis decides whose turn it is.
@@ -19,6 +19,7 @@ from mailer.email import State
 from mailer.ids import container_of
 from mailer.reach import Reach
 from mailer.ses.refusals import classify
+from mailer.suppression.sync import Sync
 
 from .runtime import PATIENCE_MS, Runtime
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 REAP_EVERY_S = 0.5
 REAP_LIMIT = 500
 CAMPAIGNS_EVERY_S = 1.0
+SUPPRESSION_CHECK_S = 1.0  # as with the account
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
 _OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
@@ -96,6 +98,19 @@ def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
     return int(value) if isinstance(value, bool) else value
 
 
+async def read_suppression(runtime: Runtime) -> None:
+    """SES's suppression list of each account that this process sends from, as far as it is due, for a slice of time: the list
+    of one account may be long, and the others' must not get old meanwhile."""
+    await asyncio.gather(*(_read_suppression(runtime, reach) for reach in runtime.reaches.all()))
+
+
+async def _read_suppression(runtime: Runtime, reach: Reach) -> None:
+    every_s = runtime.settings.suppression_sync_s
+    refusal = await Sync(runtime.ledger.suppressed, reach.account, reach.gateway, every_s=every_s).when_due()
+    if refusal is not None:
+        log.warning("the suppression list of SES cannot be read", code=refusal.code, reason=refusal.reason)
+
+
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:
     """Run a step for ever. Redis going away is waited out."""
     while True:
@@ -114,11 +129,13 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "reaper": (reap, REAP_EVERY_S),
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
     "account": (read_accounts, ACCOUNT_CHECK_S),
+    "suppression": (read_suppression, SUPPRESSION_CHECK_S),
 }
 
 
 async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
-    """Start the loops. The account is read first: without it the first messages would only be put off."""
+    """Start the loops. The account and its suppression list are read first: without them the first messages would only be put
+    off."""
     with suppress(RedisError, OSError):
-        await read_accounts(runtime)
+        await asyncio.gather(read_accounts(runtime), read_suppression(runtime))
     return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}

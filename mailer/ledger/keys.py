@@ -111,3 +111,28 @@ class Keys:
     def calls(self, account: str) -> str:
         """Hash: the limiter of SendBulkEmail calls, and what has been learnt of SES's own limit."""
         return f"{self.namespace}:calls:{account}"
+
+    # ---- suppression ---------------------------------------------------------------------------
+    # A table is 65,536 small hashes `<table>:<4 hex digits>`: address in lower case → its entries. Hashes that stay small are
+    # stored without pointers, at some 60 bytes an entry; what is in them is the business of `suppressed.py`.
+    @property
+    def suppressed_bits(self) -> str:
+        """String: a bit for each address that is, or was, in any of the tables. Two addresses may share one."""
+        return f"{self.namespace}:suppressed:bits"
+
+    @property
+    def suppressed_own(self) -> str:
+        """Table of our own entries; the key itself is a hash with their number."""
+        return f"{self.namespace}:suppressed:own"
+
+    def suppressed_ses(self, account: str) -> str:
+        """Table of SES's entries, as last read; the key itself is a hash that says how far and when they were read."""
+        return f"{self.namespace}:suppressed:{account}"
+
+    def suppressed_turn(self, account: str) -> str:
+        """String: which process is reading SES's list."""
+        return f"{self.namespace}:suppressed:{account}:turn"
+
+    def suppressed_removed(self, account: str) -> str:
+        """Hash: address → when (ms) it was removed here. A page of SES's list that is older must not bring it back."""
+        return f"{self.namespace}:suppressed:{account}:removed"

@@ -19,6 +19,7 @@ from .redis import RedisClient
 from .scripts import Added, Key, LeaseStatus, Scripts
 from .spec import Entry, Spec, pack_entries, unpack_entries
 from .store import RedisStore
+from .suppressed import Suppressed
 
 CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
 CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by the reaper under a campaign that goes on
@@ -123,6 +124,7 @@ class Ledger:
         self.keys = Keys(namespace)
         self.scripts = Scripts(redis, self.keys, clock)
         self.store = RedisStore(redis, self.keys)
+        self.suppressed = Suppressed(redis, self.keys, self.scripts)
 
     # ---- content -------------------------------------------------------------------------------
 

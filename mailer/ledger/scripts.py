@@ -24,12 +24,14 @@ _NAMES = (
     "add",
     "admit",
     "claim",
+    "delisted",
     "drop",
     "feed",
     "give_back",
     "grow",
     "halt",
     "lease",
+    "listed",
     "now",
     "plan",
     "reap",
@@ -39,6 +41,12 @@ _NAMES = (
     "renew",
     "settle",
     "start",
+    "suppress",
+    "suppressed",
+    "sweep",
+    "turn",
+    "unsuppress",
+    "walk",
 )
 
 

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
-from email.utils import getaddresses
+from datetime import datetime
+from email.utils import getaddresses, parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from aiobotocore.config import AioConfig
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from .refusals import Refusal, classify, classify_entry, unusable
 from .session import open_session
@@ -25,6 +26,7 @@ from .session import open_session
 CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
+SUPPRESSED_PAGE = 1000  # entries, SES's most
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -54,6 +56,19 @@ class AccountState:
     max_24h: float  # recipients in a rolling day; -1: no limit
     sent_24h: float
     suppressed_reasons: tuple[str, ...] = ()  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
+
+
+class SuppressedPage(NamedTuple):
+    """A page of SES's suppression list."""
+
+    entries: list[tuple[str, str, datetime]]  # address as it is stored, BOUNCE or COMPLAINT, last update
+    token: str | None  # of the next page; None: this is the last
+    said_at: datetime | None  # SES's own clock
+    retried: bool  # it took more than one try: SES wants fewer calls
+
+
+class TokenRefused(Exception):
+    """SES does not know this token of a page any more."""
 
 
 _body: ContextVar[bytes] = ContextVar("body")
@@ -147,6 +162,55 @@ class Gateway:
         found = await self._reader.get_email_template(TemplateName=name)
         return {part: text for part, text in found["TemplateContent"].items() if text}
 
+    # ---- SES's suppression list: each raises what botocore raises --------------------------------
+
+    async def suppressed_page(self, *, token: str = "", since: datetime | None = None) -> SuppressedPage:
+        """Raises TokenRefused where SES does not take the token; then there is only the first page to go on with."""
+        asked: dict[str, Any] = {"PageSize": SUPPRESSED_PAGE}
+        if token:
+            asked["NextToken"] = token
+        if since is not None:
+            asked["StartDate"] = since
+        try:
+            found = await self._reader.list_suppressed_destinations(**asked)
+        except ClientError as error:
+            if _code(error) == "InvalidNextTokenException":
+                raise TokenRefused from error
+            raise
+        about = found.get("ResponseMetadata", {})
+        return SuppressedPage(
+            [
+                (str(one["EmailAddress"]), str(one["Reason"]), one["LastUpdateTime"])
+                for one in found.get("SuppressedDestinationSummaries") or ()
+            ],
+            found.get("NextToken") or None,
+            _said_at(about),
+            bool(about.get("RetryAttempts")),
+        )
+
+    async def suppressed(self, address: str) -> tuple[str, datetime] | None:
+        """Reason and last update of exactly this spelling; None where it is not on the list."""
+        try:
+            found = (await self._reader.get_suppressed_destination(EmailAddress=address))["SuppressedDestination"]
+        except ClientError as error:
+            if _code(error) == "NotFoundException":
+                return None
+            raise
+        return str(found["Reason"]), found["LastUpdateTime"]
+
+    async def suppress(self, address: str, reason: str) -> None:
+        await self._reader.put_suppressed_destination(EmailAddress=address, Reason=reason)
+
+    async def unsuppress(self, address: str) -> bool:
+        """False where exactly this spelling is not on the list."""
+        try:
+            await self._reader.delete_suppressed_destination(EmailAddress=address)
+        except ClientError as error:
+            if _code(error) == "NotFoundException":
+                return False
+            raise
+        return True
+
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.
 
@@ -170,6 +234,17 @@ class Gateway:
             # Which entry a result belongs to is told by its place only: with one missing, none can be told.
             return [Answer(None, _NO_RESULT)] * entries, took
         return [_entry(result, params) for result in results], took
+
+
+def _said_at(about: Mapping[str, Any]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(about["HTTPHeaders"]["date"])
+    except (KeyError, ValueError, TypeError):  # something between SES and us has taken it away
+        return None
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 _NO_RESULT = unusable("SES answered without a result for this message")

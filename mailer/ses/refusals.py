@@ -112,6 +112,10 @@ _NOT_VERIFIED = (
     Rule(kind=Kind.SANDBOX, says=r"identities failed the check[^:]{0,80}:\s*\S", do=_DO_SANDBOX),
     Rule(kind=Kind.CONFIG, says=r"not verified", do=_DO_SENDER),
 )
+# AWS names the action that it checked; those that do not send are not in the list of _DO_PERMIT.
+_NOT_SENDING = Rule(
+    kind=Kind.CONFIG, says=r"not authorized to perform:? [`'\"]?ses:(?!Send)", do="allow the role that action, on resource *"
+)
 _ABSENT = Rule(
     kind=Kind.CONFIG, says=r"\b(configuration[ -]set|template|tenant|contact list)\b.{0,200} (not exist|not found)", do=_DO_EXISTS
 )
@@ -160,7 +164,7 @@ CODES: Mapping[str, tuple[Rule, ...]] = {
     "RequestLimitExceeded": _THROTTLED,
     "SlowDown": _THROTTLED,
     # permission
-    "AccessDenied": _always(Kind.CONFIG, _DO_PERMIT),
+    "AccessDenied": (_NOT_SENDING, *_always(Kind.CONFIG, _DO_PERMIT)),
     "UnauthorizedOperation": _always(Kind.CONFIG, _DO_PERMIT),
     # credentials and clock
     "ExpiredToken": _always(Kind.CREDENTIALS, _DO_CREDENTIALS),

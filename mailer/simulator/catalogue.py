@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from email.message import EmailMessage
@@ -42,6 +43,18 @@ def get_account(state: State) -> Json:
 def put_account_sending_attributes(state: State, body: Json) -> Json:
     state.sending_enabled = boolean(body, "SendingEnabled", False)
     return {}
+
+
+def put_account_suppression_attributes(state: State, body: Json) -> Json:
+    state.suppressed_reasons = _reasons(body)
+    return {}
+
+
+def _reasons(body: Json) -> tuple[str, ...]:
+    reasons = tuple(dict.fromkeys(array(body, "SuppressedReasons")))
+    if not set(reasons) <= set(REASONS):
+        raise constraint("suppressedReasons", f"Member must satisfy enum value set: [{', '.join(REASONS)}]")
+    return reasons
 
 
 # ---- templates -----------------------------------------------------------------------------------------------------
@@ -229,9 +242,8 @@ def _not_suppressed(address: str) -> Refusal:
 def list_suppressed_destinations(state: State, query: Query) -> Json:
     reasons = query.get("Reason") or REASONS
     start, end = _time(query, "StartDate", float("-inf")), _time(query, "EndDate", float("inf"))
-    chosen = [item for item in state.suppressed.values() if item.reason in reasons and start <= item.at <= end]
-    page, token = _page(sorted(item.address for item in chosen), query, Code.INVALID_NEXT_TOKEN)
-    found = [state.suppressed[address] for address in page]
+    page, token = _page(state.suppressed_since(start), query, Code.INVALID_NEXT_TOKEN)
+    found = [item for address in page if (item := state.suppressed[address]).reason in reasons and item.at <= end]
     summaries = [{"EmailAddress": item.address, "Reason": item.reason, "LastUpdateTime": item.at} for item in found]
     return {"SuppressedDestinationSummaries": summaries, **token}
 
@@ -258,7 +270,7 @@ def create_configuration_set(state: State, body: Json) -> Json:
     state.configuration_sets[name] = ConfigurationSet(
         name,
         boolean(struct(body, "SendingOptions") or {}, "SendingEnabled", True),
-        None if suppression is None else tuple(array(suppression, "SuppressedReasons")),
+        None if suppression is None else _reasons(suppression),
         {
             key: body[key]
             for key in ("TrackingOptions", "DeliveryOptions", "ReputationOptions", "VdmOptions", "Tags")
@@ -303,6 +315,12 @@ def put_configuration_set_sending_options(state: State, body: Json, name: str) -
     return {}
 
 
+def put_configuration_set_suppression_options(state: State, body: Json, name: str) -> Json:
+    """Without reasons this is an override that says "none", and not the end of the override: so SES has it."""
+    _set(state, name).suppressed_reasons = _reasons(body)
+    return {}
+
+
 # ---- paging --------------------------------------------------------------------------------------------------------
 
 
@@ -315,9 +333,9 @@ def _page(names: Sequence[str], query: Query, bad_token: Code = Code.BAD_REQUEST
             after = base64.urlsafe_b64decode(token.encode()).decode()
         except (binascii.Error, UnicodeError):
             raise Refusal(bad_token, "The next token is not valid.") from None
-    rest = [name for name in names if name > after]
-    page = rest[:size]
-    if len(rest) <= size:
+    first = bisect_right(names, after)
+    page = list(names[first : first + size])
+    if len(names) <= first + size:
         return page, {}
     return page, {"NextToken": base64.urlsafe_b64encode(page[-1].encode()).decode()}
 

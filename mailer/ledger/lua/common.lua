@@ -19,6 +19,11 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
+-- The bucket of an address, by its place among the bits of the suppression tables.
+local function bucket(place)
+  return string.format(':%04x', place % 65536)
+end
+
 -- What is used of it after SES refused for its sake: `lowered`, and every five seconds without a refusal a twentieth of the
 -- whole more.
 local function rate_now(rate, lowered, lowered_at, now)

@@ -1,0 +1,118 @@
+"""`mailer suppression import`: a file of any length, some lines at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+from ..ledger.suppressed import NewEntry, Reason, Suppressed
+from ..reach import Reach
+from ..recipients.blocks import open_path
+from ..suppression.both import Both, Put, SesRefused
+from ..suppression.files import Format, Line, List, Unusable, read
+from ..suppression.pace import Pace
+from .output import one_line, progress_bar, say
+
+BATCH = 500  # lines
+AT_ONCE = 4  # calls of SES, as long as it does not say that they are too many
+TOLD = 20  # lines that cannot be used of which each is told
+
+
+class Import:
+    """`reach`: where to write through to, None for our own list only. Afterwards it has the numbers."""
+
+    def __init__(self, suppressed: Suppressed, reach: Reach | None, reason: Reason, stream: str) -> None:
+        self._list = suppressed
+        self._pace = Pace()
+        self._both = None if reach is None else Both(suppressed, reach.account, reach.gateway, self._pace)
+        self._reason, self._stream = reason, stream
+        self._told_slow = False
+        self.lines = self.unusable = self.added = self.there = self.written = self.there_at_ses = self.left_out = 0
+        self.refused: SesRefused | None = None  # why SES takes no more of them
+
+    async def run(self, file: str, format: Format | None) -> None:
+        """Raises RecipientsError where the file cannot be used."""
+        source = open_path(file)
+        lines = read(source.name, source.blocks(), format)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="import") as pool, progress_bar() as bar:
+            task = bar.add_task("reading", total=None)
+            try:
+                while batch := await loop.run_in_executor(pool, _next, lines):
+                    await self._take(batch)
+                    read_, size = source.bytes_read, source.total
+                    bar.update(task, completed=self.lines, total=int(self.lines * size / read_) if size and read_ else None)
+                bar.update(task, completed=self.lines, total=self.lines)
+            finally:
+                source.stop()
+                pool.submit(source.close)
+
+    async def _take(self, batch: Sequence[Line | Unusable]) -> None:
+        """Our own list first: it is what holds at once."""
+        self.lines += len(batch)
+        own, ses = list[NewEntry](), list[tuple[str, Reason]]()
+        for line in batch:
+            if isinstance(line, Unusable):
+                self._tell(line)
+                continue
+            reason, stream = line.reason or self._reason, line.stream or self._stream
+            if line.list is not List.SES:
+                own.append(NewEntry(line.address, reason, stream, line.since))
+            elif self._both is None:
+                self.left_out += 1
+            if line.list is List.SES or not stream:
+                ses.append((line.address, reason))
+        new = await self._list.add(own)
+        self.added += sum(new)
+        self.there += len(new) - sum(new)
+        for first in range(0, len(ses), AT_ONCE):
+            if self._both is None or self.refused is not None:
+                return
+            await self._write(self._both, ses[first : first + AT_ONCE])
+
+    async def _write(self, both: Both, entries: Sequence[tuple[str, Reason]]) -> None:
+        puts = (both.put(address, reason, unless_there=True) for address, reason in entries)
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, SesRefused):
+                self.refused = result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                self.written += result is Put.WRITTEN
+                self.there_at_ses += result is Put.THERE
+        if self._pace.slow and not self._told_slow:
+            self._told_slow = True
+            say("SES takes about one address a second; with --local its list is left out", "yellow")
+
+    def _tell(self, line: Unusable) -> None:
+        self.unusable += 1
+        if self.unusable <= TOLD:
+            say(one_line(f"line {line.number} cannot be used: {line.why}"), "yellow")
+        elif self.unusable == TOLD + 1:
+            say("more lines cannot be used; they are counted", "yellow")
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "lines": self.lines,
+            "added": self.added,
+            "there": self.there,
+            "unusable": self.unusable,
+            "ses_written": self.written,
+            "ses_there": self.there_at_ses,
+            "ses_left_out": self.left_out,
+        }
+
+    def sentence(self) -> str:
+        parts = [f"{self.lines:,} lines: {self.added:,} added, {self.there:,} were there already"]
+        if self._both is not None:
+            parts.append(f"{self.written:,} written to SES's list, {self.there_at_ses:,} were on it already")
+        if self.left_out:
+            parts.append(f"{self.left_out:,} of SES's own entries left out")
+        return "; ".join(parts)
+
+
+def _next(lines: Iterator[Line | Unusable]) -> list[Line | Unusable]:
+    return list(islice(lines, BATCH))

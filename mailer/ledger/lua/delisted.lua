@@ -1,0 +1,11 @@
+-- An address was removed from SES's list. It is remembered for a while: a page that was read before may still be on its way.
+-- KEYS: SES's table, removed   ARGV: place, address, how long it is remembered (ms)
+-- Returns how many entries it had.
+local ses, removed = KEYS[1], KEYS[2]
+local key, address = ses .. bucket(ARGV[1]), ARGV[2]
+local _, gone = (redis.call('HGET', key, address) or ''):gsub('%S+', '')
+redis.call('HDEL', key, address)
+redis.call('HINCRBY', ses, 'entries', -gone)
+redis.call('HSET', removed, address, digits(now_ms()))
+redis.call('PEXPIRE', removed, ARGV[3])
+return gone

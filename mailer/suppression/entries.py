@@ -1,0 +1,35 @@
+"""What a caller gives of an entry, checked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ..address import normalise
+from ..checks import one_line
+from ..errors import InvalidAddress, InvalidEmail
+from ..ledger.suppressed import NewEntry, Reason, pack_stream
+
+MAX_SHOWN = 60  # characters of what cannot be used
+
+
+def new_entry(address: str, reason: Reason | str, stream: str = "", since: datetime | None = None) -> NewEntry:
+    """What a caller gives, checked. Raises InvalidEmail."""
+    try:
+        return NewEntry(normalise(address), Reason(reason), checked_stream(stream), since)
+    except InvalidAddress as error:
+        raise InvalidEmail(field=shown(address), why=str(error)) from None
+    except ValueError:
+        raise InvalidEmail(field="reason", why=f"{shown(str(reason))} is not one of {', '.join(Reason)}") from None
+
+
+def checked_stream(stream: str) -> str:
+    """Raises InvalidEmail."""
+    try:
+        pack_stream(one_line(stream))
+    except ValueError as error:
+        raise InvalidEmail(field="stream", why=str(error)) from None
+    return stream
+
+
+def shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")

@@ -1,0 +1,228 @@
+"""How entries of the suppression list are written down: in Redis, and in files."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.errors import InvalidEmail, RecipientsError
+from mailer.ledger.suppressed import (
+    OwnEntry,
+    Reason,
+    SesEntry,
+    capitals,
+    fold,
+    ms_of,
+    pack_stream,
+    place,
+    spelled,
+    unpack_own,
+    unpack_ses,
+)
+from mailer.recipients.blocks import Block, open_path
+from mailer.suppression.both import SES_REASON
+from mailer.suppression.entries import new_entry
+from mailer.suppression.files import Format, Line, List, Unusable, Writer, as_row, create, format_of, read
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # with halves of characters
+
+
+def moments(first: int, last: int) -> st.SearchStrategy[datetime]:
+    start, end = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1e6) for year in (first, last))
+    return st.integers(start, end).map(lambda us: datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us))
+
+
+# ---- in Redis ----------------------------------------------------------------------------------------------------------
+
+
+@given(TEXT)
+def test_a_spelling_comes_back_exactly(spelling: str) -> None:
+    assert spelled(fold(spelling), capitals(spelling)) == spelling.strip()
+
+
+@given(TEXT)
+def test_the_form_in_the_tables_does_not_depend_on_the_case_of_ascii(address: str) -> None:
+    flipped = "".join(c.swapcase() if c.isascii() else c for c in address)
+    assert fold(flipped) == fold(address)
+    assert 0 <= place(fold(address)) < 1 << 25
+
+
+def test_letters_that_only_look_like_ascii_in_lower_case_are_others() -> None:
+    assert fold("\u212a@example.org") != fold("k@example.org")  # the Kelvin sign
+
+
+@given(st.lists(st.tuples(st.sampled_from(Reason), TEXT, st.integers(0, 4_000_000_000)), min_size=1, max_size=5))
+def test_our_own_items_come_back_exactly(items: list[tuple[Reason, str, int]]) -> None:
+    packed = " ".join(f"{reason.value[0]}{seconds}:{pack_stream(stream)}" for reason, stream, seconds in items)
+    expected = [OwnEntry("a@x.org", reason, stream, datetime.fromtimestamp(s, UTC)) for reason, stream, s in items]
+    assert unpack_own(b"a@x.org", packed.encode("ascii")) == expected
+
+
+@given(TEXT)
+def test_a_packed_stream_cannot_be_taken_for_anything_else(stream: str) -> None:
+    packed = pack_stream(stream)
+    assert packed.isascii()
+    assert not set(packed) & set(" :*\n\0")
+    assert len({reason.value[0] for reason in Reason}) == len(Reason)
+
+
+@given(moments(2019, 2200))
+def test_a_time_is_kept_to_the_millisecond(moment: datetime) -> None:
+    [entry] = unpack_ses(b"a@x.org", f"B{ms_of(moment)}.3.".encode())
+    assert abs(entry.updated_at - moment) < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("packed", [b"x", b"B1", b"B1.2", b"Z1.2.", b"B1.2.  B1.2.", b"b1:", b"B1.2.g", b"\xff", b"B1.2.\n"])
+def test_what_is_no_entry_is_an_error(packed: bytes) -> None:
+    with pytest.raises(ValueError):
+        unpack_ses(b"a@x.org", packed)
+
+
+@pytest.mark.parametrize("packed", [b"x", b"b1", b"z1:", b"b:", b"b1:a b", b"b1: ", b"B1.2.", b"\xff"])
+def test_what_is_no_entry_of_ours_is_an_error(packed: bytes) -> None:
+    with pytest.raises(ValueError):
+        unpack_own(b"a@x.org", packed)
+
+
+def test_every_reason_of_ours_is_one_of_ses() -> None:
+    assert SES_REASON == {"bounce": "BOUNCE", "manual": "BOUNCE", "complaint": "COMPLAINT", "unsubscribe": "COMPLAINT"}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("nobody", "bounce", ""), "'nobody': an email address must have an @-sign"),
+        (("a@example.org", "spam", ""), "reason: 'spam' is not one of bounce, complaint, unsubscribe, manual"),
+        (("a@example.org", "bounce", "a\0"), "stream: must be one line without control characters"),
+        (("a@example.org", "bounce", "é" * 65), "stream: a stream's name has at most 128 bytes"),
+    ],
+)
+def test_what_a_caller_gives_is_checked(words: tuple[str, str, str], why: str) -> None:
+    with pytest.raises(InvalidEmail) as caught:
+        new_entry(*words)
+    assert str(caught.value) == why
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------------
+
+
+def lines(content: bytes, path: Path, format: Format | None = None) -> list[Line | Unusable]:
+    path.write_bytes(content)
+    source = open_path(str(path))
+    try:
+        return list(read(source.name, source.blocks(), format or format_of(source.name)))
+    finally:
+        source.close()
+
+
+def line(number: int, address: str, reason: Reason | None = None, stream: str | None = None) -> Line:
+    return Line(number, address, reason, stream, None, None)
+
+
+HEADED = b'Email,Reason,stream,other\r\n"a@x.org",bounce,news,1\r\n\r\nB@X.org,,,\nc@x.org'
+SES_CSV = b"a@x.org,BOUNCE\nb@x.org,COMPLAINT\n"
+NDJSON = b'{"email": "a@x.org", "stream": "n", "x": 1}\n\n{"emailAddress": "B@x.org", "reason": "COMPLAINT", "stream": null}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", HEADED, [line(2, "a@x.org", Reason.BOUNCE, "news"), line(4, "B@x.org"), line(5, "c@x.org")]),
+        ("a", HEADED.replace(b",", b";"), [line(2, "a@x.org", Reason.BOUNCE, "news"), line(4, "B@x.org"), line(5, "c@x.org")]),
+        ("a", b"\xef\xbb\xbf" + SES_CSV, [line(1, "a@x.org", Reason.BOUNCE), line(2, "b@x.org", Reason.COMPLAINT)]),
+        ("a.csv.gz", gzip.compress(SES_CSV), [line(1, "a@x.org", Reason.BOUNCE), line(2, "b@x.org", Reason.COMPLAINT)]),
+        ("a.txt", b"a@x.org\nb@x.org", [line(1, "a@x.org"), line(2, "b@x.org")]),
+        ("a", NDJSON, [line(1, "a@x.org", None, "n"), line(3, "B@x.org", Reason.COMPLAINT)]),
+        ("a.jsonl", NDJSON, [line(1, "a@x.org", None, "n"), line(3, "B@x.org", Reason.COMPLAINT)]),
+        ("a.csv", b"", []),
+        ("a.csv", b"email\n", []),
+    ],
+)
+def test_the_forms_that_a_file_may_have(name: str, content: bytes, expected: list[Line], tmp_path: Path) -> None:
+    assert lines(content, tmp_path / name) == expected
+
+
+def test_a_line_that_cannot_be_used_costs_no_other(tmp_path: Path) -> None:
+    bad = {
+        2: (b"nobody,,,,", "'nobody': an email address must have an @-sign"),
+        3: (b",bounce,,,", "the address is empty"),
+        4: (b"a@x.org,spam,,,", "reason 'spam' is not one of bounce, complaint, unsubscribe, manual"),
+        5: (b'"a@x.org,bounce,,,', "its quotes are not as CSV has them: unexpected end of data"),
+        6: (b"a@x.org,\xff,,,", "is not UTF-8"),
+        7: (b"a@x.org,,,2026-01-01,", "since '2026-01-01' is not a time with a zone, as 2026-12-24T17:00:00Z is one"),
+        8: (b"a@x.org,,,,,6,7", "has 7 fields, and 5 are the most"),
+        9: (b"a@x.org," + b"x" * 300_000, "is too long"),
+        10: (b"a@x.org,,,,theirs", "list 'theirs' is not one of own, ses"),
+        11: (b"a@x.org,," + b"s" * 129 + b",,", "stream: a stream's name has at most 128 bytes"),
+    }
+    content = b"\n".join([b"email,reason,stream,since,list", *(text for text, _ in bad.values()), b"good@x.org"])
+    *unusable, good = lines(content, tmp_path / "a.csv")
+    assert unusable == [Unusable(number, why) for number, (_, why) in bad.items()]
+    assert good == line(12, "good@x.org")
+
+
+def test_a_line_of_ndjson_that_cannot_be_used_costs_no_other(tmp_path: Path) -> None:
+    content = b'{\n[]\n{"email": 1}\n{"reason": "bounce"}\n{"email": "a@x.org"}'
+    *unusable, good = lines(content, tmp_path / "a.ndjson")
+    whys = [one.why for one in unusable if isinstance(one, Unusable)]
+    assert whys[0].startswith("is not JSON: ")
+    assert whys[1:] == ["is not a JSON object", "'email' is not a text", "the address is empty"]
+    assert good == line(5, "a@x.org")
+
+
+@pytest.mark.parametrize("content", [b"name,reason\nAna,bounce", b"x" * 300_000, b"hello"])
+def test_a_file_without_addresses_is_refused_whole(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(RecipientsError, match="has neither a header row with a column `email`, nor an address"):
+        lines(content, tmp_path / "a.csv")
+
+
+ADDRESSES = st.from_regex(r"[=+\-'a-z][a-z0-9'+]{0,10}@[a-z]{1,8}\.org", fullmatch=True)
+STREAMS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20)
+MOMENTS = moments(2000, 2100)
+ENTRIES = st.one_of(
+    st.builds(OwnEntry, ADDRESSES, st.sampled_from(Reason), STREAMS, MOMENTS.map(lambda moment: moment.replace(microsecond=0))),
+    st.builds(SesEntry, ADDRESSES, st.sampled_from(["BOUNCE", "COMPLAINT"]), MOMENTS),
+)
+
+
+@given(st.lists(ENTRIES, max_size=20), st.sampled_from(Format))
+def test_what_was_exported_is_imported_as_it_was(entries: list[OwnEntry | SesEntry], format: Format) -> None:
+    file = io.BytesIO()
+    writer = Writer(file, format)
+    for entry in entries:
+        writer.add(as_row(entry))
+    read_back = list(read("x", _blocks(file.getvalue()), format))
+    assert len(read_back) == len(entries)
+    for entry, found in zip(entries, read_back, strict=True):
+        assert isinstance(found, Line)
+        assert found.since is not None
+        if isinstance(entry, OwnEntry):
+            expected = (entry.address, entry.reason, entry.stream or None, entry.since, List.OWN)
+            assert (found.address, found.reason, found.stream, found.since, found.list) == expected
+        else:
+            assert (found.address, found.reason, found.list) == (entry.address, Reason(entry.reason.lower()), List.SES)
+            assert abs(found.since - entry.updated_at) < timedelta(milliseconds=1)
+
+
+def _blocks(content: bytes) -> Iterator[Block]:
+    return iter([Block(1, content)] if content else [])
+
+
+def test_a_spreadsheet_does_not_run_what_was_exported() -> None:
+    file = io.BytesIO()
+    Writer(file, Format.CSV).add(as_row(OwnEntry("=cmd@x.org", Reason.MANUAL, "@sum", NOW)))
+    assert file.getvalue().splitlines()[1] == b"'=cmd@x.org,own,manual,'@sum,2026-03-04T05:06:07Z"
+
+
+def test_a_name_in_gz_is_gzipped(tmp_path: Path) -> None:
+    with create(tmp_path / "a.csv.gz") as file:
+        file.write(b"x")
+    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == b"x"
