@@ -26,6 +26,7 @@ _NAMES = (
     "claim",
     "drop",
     "feed",
+    "gate",
     "grow",
     "halt",
     "lease",
@@ -238,6 +239,15 @@ class Scripts:
     async def refused(self, account: str, *, n: int, lower_rate: float | None, bulk_calls: str | float) -> None:
         """SES refused a SendBulkEmail call with n recipients because of its limit of such calls. O(1)."""
         await self._run("refused", self._limiter_keys(account), n, _or_nothing(lower_rate), bulk_calls)
+
+    async def gate(self, account: str, *, names: Sequence[str], defaults: int, named_set: str, stale_ms: int) -> Sequence[Any]:
+        """What is known of a sender with these identities. See gate.lua and `identities.py`. O(names)."""
+        k = self._keys
+        keys = [k.account(account), k.identities(account), k.in_use(account)]
+        found: Sequence[Any] = await self._run(
+            "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
+        )
+        return found
 
     def _limiter_keys(self, account: str) -> list[str]:
         return [self._keys.account(account), self._keys.rate(account), self._keys.calls(account)]

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from aiobotocore.config import AioConfig
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from .refusals import Refusal, classify, classify_entry, unusable
 from .session import open_session
@@ -25,6 +25,7 @@ from .session import open_session
 CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
+PAGE_SIZE = 1000  # identities; the most that ListEmailIdentities gives
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -54,6 +55,19 @@ class AccountState:
     max_24h: float  # recipients in a rolling day; -1: no limit
     sent_24h: float
     suppressed_reasons: tuple[str, ...] = ()  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
+
+
+class Verified(NamedTuple):
+    """An identity, as GetEmailIdentity or, without its configuration set, ListEmailIdentities tells of it."""
+
+    name: str
+    verified: bool  # something may be sent by it
+    configuration_set: str | None = None  # of what is sent by it without naming one
+
+
+class ConfigurationSetState(NamedTuple):
+    sending_enabled: bool
+    suppressed_reasons: frozenset[str] | None  # of SES's suppression list, those that hold; None: as the account has it
 
 
 _body: ContextVar[bytes] = ContextVar("body")
@@ -146,6 +160,38 @@ class Gateway:
         """Subject, Html and Text of a template that is stored in SES: those it has. Raises what botocore raises."""
         found = await self._reader.get_email_template(TemplateName=name)
         return {part: text for part, text in found["TemplateContent"].items() if text}
+
+    async def identities(self, next_token: str | None = None) -> tuple[list[Verified], str | None]:
+        """A page of all identities, and what to ask the next one by. Raises what botocore raises."""
+        token = {"NextToken": next_token} if next_token else {}
+        found = await self._reader.list_email_identities(PageSize=PAGE_SIZE, **token)
+        page = [Verified(one["IdentityName"], bool(one.get("SendingEnabled"))) for one in found.get("EmailIdentities", ())]
+        return page, found.get("NextToken") or None
+
+    async def identity(self, name: str) -> Verified | None:
+        """None where SES has no such identity. Raises what botocore raises."""
+        try:
+            found = await self._reader.get_email_identity(EmailIdentity=name)
+        except ClientError as error:
+            # A text that SES does not take for an identity is none, either.
+            if error.response["Error"]["Code"] in ("NotFoundException", "BadRequestException"):
+                return None
+            raise
+        return Verified(name, bool(found.get("VerifiedForSendingStatus")), found.get("ConfigurationSetName") or None)
+
+    async def configuration_set(self, name: str) -> ConfigurationSetState | None:
+        """None where SES has no such set. Raises what botocore raises."""
+        try:
+            found = await self._reader.get_configuration_set(ConfigurationSetName=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NotFoundException":
+                return None
+            raise
+        reasons = found.get("SuppressionOptions", {}).get("SuppressedReasons")
+        return ConfigurationSetState(
+            sending_enabled=bool(found.get("SendingOptions", {}).get("SendingEnabled", True)),
+            suppressed_reasons=None if reasons is None else frozenset(reasons),
+        )
 
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.
