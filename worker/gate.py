@@ -30,8 +30,8 @@ async def check(
 
 async def gated(runtime: Runtime, shift: Shift) -> bool:
     """Settle those of the chunk who may not be sent to; False where nothing of it may be sent now."""
-    if shift.expired():
-        return True  # there is nothing to wait for any more
+    if not shift.queued or shift.expired():
+        return True  # there is nothing to wait for
     try:
         admitted = await sender.admit(shift.reach.register, shift.work.spec)
         if admitted is None:

@@ -94,7 +94,7 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
 async def read_identities(runtime: Runtime) -> None:
     """The verified identities and configuration sets of the same accounts, by one process for all. A list of many takes as
     many seconds as it has pages, so this holds up neither the reading of the quotas nor that of another account's."""
-    reading = (reach.register.refresh() for reach in runtime.reaches.all())
+    reading = (reach.register.refresh_when_due() for reach in runtime.reaches.all())
     for failed in await asyncio.gather(*reading, return_exceptions=True):
         if isinstance(failed, BaseException):
             raise failed

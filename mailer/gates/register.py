@@ -69,6 +69,7 @@ class Register:
 
     async def look_up_set(self, name: str) -> KnownSet:
         """Raises NotKnown."""
+        await self._identities.use_set(name)
         return await self._in_turn(partial(self._identities.find_set, name), partial(self._read_set, name))
 
     async def list_anew(self) -> None:
@@ -101,19 +102,20 @@ class Register:
         """SES said that sending by this configuration set is paused: everything that uses it waits, until a refresh says no."""
         await self._identities.pause_set(name)
 
-    async def refresh(self) -> None:
-        """Read again what is in use, and list all identities, where it is time and this process's turn."""
+    async def refresh_when_due(self) -> None:
+        """Refresh, where it is time and this process's turn."""
         if not await self._identities.may_refresh(self._refresh_s):
             return
         try:
-            await self._refresh()
+            await self.refresh()
         except asyncio.CancelledError:
             # Else the process that comes after this one would wait for the turn to be over.
             await asyncio.shield(self._identities.give_up_refresh())
             raise
 
-    async def _refresh(self) -> None:
-        """The quick ones first: what a paused set holds up goes on, however long the list is."""
+    async def refresh(self) -> None:
+        """Read again what is in use, and list all identities. The quick ones first: what a paused set holds up goes on,
+        however long the list is."""
         identities, sets = await self._identities.in_use()
         known = (await self._identities.find(identities)).identities.values()
         for read, names in ((self._read_set, sets), (self._read_identity, [one.name for one in known])):

@@ -168,6 +168,10 @@ class Identities:
             pipe.pexpire(key, _GONE_MS if state.gone else self._keep_s * 1000)
             await pipe.execute()
 
+    async def use_set(self, name: str) -> None:
+        """It is in use, and to be read again with every refresh; later looks of the gate say it themselves."""
+        await self._redis.zadd(self._keys.in_use(self._account), {f"s{name}": await self._now_ms()})
+
     async def pause_set(self, name: str) -> None:
         """SES said that sending by it is paused. The next refresh has the last word."""
         key = self._keys.configuration_set(self._account, name)

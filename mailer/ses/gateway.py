@@ -57,8 +57,8 @@ class AccountState:
     suppressed_reasons: tuple[str, ...] = ()  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
 
 
-class Verified(NamedTuple):
-    """An identity, as GetEmailIdentity or, without its configuration set, ListEmailIdentities tells of it."""
+class IdentityState(NamedTuple):
+    """What GetEmailIdentity says, or ListEmailIdentities, which leaves the configuration set out."""
 
     name: str
     verified: bool  # something may be sent by it
@@ -161,14 +161,14 @@ class Gateway:
         found = await self._reader.get_email_template(TemplateName=name)
         return {part: text for part, text in found["TemplateContent"].items() if text}
 
-    async def identities(self, next_token: str | None = None) -> tuple[list[Verified], str | None]:
+    async def identities(self, next_token: str | None = None) -> tuple[list[IdentityState], str | None]:
         """A page of all identities, and what to ask the next one by. Raises what botocore raises."""
         token = {"NextToken": next_token} if next_token else {}
         found = await self._reader.list_email_identities(PageSize=PAGE_SIZE, **token)
-        page = [Verified(one["IdentityName"], bool(one.get("SendingEnabled"))) for one in found.get("EmailIdentities", ())]
+        page = [IdentityState(one["IdentityName"], bool(one.get("SendingEnabled"))) for one in found.get("EmailIdentities", ())]
         return page, found.get("NextToken") or None
 
-    async def identity(self, name: str) -> Verified | None:
+    async def identity(self, name: str) -> IdentityState | None:
         """None where SES has no such identity. Raises what botocore raises."""
         try:
             found = await self._reader.get_email_identity(EmailIdentity=name)
@@ -177,7 +177,7 @@ class Gateway:
             if error.response["Error"]["Code"] in ("NotFoundException", "BadRequestException"):
                 return None
             raise
-        return Verified(name, bool(found.get("VerifiedForSendingStatus")), found.get("ConfigurationSetName") or None)
+        return IdentityState(name, bool(found.get("VerifiedForSendingStatus")), found.get("ConfigurationSetName") or None)
 
     async def configuration_set(self, name: str) -> ConfigurationSetState | None:
         """None where SES has no such set. Raises what botocore raises."""
