@@ -48,6 +48,28 @@ def normalise(text: str) -> str:
     return _by_library(text)
 
 
+def bare(mailbox: str) -> str:
+    """``Ana <ana@example.com>``, as it was checked for SES, or ``ana@example.com`` → ``ana@example.com``."""
+    return mailbox[mailbox.rindex("<") + 1 : -1] if mailbox.endswith(">") else mailbox
+
+
+def identities_of(address: str) -> tuple[str, ...]:
+    """The SES identities by each of which an address is verified, the most special first.
+
+    The address itself, also without its label (`ana+label@`: developer guide, "Creating an email address identity"), its
+    domain, and the domains above it but for the bare top level.
+    """
+    local, _, domain = bare(address).rpartition("@")
+    names = [f"{local}@{domain}"]
+    plain = local.partition("+")[0]
+    if plain and plain != local:
+        names.append(f"{plain}@{domain}")
+    while "." in domain:
+        names.append(domain)
+        domain = domain.partition(".")[2]
+    return tuple(names)
+
+
 def dedup_key(address: str) -> str:
     """The form under which two normalised addresses are the same person: the whole address in lower case.
 

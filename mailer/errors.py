@@ -83,6 +83,22 @@ class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
 
 
+# ---- gates ---------------------------------------------------------------------------------------------------------
+
+
+class NotKnown(MailerError):
+    """{why}"""
+
+
+class SenderNotVerified(MailerError):
+    """The sender {identity} is not verified in SES (region {region}): verify the address or its domain there, for example
+    with `{command}`."""
+
+
+class ConfigurationSetGone(MailerError):
+    """The configuration set {name} does not exist in SES (region {region}); create it there, or correct the name."""
+
+
 # ---- recipients ----------------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from .gates.quota import Quota
+from .gates.quota import STALE_AFTER_REFRESHES, Quota
+from .gates.register import Register
 from .ledger import Ledger, Route
+from .ledger.identities import Identities
 from .ses.gateway import Gateway
 from .settings import Settings
+
+MAX_LISTING_S = 60  # that reading all of an account's identities may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Reach:
     account: str  # names the account's state and limiter in Redis, which all ways to it share
     gateway: Gateway
     quota: Quota
+    register: Register
 
 
 class Reaches:
@@ -73,4 +79,10 @@ class Reaches:
                 reserve=self._settings.daily_reserve,
                 stopping=self._stopping,
             )
-        return Reach(account, gateway, self._quotas[account])
+        return Reach(account, gateway, self._quotas[account], self._register(account, gateway))
+
+    def _register(self, account: str, gateway: Gateway) -> Register:
+        ledger, refresh_s = self._ledger, self._settings.account_refresh_s
+        believed_s = refresh_s * STALE_AFTER_REFRESHES
+        identities = Identities(ledger.redis, ledger.keys, ledger.scripts, account, keep_s=math.ceil(believed_s) + MAX_LISTING_S)
+        return Register(identities, gateway, refresh_s=refresh_s, stale_ms=int(believed_s * 1000))

@@ -29,6 +29,7 @@ from mailer.ses.refusals import classify
 from mailer.tasks import to_the_end
 
 from . import settle
+from .gate import gated
 from .material import load
 from .runtime import LEASE_MS, Runtime
 from .settle import Shift
@@ -62,7 +63,7 @@ async def _shift(runtime: Runtime, work: Work) -> None:
     shift = Shift.of(work)
     heartbeat = asyncio.create_task(_heartbeat(runtime, shift))
     try:
-        if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)):
+        if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)) and await gated(runtime, shift):
             await _send_queued(runtime, shift, material)
     except Exception:
         shift.delay_s = max(shift.delay_s, ERROR_PAUSE_S)  # whatever it is, at once it would be the same again
@@ -143,7 +144,7 @@ async def _rendered(runtime: Runtime, shift: Shift, material: Material, position
             continue
         try:
             entry = shift.work.entries[position]
-            items.append(material.item(shift.work.chunk, position, entry, attempt))
+            items.append(material.item(shift.work.chunk, position, entry, attempt, shift.left_out.get(position, ())))
         except RenderFailed as error:
             failed.append(shift.settlement(position, shift.attempts[position], Outcome.FAILED, reason=str(error)))
     if failed:

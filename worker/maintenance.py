@@ -30,6 +30,7 @@ REAP_LIMIT = 500
 CAMPAIGNS_EVERY_S = 1.0
 SUPPRESSION_CHECK_S = 1.0  # as with the account
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
+START_S = 2.0  # a start does not wait longer for the list of identities
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
 _OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
 
@@ -92,6 +93,15 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
         reach.quota.remember_rate(known.max_send_rate)
 
 
+async def read_identities(runtime: Runtime) -> None:
+    """The verified identities and configuration sets of the same accounts, by one process for all. A list of many takes as
+    many seconds as it has pages, so this holds up neither the reading of the quotas nor that of another account's."""
+    reading = (reach.register.refresh_when_due() for reach in runtime.reaches.all())
+    for failed in await asyncio.gather(*reading, return_exceptions=True):
+        if isinstance(failed, BaseException):
+            raise failed
+
+
 def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
     if isinstance(value, tuple):
         return ",".join(value)
@@ -130,12 +140,15 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
     "account": (read_accounts, ACCOUNT_CHECK_S),
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
+    "identities": (read_identities, ACCOUNT_CHECK_S),
 }
 
 
 async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
     """Start the loops. The account and its suppression list are read first: without them the first messages would only be put
-    off."""
+    off. Its identities are, too, if that is quick: without the list each sender would be looked up."""
     with suppress(RedisError, OSError):
         await asyncio.gather(read_accounts(runtime), read_suppression(runtime))
+        async with asyncio.timeout(START_S):
+            await read_identities(runtime)
     return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
+from mailer.address import bare, identities_of
 from mailer.compose import Call, Item, Operation
 from mailer.email import Outcome
 from mailer.ids import container_of, is_message
@@ -33,6 +34,7 @@ RATE_PAUSE_S = 1.0  # the send rate is per second
 CALLS_PAUSE_S = 0.2  # between two looks whether there is a place for a SendBulkEmail call
 STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
+MAX_REASON = 500  # characters
 RETRY_S = (0.1, 2.0)
 RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
 
@@ -54,6 +56,8 @@ class Shift:
     over: bool = False  # nothing more to do here in this shift
     delay_s: float = 0.0  # when to look at the chunk again
     finished: bool = False
+    configuration_set: str | None = None  # that holds for these messages, whether named or the From identity's default
+    left_out: dict[int, Mapping[str, str]] = field(default_factory=dict)  # position → address that is not sent to → why
 
     @classmethod
     def of(cls, work: Work) -> Shift:
@@ -91,7 +95,8 @@ def answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
     """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it."""
     refusal = answer.refusal
     if refusal is None:
-        return shift.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id)
+        why = without(shift.left_out.get(item.position))
+        return shift.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id, reason=why)
     outcome, failed = Outcome.QUEUED, False
     if refusal.kind is Kind.AMBIGUOUS:
         outcome = Outcome.UNKNOWN
@@ -105,12 +110,23 @@ def answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
     return shift.settlement(item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
 
 
+def without(left_out: Mapping[str, str] | None) -> str | None:
+    """What the ledger says of a message that not all got it was for."""
+    if not left_out:
+        return None
+    text = "sent without " + ", ".join(f"{bare(mailbox)} ({why})" for mailbox, why in left_out.items())
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+
+
 async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers: Sequence[Answer], place: str) -> None:
     """What the refusals of these calls mean for the rest of the chunk, its campaign, and all that share the account."""
     quota = shift.reach.quota
     refusals = {a.refusal.kind: a.refusal for a in answers if a.refusal}
     if refusals.keys() & {Kind.RATE, Kind.CALLS}:
         metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind in (Kind.RATE, Kind.CALLS)))
+    if Kind.PAUSED_SET in refusals and shift.configuration_set:
+        await shift.reach.register.pause_set(shift.configuration_set)
+    await _forget_identities(shift, calls, answers)
     for kind in (Kind.CONFIG, *_PARKING):
         if kind in refusals:
             await act_on_refusal(runtime, shift, refusals[kind])
@@ -129,6 +145,19 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
         worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)
         first, most = BACKOFF_S
         shift.over, shift.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
+
+
+async def _forget_identities(shift: Shift, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
+    """Those that SES says are not verified are looked up anew."""
+    spec, items = shift.work.spec, (item for call in calls for item in call.items)
+    wrong = set[str]()
+    for item, (_, refusal) in zip(items, answers, strict=True):
+        if refusal is not None and refusal.kind is Kind.SANDBOX:
+            wrong.update(item.to, item.cc, item.bcc)
+        elif refusal is not None and refusal.kind is Kind.CONFIG and "not verified" in refusal.reason:
+            wrong.update(filter(None, (spec.from_address, spec.feedback_address)))
+    if wrong:
+        await shift.reach.register.forget(name for mailbox in wrong for name in identities_of(mailbox))
 
 
 async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,12 @@ from .request import Item, Loaded, Mime, Values
 
 HELD_BYTES = 8 << 20  # of attachments, in the messages of one chunk that are held at a time
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def recipients(spec: Spec, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """To, Cc and Bcc of one message."""
+    to = spec.to or (() if spec.cc or spec.bcc else (entry.to,))
+    return to, spec.cc or tuple(entry.cc), spec.bcc or tuple(entry.bcc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,16 @@ class Material:
         if self._needs_token:
             self.tokens.make("", "")
 
-    def item(self, chunk: str, position: int, entry: Entry, attempt: int) -> Item:
-        """One recipient's message. Raises RenderFailed where its data does not fit the template."""
-        spec = self.spec
-        to = spec.to or (() if spec.cc or spec.bcc else (entry.to,))
-        cc, bcc = spec.cc or tuple(entry.cc), spec.bcc or tuple(entry.bcc)
+    def item(self, chunk: str, position: int, entry: Entry, attempt: int, leave_out: Collection[str] = ()) -> Item:
+        """One recipient's message, without those of its addresses that are to be left out of the envelope, which are not all.
+
+        Raises RenderFailed where its data does not fit the template.
+        """
+        to, cc, bcc = recipients(self.spec, entry)
+        # By all whom it was for, so that what a message to several does not carry stays off it.
+        headers = self._unsubscribe((*to, *cc, *bcc)) if self._has_unsubscribe else NO_HEADERS
+        if leave_out:
+            to, cc, bcc = (tuple(one for one in addresses if one not in leave_out) for addresses in (to, cc, bcc))
         return Item(
             position=position,
             attempt=attempt,
@@ -84,7 +95,7 @@ class Material:
             cc=cc,
             bcc=bcc,
             tags=entry.tags,
-            headers=self._unsubscribe((*to, *cc, *bcc)) if self._has_unsubscribe else NO_HEADERS,
+            headers=headers,
             content=self._content(entry),
         )
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ..errors import MailerError
+from ..errors import NotKnown
 from ..ledger import Ledger
 from ..ledger.suppressed import Found, OwnEntry, Reason, SesList
 
 STALE_AFTER_SYNCS = 3  # SES's list is not believed when it was read longer ago than so many intervals,
 STALE_S = 900.0  # and never before this
-
-
-class NotKnown(MailerError):
-    """{why}"""
 
 
 _OWN = {
@@ -64,14 +60,14 @@ def why_not_known(known: SesList, sync_s: float) -> str | None:
     """Why SES's list cannot be relied on; None where it can."""
     if known.whole_at is None or known.synced_at is None:
         if known.trouble:
-            return f"waiting: the suppression list of SES cannot be read: {known.trouble}"
+            return f"the suppression list of SES cannot be read: {known.trouble}"
         far = f" ({known.pass_seen:,} entries so far)" if known.passing and known.pass_seen else ""
-        return f"waiting: the suppression list of SES has not been read yet{far}"
+        return f"the suppression list of SES has not been read yet{far}"
     if (known.now - known.synced_at).total_seconds() <= stale_after_s(sync_s):
         return None
     if known.trouble and known.trouble_since:
-        return f"waiting: the suppression list of SES could not be read since {_minute(known.trouble_since)}: {known.trouble}"
-    return f"waiting: the suppression list of SES was last read at {_minute(known.synced_at)}, which is too long ago"
+        return f"the suppression list of SES could not be read since {_minute(known.trouble_since)}: {known.trouble}"
+    return f"the suppression list of SES was last read at {_minute(known.synced_at)}, which is too long ago"
 
 
 def stale_after_s(sync_s: float) -> float:

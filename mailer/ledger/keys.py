@@ -136,3 +136,32 @@ class Keys:
     def suppressed_removed(self, account: str) -> str:
         """Hash: address → when (ms) it was removed here. A page of SES's list that is older must not bring it back."""
         return f"{self.namespace}:suppressed:{account}:removed"
+
+    # ---- what the gates know of an account's identities and configuration sets --------------------
+    def identities(self, account: str) -> str:
+        """Hash: identity in lower case → what SES said of it (`identities.py`); `listed_at` → when all were listed (ms)."""
+        return f"{self.namespace}:identities:{account}"
+
+    def configuration_set(self, account: str, name: str) -> str:
+        """Hash: what SES said of a configuration set."""
+        return f"{self.namespace}:set:{account}:{name}"
+
+    def in_use(self, account: str) -> str:
+        """Sorted set: `i` and an identity, or `s` and a configuration set, that something was sent by → when (ms)."""
+        return f"{self.namespace}:in-use:{account}"
+
+    def asking(self, account: str) -> str:
+        """String, there for a moment after SES was asked for an identity or a configuration set."""
+        return f"{self.namespace}:asking:{account}"
+
+    def listing(self, account: str) -> str:
+        """String, there while the identities are being listed because of a chunk, and a few seconds longer."""
+        return f"{self.namespace}:listing:{account}"
+
+    def listing_trouble(self, account: str) -> str:
+        """Hash: why the identities could not be listed, and when (ms)."""
+        return f"{self.namespace}:listing-trouble:{account}"
+
+    def identities_turn(self, account: str) -> str:
+        """String: one process has refreshed all of this lately."""
+        return f"{self.namespace}:identities-turn:{account}"

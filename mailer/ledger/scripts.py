@@ -27,6 +27,7 @@ _NAMES = (
     "delisted",
     "drop",
     "feed",
+    "gate",
     "give_back",
     "grow",
     "halt",
@@ -255,6 +256,15 @@ class Scripts:
     async def refresh(self, account: str, fields: Mapping[str, Any], *, answered: int) -> None:
         """Store what GetAccount said. May be repeated. O(1)."""
         await self.run("refresh", [self._keys.account(account)], answered, *_flat(fields))
+
+    async def gate(self, account: str, *, names: Sequence[str], defaults: int, named_set: str, stale_ms: int) -> Sequence[Any]:
+        """What is known of a sender with these identities. See gate.lua and `identities.py`. O(names)."""
+        k = self._keys
+        keys = [k.account(account), k.identities(account), k.in_use(account)]
+        found: Sequence[Any] = await self.run(
+            "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
+        )
+        return found
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

@@ -26,7 +26,7 @@ from .session import open_session
 CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
-SUPPRESSED_PAGE = 1000  # entries, SES's most
+PAGE_SIZE = 1000  # identities or suppressed addresses: SES's most
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -69,6 +69,19 @@ class SuppressedPage(NamedTuple):
 
 class TokenRefused(Exception):
     """SES does not know this token of a page any more."""
+
+
+class IdentityState(NamedTuple):
+    """What GetEmailIdentity says, or ListEmailIdentities, which leaves the configuration set out."""
+
+    name: str
+    verified: bool  # something may be sent by it
+    configuration_set: str | None = None  # of what is sent by it without naming one
+
+
+class ConfigurationSetState(NamedTuple):
+    sending_enabled: bool
+    suppressed_reasons: frozenset[str] | None  # of SES's suppression list, those that hold; None: as the account has it
 
 
 _body: ContextVar[bytes] = ContextVar("body")
@@ -166,7 +179,7 @@ class Gateway:
 
     async def suppressed_page(self, *, token: str = "", since: datetime | None = None) -> SuppressedPage:
         """Raises TokenRefused where SES does not take the token; then there is only the first page to go on with."""
-        asked: dict[str, Any] = {"PageSize": SUPPRESSED_PAGE}
+        asked: dict[str, Any] = {"PageSize": PAGE_SIZE}
         if token:
             asked["NextToken"] = token
         if since is not None:
@@ -210,6 +223,38 @@ class Gateway:
                 return False
             raise
         return True
+
+    async def identities(self, next_token: str | None = None) -> tuple[list[IdentityState], str | None]:
+        """A page of all identities, and what to ask the next one by. Raises what botocore raises."""
+        token = {"NextToken": next_token} if next_token else {}
+        found = await self._reader.list_email_identities(PageSize=PAGE_SIZE, **token)
+        page = [IdentityState(one["IdentityName"], bool(one.get("SendingEnabled"))) for one in found.get("EmailIdentities", ())]
+        return page, found.get("NextToken") or None
+
+    async def identity(self, name: str) -> IdentityState | None:
+        """None where SES has no such identity. Raises what botocore raises."""
+        try:
+            found = await self._reader.get_email_identity(EmailIdentity=name)
+        except ClientError as error:
+            # A text that SES does not take for an identity is none, either.
+            if error.response["Error"]["Code"] in ("NotFoundException", "BadRequestException"):
+                return None
+            raise
+        return IdentityState(name, bool(found.get("VerifiedForSendingStatus")), found.get("ConfigurationSetName") or None)
+
+    async def configuration_set(self, name: str) -> ConfigurationSetState | None:
+        """None where SES has no such set. Raises what botocore raises."""
+        try:
+            found = await self._reader.get_configuration_set(ConfigurationSetName=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NotFoundException":
+                return None
+            raise
+        reasons = found.get("SuppressionOptions", {}).get("SuppressedReasons")
+        return ConfigurationSetState(
+            sending_enabled=bool(found.get("SendingOptions", {}).get("SendingEnabled", True)),
+            suppressed_reasons=None if reasons is None else frozenset(reasons),
+        )
 
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.

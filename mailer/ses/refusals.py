@@ -92,6 +92,7 @@ _DO_ENDPOINT = "check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 _DO_NETWORK = "check the network, the proxy, AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 _DO_TLS = "check AWS_CA_BUNDLE, the proxy and AWS_ENDPOINT_URL_SESV2"
 _DO_OPEN = "SES may have accepted it"
+_OF_MESSAGES = (_DO_RATE, _DO_INCIDENT, _DO_OPEN)
 
 # ---- rules by text -------------------------------------------------------------------------------------------------
 # SES uses one code for several things; its text says which. Texts: "Errors related to the sending quotas",
@@ -282,15 +283,17 @@ CREDENTIAL_HOSTS = re.compile(r"^https?://(sts|oidc|portal\.sso)\.")  # STS, and
 # ---- the functions -------------------------------------------------------------------------------------------------
 
 
-def classify(error: BaseException, *, from_address: str = "") -> Refusal:
+def classify(error: BaseException, *, from_address: str = "", action: str = "") -> Refusal:
     """What an exception out of a call of aioboto3's `sesv2` client means. Raises nothing.
+
+    `action`: the IAM action of a call that only asks; where it is missing, the reason names it.
 
     `from_address`: our own addresses of the call (From, and the feedback address if there is one, comma-separated),
     in any form that a header takes. They tell an unverified sender from an unverified recipient.
     The client must have been built with `total_max_attempts=1`: a retry inside botocore would hide an earlier attempt.
     """
     if isinstance(error, boto.ClientError):
-        return _answered(error, _pattern(from_address))
+        return _answered(error, _pattern(from_address), action)
     code = type(error).__name__
     for cls, kind, do in BEFORE_REQUEST:
         if isinstance(error, cls):
@@ -301,7 +304,7 @@ def classify(error: BaseException, *, from_address: str = "") -> Refusal:
     if isinstance(cause, WHILE_CONNECTING):
         do = _DO_TLS if isinstance(cause, aiohttp.ClientSSLError) else _DO_NETWORK
         return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {cause}", do)
-    return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", _DO_OPEN)
+    return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", _do(_DO_OPEN, action))
 
 
 def unusable(why: str) -> Refusal:
@@ -325,7 +328,14 @@ def classify_entry(result: Mapping[str, Any], *, from_address: str = "") -> Refu
     return _refusal(rule.kind, status, text, rule.do)
 
 
-def _answered(error: Any, ours: re.Pattern[str] | None) -> Refusal:
+def _do(do: str, action: str) -> str:
+    """What a human can do where the call only asks something: it may lack one permission, and there is no message."""
+    if not action:
+        return do
+    return f"the worker's role needs {action}" if do == _DO_PERMIT else "" if do in _OF_MESSAGES else do
+
+
+def _answered(error: Any, ours: re.Pattern[str] | None, action: str) -> Refusal:
     """A response of SES, or of something between SES and us, with an error status."""
     body = error.response.get("Error") or {}
     status = (error.response.get("ResponseMetadata") or {}).get("HTTPStatusCode") or 0
@@ -337,7 +347,7 @@ def _answered(error: Any, ours: re.Pattern[str] | None) -> Refusal:
         refused = 400 <= status < 500
         rules = (*_ANY_CODE, HTTP.get(status, Rule(kind=Kind.RETRY))) if refused else _always(Kind.AMBIGUOUS, _DO_OPEN)
     rule = _first(rules, text, ours)
-    return _refusal(rule.kind, code, text, rule.do)
+    return _refusal(rule.kind, code, text, _do(rule.do, action))
 
 
 _ADDRESS = re.compile(r"<[^<>]{0,320}>|[^\s<>,;:'\"]{0,320}@[^\s<>,;:'\"]*")

@@ -184,10 +184,12 @@ class State:
         return next(self._identities_of(address), None) is not None
 
     def _identities_of(self, address: str) -> Iterator[Identity]:
-        """Those verified that an address may be used by: its own, its domain's and those of the domains above."""
-        own = self.identities.get(lower_domain(address))
-        if own is not None and own.verified:
-            yield own
+        """Those verified that an address may be used by: its own, that without its label (`ana+label@`), its domain's and those
+        of the domains above (developer guide, "Creating an email address identity")."""
+        for name in dict.fromkeys((lower_domain(address), lower_domain(_without_label(address)))):
+            own = self.identities.get(name)
+            if own is not None and own.verified:
+                yield own
         domain = domain_of(address)
         while domain:
             found = self.identities.get(domain)
@@ -273,9 +275,14 @@ class State:
 
 def _covers(identity: str, address: str) -> bool:
     if "@" in identity:
-        return identity == lower_domain(address)
+        return identity in (lower_domain(address), lower_domain(_without_label(address)))
     domain = domain_of(address)
     return domain == identity or domain.endswith(f".{identity}")
+
+
+def _without_label(address: str) -> str:
+    local, _, domain = address.rpartition("@")
+    return f"{local.partition('+')[0] or local}@{domain}"
 
 
 def _or_unlimited(rate: float | None) -> float:

@@ -40,6 +40,19 @@ def answer(code: str, status: int, text: str, operation: str = "SendEmail") -> C
     return ClientError({"Error": {"Code": code, "Message": text}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (answer("AccessDeniedException", 403, "no", "GetEmailIdentity"), "no (the worker's role needs ses:GetEmailIdentity)"),
+        (answer("TooManyRequestsException", 429, "Too many requests", "GetEmailIdentity"), "Too many requests"),
+        (answer("InternalFailure", 500, "broken", "GetEmailIdentity"), "broken"),
+        (boto.NoCredentialsError(), classify(boto.NoCredentialsError()).reason),
+    ],
+)
+def test_of_a_question_the_reason_names_the_permission_and_nothing_that_was_to_be_sent(error: Exception, reason: str) -> None:
+    assert classify(error, action="ses:GetEmailIdentity").reason == reason
+
+
 # ---- every documented answer ---------------------------------------------------------------------------------------
 # code, HTTP status, SES's text, the kind
 

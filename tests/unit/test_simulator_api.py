@@ -221,13 +221,15 @@ def test_raw_needs_no_charset_that_exists(ses: Checked) -> None:
 # ---- who may send, and to whom -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sender", ["a@example.com", "a@EXAMPLE.com", "a@mail.example.com", "solo@other.org", "solo@OTHER.org"])
+@pytest.mark.parametrize(
+    "sender", ["a@example.com", "a@EXAMPLE.com", "a@mail.example.com", "solo@other.org", "solo@OTHER.org", "solo+label@other.org"]
+)
 def test_verified_senders(sender: str) -> None:
     ses = simulator(verified=("example.com", "solo@other.org"))
     ses.do("SendEmail", simple(FromEmailAddress=sender))
 
 
-@pytest.mark.parametrize("sender", ["a@notexample.com", "X <a@com>", "Solo@other.org", "a@other.org"])
+@pytest.mark.parametrize("sender", ["a@notexample.com", "X <a@com>", "Solo@other.org", "a@other.org", "so+lo@other.org"])
 def test_unverified_senders(sender: str) -> None:
     ses = simulator(verified=("example.com", "solo@other.org"), region="us-east-1")
     text = f"Email address is not verified. The following identities failed the check in region US-EAST-1: {sender}"
