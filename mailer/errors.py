@@ -76,11 +76,15 @@ class NotFound(MailerError):
 
 
 class CampaignGone(MailerError):
-    """Campaign {id} was given up while its list was being read, because nothing was heard of its reader; start it again."""
+    """Campaign {id} was given up while its list was being read: somebody cancelled it, or nothing was heard of its reader."""
 
 
 class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
+
+
+class NotACampaign(MailerError):
+    """{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"""
 
 
 # ---- recipients ----------------------------------------------------------------------------------------------------

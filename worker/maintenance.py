@@ -15,8 +15,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.email import State
+from mailer.email import Outcome, State
 from mailer.ids import container_of
+from mailer.ledger import ActiveCampaign
 from mailer.reach import Reach
 from mailer.ses.refusals import classify
 
@@ -29,7 +30,8 @@ REAP_LIMIT = 500
 CAMPAIGNS_EVERY_S = 1.0
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
-_OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
+SWEEP_CHUNKS = 200  # chunks of a cancelled campaign that are counted out before the other campaigns have their turn
+_GUARDED = (State.RUNNING, State.PARKED, State.PAUSED)
 
 
 async def reap(runtime: Runtime) -> None:
@@ -44,19 +46,38 @@ async def reap(runtime: Runtime) -> None:
 
 
 async def look_after_campaigns(runtime: Runtime) -> None:
-    """Feed windows that nobody fed, keep templates alive, retire what is over, and give up lists whose reader is gone."""
+    """Feed windows that nobody fed, keep templates alive, pause what bounces, count out what is cancelled, retire what is over,
+    and give up lists whose reader is gone."""
     for campaign in await runtime.ledger.active_campaigns():
         id, state = campaign.id, campaign.state
-        if state in _OVER:
+        if campaign.over:
             await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
+        elif state is State.CANCELLED:
+            await _count_out(runtime, id)
         elif state is State.PLANNED and not campaign.ready:
             if await runtime.ledger.abandon_campaign(id, INTAKE_DEAD_AFTER_S):
                 log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
-        elif state in (State.PLANNED, State.RUNNING, State.PARKED):
-            lane = await runtime.ledger.lane(id)
-            if lane is not None:
-                await runtime.feed(id, lane)
-            await runtime.ledger.touch_content(id)
+        else:
+            await _keep_going(runtime, campaign)
+
+
+async def _count_out(runtime: Runtime, id: str) -> None:
+    swept, _ = await runtime.control.sweep(id, chunks=SWEEP_CHUNKS)
+    lane = await runtime.ledger.lane(id)
+    if swept and lane is not None:
+        metrics.record_outcomes(lane, Outcome.CANCELLED, swept)
+
+
+async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:
+    id = campaign.id
+    if campaign.retired:  # it was stopped, and whoever resumed it may have died in the middle
+        await runtime.ledger.revive_campaign(id)
+    if campaign.state in _GUARDED and (reason := await runtime.ledger.scripts.guard(id)):
+        log.warning("a campaign is paused by its guard", id=id, reason=reason)
+    lane = await runtime.ledger.lane(id)
+    if lane is not None:
+        await runtime.feed(id, lane)
+    await runtime.ledger.touch_content(id)
 
 
 async def read_accounts(runtime: Runtime) -> None:

@@ -16,6 +16,7 @@ from mailer.email import Lane
 from mailer.errors import ConfigError, MailerError
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
+from mailer.ledger.control import Control
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches
 from mailer.ses.refusals import classify
@@ -63,6 +64,7 @@ class Runtime:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
         self.ledger = Ledger(self.redis, settings.namespace)
+        self.control = Control(self.ledger)
         self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
