@@ -24,6 +24,7 @@ from .output import (
     campaign_table,
     err,
     hint,
+    one_line,
     print_json,
     progress_bar,
     say,
@@ -207,7 +208,8 @@ async def _pause(id: str, as_json: bool) -> None:
         status = await mailer.campaign(id)
     flying = status.counts.get("claimed", 0)
     more = f"; {flying:,} that SES is just being given are still settled" if flying else ""
-    _said(status, "paused", changed, as_json, f"{more}; to let it go on: mailer campaign resume {id}")
+    why = f"{more}; to let it go on: mailer campaign resume {id}" if changed else f": {status.reason}"
+    _said(status, "paused", changed, as_json, why)
 
 
 @app.command()
@@ -241,9 +243,10 @@ async def _cancel(id: str, as_json: bool) -> None:
 
 
 def _said(status: CampaignStatus, what: str, changed: bool, as_json: bool, more: str) -> None:
-    say(f"campaign {status.id} is {what}{'' if changed else ', as it was before'}{more}")
     if as_json:
         print_json(campaign_json(status))
+    else:
+        say(one_line(f"campaign {status.id} is {'' if changed else 'already '}{what}{more}"))
 
 
 @app.command()

@@ -81,17 +81,18 @@ Key = Annotated[
 # ---- of a campaign -----------------------------------------------------------------------------
 MaxRate = Annotated[
     str | None,
-    typer.Option("--max-rate", metavar="N", help="Recipients per second of this campaign, where the account has more."),
+    typer.Option("--max-rate", metavar="N", help="Recipients per second, where the account has more."),
 ]
 MaxBounceRate = Annotated[
     str | None,
-    typer.Option("--max-bounce-rate", metavar="5%", help="Pause it when more e-mails bounce; 5% where nothing is said."),
+    typer.Option("--max-bounce-rate", metavar="5%", help="Pause it when more e-mails bounce; 5% unless said."),
 ]
 MaxComplaintRate = Annotated[
-    str | None, typer.Option("--max-complaint-rate", metavar="0.1%", help="And when more recipients complain; 0.1%.")
+    str | None, typer.Option("--max-complaint-rate", metavar="0.1%", help="And when more recipients complain; 0.1% unless said.")
 ]
 GuardAfter = Annotated[
-    int | None, typer.Option("--guard-after", metavar="N", min=1, help="E-mails whose fate must be known before that; 200.")
+    int | None,
+    typer.Option("--guard-after", metavar="N", min=1, help="E-mails whose fate it has to know for that; 200 unless said."),
 ]
 
 _AS_THEY_ARE = (

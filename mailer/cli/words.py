@@ -80,9 +80,7 @@ def parse_share(text: str | None, option: str) -> float | None:
         raise WrongWords(option=option, why=f"{text!r} is not a part of a whole; write it as 5%, or as 0.05")
     share = float(match[1]) / (100 if match[2] else 1)
     if not 0 < share <= 1:
-        raise WrongWords(
-            option=option, why=f"{text!r} must be above 0% and at most 100%, which is never; write it as 5%, or as 0.05"
-        )
+        raise WrongWords(option=option, why=f"{text!r} must be above 0% and at most 100%; write it as 5%, or as 0.05")
     return share
 
 

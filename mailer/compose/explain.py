@@ -264,7 +264,8 @@ class _Reasons:
         shares = (("bounce", campaign.max_bounce_rate), ("are complained about", campaign.max_complaint_rate))
         limits = [f"more than {share * 100:.4g} % of its e-mails {what}" for what, share in shares if share < 1]
         if limits:
-            yield f"Its guard pauses it when {' or '.join(limits)}, once the fate of {_count(campaign.guard_after, 'e-mail')} is known."
+            known = _count(campaign.guard_after, "e-mail")
+            yield f"Its guard pauses it when {' or '.join(limits)}, once the fate of {known} is known."
         else:
             yield "It has no guard: bounces and complaints do not pause it."
 
