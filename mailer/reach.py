@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
+from .errors import ConfigError, MailerError
 from .gates.quota import Quota
 from .ledger import Ledger, Route
 from .ses.gateway import Gateway
+from .ses.refusals import classify
 from .settings import Settings
+
+
+@contextmanager
+def set_up() -> Iterator[None]:
+    """Around what opens a way: raises ConfigError where AWS is not set up, in place of what botocore raises."""
+    try:
+        yield
+    except MailerError:
+        raise
+    except ValueError as error:  # what botocore says of an address that is none
+        raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
+    except Exception as error:
+        raise ConfigError(where="AWS", why=classify(error).reason) from None
 
 
 @dataclass(frozen=True, slots=True)

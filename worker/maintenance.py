@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 
 import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
+from mailer.account import read_account
 from mailer.email import Outcome, State
 from mailer.ids import container_of
 from mailer.ledger import ActiveCampaign
@@ -92,9 +92,8 @@ async def read_accounts(runtime: Runtime) -> None:
 async def _read_account(runtime: Runtime, reach: Reach) -> None:
     account = reach.account
     if await runtime.accounts.may_refresh(account, runtime.settings.account_refresh_s):
-        answered = await runtime.accounts.answered(account)
         try:
-            state = await reach.gateway.account()
+            await read_account(runtime.accounts, reach)
         except asyncio.CancelledError:
             # Else the process that comes after this one would wait for the lock to run out.
             await asyncio.shield(runtime.accounts.give_up_refresh(account))
@@ -103,18 +102,9 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             refusal = classify(error)
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
             await runtime.accounts.trouble(account, refusal.reason)
-        else:
-            fields = {name: _stored(value) for name, value in asdict(state).items()}
-            await runtime.accounts.store(account, fields, answered=answered)
     known = await runtime.accounts.load(account)
     if known:
         reach.quota.remember_rate(known.max_send_rate)
-
-
-def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return int(value) if isinstance(value, bool) else value
 
 
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:

@@ -42,11 +42,15 @@ class Accounts:
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
         found = await self._redis.hget(self._keys.account(account), "refreshed_at")
-        seconds, micros = await self._redis.time()
-        if found and seconds + micros / 1e6 - float(found) / 1000 < every_s:
+        if found and await self.now_s() - float(found) / 1000 < every_s:
             return False
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))
+
+    async def now_s(self) -> float:
+        """Redis's clock, in seconds since the epoch."""
+        seconds, micros = await self._redis.time()
+        return float(seconds) + float(micros) / 1e6
 
     async def give_up_refresh(self, account: str) -> None:
         await self._redis.delete(self._keys.account(account) + ":refreshing")

@@ -128,9 +128,12 @@ async def test_what_a_dead_worker_had_claimed_stays_unknown_and_ends_a_cancelled
     assert await ledger.lease(f"{id}-0", owner="other", lease_ms=1000) is LeaseStatus.OVER
     assert await counts(ledger, id) == {"unknown": 1, "cancelled": 1}
     assert (await ledger.campaign(id)).over
+    ended = (await ledger.campaign(id)).finished_at
     # It turns out that SES had refused it: it is not tried again.
+    await asyncio.sleep(0.002)
     await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])
     assert await counts(ledger, id) == {"cancelled": 2}
+    assert (await ledger.campaign(id)).finished_at == ended
 
 
 async def test_a_stopped_campaign_that_was_to_be_forgotten_is_kept_whole_when_it_is_resumed(
