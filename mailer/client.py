@@ -234,10 +234,9 @@ class Mailer:
         the rest where this process ends before. True where it was not cancelled before. `progress` gets chunks done and left.
         Raises NotFound, NotACampaign; WrongState where it is finished.
         """
-        changed, done, left = await self._control.cancel(id), 0, 1
+        changed, left = await self._control.cancel(id), 1
         while left:
-            _, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)
-            done += CANCEL_CHUNKS
+            _, done, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)
             if progress:
                 progress(done, left)
         return changed

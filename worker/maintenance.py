@@ -62,10 +62,10 @@ async def look_after_campaigns(runtime: Runtime) -> None:
 
 
 async def _count_out(runtime: Runtime, id: str) -> None:
-    swept, _ = await runtime.control.sweep(id, chunks=SWEEP_CHUNKS)
+    swept = await runtime.control.sweep(id, chunks=SWEEP_CHUNKS)
     lane = await runtime.ledger.lane(id)
-    if swept and lane is not None:
-        metrics.record_outcomes(lane, Outcome.CANCELLED, swept)
+    if swept.recipients and lane is not None:
+        metrics.record_outcomes(lane, Outcome.CANCELLED, swept.recipients)
 
 
 async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:

@@ -40,7 +40,7 @@ def account(
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask SES now, and not what the workers read last.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Quota, use, sandbox and sending state of the SES account, and what waits to be sent.
+    """Show what the SES account may do, and what of it is used.
 
     Shows what the workers read last; where they have not read it lately, SES is asked.
     """
@@ -166,7 +166,7 @@ def _part(bad: int, of: int, limits: tuple[float, float]) -> Text:
 
 
 def _rate(view: AccountView, settings: Settings) -> str:
-    rate = f"{view.known.max_send_rate:,g} recipients/s"
+    rate = f"{view.known.max_send_rate:,g} recipient{'' if view.known.max_send_rate == 1 else 's'}/s"
     if view.effective_rate < view.known.max_send_rate:
         return f"{rate}; this service keeps to {view.effective_rate:,g}/s (MAILER_MAX_SEND_RATE)"
     return rate
@@ -231,8 +231,9 @@ def _hints(view: AccountView, settings: Settings) -> Iterator[str]:
             f"https://console.aws.amazon.com/ses/home?region={known.region}#/account, Request production access"
         )
     if 0 <= known.max_24h <= known.used_24h / NEARLY:
+        used = "used up" if known.used_24h >= known.max_24h else "nearly used"
         yield (
-            "the 24 h quota is nearly used; what does not fit waits, and goes on as the e-mails of 24 h ago fall out of it; "
+            f"the 24 h quota is {used}; what does not fit waits, and goes on as the e-mails of 24 h ago fall out of it; "
             f"for more: https://console.aws.amazon.com/servicequotas/home?region={known.region}#!/services/ses/quotas"
         )
     if view.in_doubt:

@@ -14,6 +14,7 @@ from .. import Campaign, Lane, Mailer, Mode, State, load_settings
 from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import CampaignStatus
+from ..ledger.ledger import CHUNK_ROWS
 from . import options
 from .options import Json
 from .output import (
@@ -125,10 +126,14 @@ async def follow(mailer: Mailer, id: str) -> CampaignStatus:
     """Show a campaign's progress until it is over."""
     with progress_bar() as bar:
         task = bar.add_task("sending", total=None)
-        since = SAY_EVERY_S
+        since, said = SAY_EVERY_S, ""
         while True:
             status = await mailer.campaign(id)
             _show(bar, task, status)
+            why = f"{status.state}: {one_line(status.reason)}" if status.state in WAITS and status.reason else ""
+            if why != said and why and err.is_terminal:
+                say(why, "yellow")  # above the bar, whole
+            said = why
             since += WATCH_EVERY_S
             if not err.is_terminal and (since >= SAY_EVERY_S or status.over):
                 since = 0.0
@@ -139,8 +144,8 @@ async def follow(mailer: Mailer, id: str) -> CampaignStatus:
 
 
 def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
-    words = status.reason if status.state in WAITS and status.reason else "sending"
-    bar.update(task, completed=status.rows - status.left, total=status.rows, description=words[:100])
+    words = status.state.value if status.state in WAITS else "sending"
+    bar.update(task, completed=status.rows - status.left, total=status.rows, description=words)
 
 
 def _line(status: CampaignStatus) -> str:
@@ -198,7 +203,7 @@ async def _watch(mailer: Mailer, id: str, as_json: bool) -> None:
 
 @app.command()
 def pause(id: AnyId, as_json: Json = False) -> None:
-    """Hand nothing more of it to SES until it is resumed."""
+    """Send nothing more of it until it is resumed."""
     run(_pause(id, as_json))
 
 
@@ -214,7 +219,7 @@ async def _pause(id: str, as_json: bool) -> None:
 
 @app.command()
 def resume(id: AnyId, as_json: Json = False) -> None:
-    """Let a campaign go on that was paused, or stopped by something that is mended now."""
+    """Let a paused or stopped campaign go on."""
     run(_resume(id, as_json))
 
 
@@ -228,7 +233,7 @@ async def _resume(id: str, as_json: bool) -> None:
 
 @app.command()
 def cancel(id: AnyId, as_json: Json = False) -> None:
-    """Hand nothing more of it to SES, ever; who was still to get it is `cancelled`."""
+    """Send nothing more of it, ever."""
     run(_cancel(id, as_json))
 
 
@@ -236,7 +241,11 @@ async def _cancel(id: str, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
         with progress_bar() as bar, on_interrupt("it is cancelled; a worker counts out what was still to be sent"):
             task = bar.add_task("counting out", total=None)
-            changed = await mailer.cancel(id, progress=lambda done, left: bar.update(task, completed=done, total=done + left))
+
+            def show(done: int, left: int) -> None:
+                bar.update(task, completed=done * CHUNK_ROWS, total=(done + left) * CHUNK_ROWS)
+
+            changed = await mailer.cancel(id, progress=show)
         status = await mailer.campaign(id)
     numbers = f"; {accepted(status):,} were sent before, {status.counts.get('cancelled', 0):,} will not be"
     _said(status, "cancelled", changed, as_json, numbers if status.rows else f"; {status.reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import NamedTuple
 
 from ..email import State
 from ..errors import NotACampaign, NotFound, WrongState
@@ -12,8 +13,14 @@ from .scripts import Switched
 
 SWEEP_CHUNKS = 20  # chunks of a cancelled campaign that are counted out in one round trip
 RESUME_PATIENCE_MS = 1000  # a wake-up gets lost when the one before it has just found the campaign paused, and is not over yet
-CANCELLED = "cancelled; nothing more of it is sent"
-UNREAD = "cancelled while its list was being read; nothing of it was sent"
+CANCELLED = "somebody cancelled it; nothing more of it is sent"
+UNREAD = "somebody cancelled it while its list was being read; nothing of it was sent"
+
+
+class Swept(NamedTuple):
+    recipients: int  # counted out by this call
+    done: int  # chunks that have been counted out, by whomever
+    left: int  # chunks
 
 
 class Control:
@@ -25,7 +32,7 @@ class Control:
 
     async def pause(self, id: str) -> bool:
         """True where it was not paused before. What is in flight settles."""
-        reason = f"paused; to let it go on: mailer campaign resume {id}"
+        reason = f"somebody paused it; to let it go on: mailer campaign resume {id}"
         switched = await self._scripts.pause(_campaign(id, "paused"), reason=reason)
         return _changed(id, switched, "paused", {State.PAUSED})
 
@@ -45,19 +52,18 @@ class Control:
             switched = await self._scripts.cancel(id, reason=CANCELLED)  # its list was read to the end in the meantime
         return _changed(id, switched, "cancelled", {State.CANCELLED})
 
-    async def sweep(self, id: str, *, chunks: int) -> tuple[int, int]:
+    async def sweep(self, id: str, *, chunks: int) -> Swept:
         """Count out what a cancelled campaign has queued, in at most so many chunks. Several may do it at the same time, and
-        whoever comes after a crash goes on where it ended. Recipients counted out by this, and chunks that are left.
-        """
+        whoever comes after a crash goes on where it ended."""
         found = await self._ledger.redis.hmget(self._ledger.keys.container(id), "sweep", "chunks")
         if None in found:
-            return 0, 0
+            return Swept(0, 0, 0)
         await self._ledger.revive_campaign(id)
         done, end = map(int, found)
         swept, stop = 0, min(done + chunks, end)
         for first in range(done, stop, SWEEP_CHUNKS):
             swept += await self._scripts.sweep(id, range(first, min(first + SWEEP_CHUNKS, stop)))
-        return swept, end - stop
+        return Swept(swept, stop, end - stop)
 
 
 def _campaign(id: str, verb: str) -> str:

@@ -53,7 +53,7 @@ async def test_what_is_paused_is_not_claimed_and_what_is_in_flight_settles(ledge
     await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT)])
     assert await counts(ledger, id) == {"sent": 1, "queued": 2}
     status = await ledger.campaign(id)
-    assert (status.state, status.reason) == (State.PAUSED, f"paused; to let it go on: mailer campaign resume {id}")
+    assert (status.state, status.reason) == (State.PAUSED, f"somebody paused it; to let it go on: mailer campaign resume {id}")
     switched = await control.resume(id)
     assert (switched.state, switched.wake) == ("running", ())  # a worker has its only chunk
     assert await claim(ledger, work, 1) is ClaimStatus.OK
@@ -94,7 +94,7 @@ async def test_cancelled_from_any_state_all_that_is_queued_is_counted_out_and_wh
     assert [await control.cancel(id), await control.cancel(id)] == [True, False]
     assert await claim(ledger, work, 1) is ClaimStatus.HALTED
     await asyncio.gather(*(control.sweep(id, chunks=7) for _ in range(3)))
-    while (await control.sweep(id, chunks=7))[1]:
+    while (await control.sweep(id, chunks=7)).left:
         pass
     assert await counts(ledger, id) == {"rejected": 31, "cancelled": 30, "claimed": 2}
     status = await ledger.campaign(id)
@@ -236,7 +236,7 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
             await allowed(control.cancel)
         await counts(ledger, id)
     await asyncio.sleep(0.002)
-    while (await control.sweep(id, chunks=1))[1]:
+    while (await control.sweep(id, chunks=1)).left:
         pass
     for chunk, position, attempt in flying:
         await ledger.scripts.settle(chunk, [settled(position, Outcome.QUEUED, attempt=attempt)])
@@ -300,7 +300,7 @@ async def test_a_list_that_is_being_read_can_be_cancelled_and_nothing_else(maile
         await reading
     status = await mailer.campaign(status.id)
     assert (status.state, status.over, status.counts) == (State.CANCELLED, True, {})
-    assert status.reason == "cancelled while its list was being read; nothing of it was sent"
+    assert status.reason == "somebody cancelled it while its list was being read; nothing of it was sent"
 
 
 # ---- with workers ----------------------------------------------------------------------------------------------------
