@@ -195,12 +195,8 @@ BAD: dict[tuple[str, ...], str] = {
     ("status", "\x1b[31m"): NO_ID.format("�[31m"),
     ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
     ("campaign", "report", "c0"): NO_ID.format("c0"),
-    **{
-        ("campaign", word, "m0"): f"m0 is the id of a message, and only a campaign can be {done}; show it with: mailer status m0"
-        for word, done in (("pause", "paused"), ("resume", "resumed"), ("cancel", "cancelled"))
-    },
+    ("campaign", "pause", "m0"): "m0 is the id of a message, and only a campaign can be paused; show it with: mailer status m0",
     ("campaign", "pause", "c0"): NO_ID.format("c0"),
-    ("campaign", "cancel", "c0", "--json"): NO_ID.format("c0"),
     ("account", "--sender", "none"): "There is no sender 'none'; there are: news.",
     ("campaign", "status", "m0"): "m0 is the id of a message; show it with: mailer status m0",
 }  # fmt: skip
@@ -267,8 +263,6 @@ WRONG_WORDS: dict[tuple[str, ...], str] = {
     ("explain", *SEND[1:], *HI, "--wait"): "No such option",
     ("explain", *SEND[1:], *HI, "--max-rate", "3"): "--max-rate goes with --recipients",
     (*WITH, "--template", "letter", "--guard-after", "0"): "Invalid value for '--guard-after'",
-    ("campaign", "cancel"): "Missing argument 'ID'",
-    ("account", "more"): "Got unexpected extra argument(s) (more)",
     ("campaign", "list", "--limit", "0"): "Invalid value for '--limit'",
     ("demo", "--rate", "x"): "Invalid value for '--rate'",
 }
