@@ -19,6 +19,7 @@ from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
 from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
+from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
@@ -29,6 +30,7 @@ from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
 
 FIRST_CHUNKS = 4  # chunks queued by `start_campaign` itself; a worker fills the rest of the window
+CANCEL_CHUNKS = 100  # chunks of a cancelled campaign that are counted out between two reports of how far it is
 WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
 
 # Not structlog: an application that has not set it up would find its own standard output written to.
@@ -48,6 +50,7 @@ class Mailer:
         self.settings = settings or load_settings()
         self._redis = connect(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace)
+        self._control = Control(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._prepare = prepare.Preparation(self.settings)
 
@@ -125,20 +128,24 @@ class Mailer:
             _same_or_raise(earlier, key)
             async with open_recipients(recipients) as rows:
                 return await self._earlier(earlier, key, rows)
+        guard = prepare.guard_of(campaign)
         spec, blobs = self._prepare.campaign(campaign)
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
         async with open_recipients(recipients) as rows:
             await self._store(blobs, campaign.send_at)
-            added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key)
+            added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if not added.new:
                 _same_or_raise(added, key)
                 return await self._earlier(added, key, rows)
             await self._read_in(added.id, spec, key, rows, progress)
         with suppress(RedisError, OSError):  # it is stored, and a worker fills its window
-            first = await self._ledger.scripts.feed(added.id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
-            await self._wake(spec.lane, first)
+            await self._feed(added.id, spec.lane)
         return added.id
+
+    async def _feed(self, id: str, lane: Lane) -> None:
+        first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
+        await self._wake(lane, first)
 
     async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> None:
         """Store the list and let the campaign run; or leave nothing of it."""
@@ -196,12 +203,45 @@ class Mailer:
         return self._ledger.report(id)
 
     async def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus:
-        """The campaign's status once it is over, or stopped."""
-        while True:
-            status = await self.campaign(id)
-            if status.state in (State.FINISHED, State.CANCELLED, State.STOPPED):
-                return status
+        """The campaign's status once it is over, or stopped. A paused one is waited for."""
+        while not (status := await self.campaign(id)).over:
             await asyncio.sleep(every_s)
+        return status
+
+    async def pause(self, id: str) -> bool:
+        """Nothing more of the campaign is handed to SES once this returns; what is on its way there is settled.
+
+        True where it was not paused before. Raises NotFound, NotACampaign; WrongState where it is over or its list is being read.
+        """
+        return await self._control.pause(id)
+
+    async def resume(self, id: str) -> bool:
+        """A paused or stopped campaign goes on: at once, or where its send_at is still to come, then.
+
+        True where it did not go on before. Raises NotFound, NotACampaign; WrongState where it is over or its list is being read.
+        """
+        switched = await self._control.resume(id)
+        with suppress(RedisError, OSError):  # it goes on by itself a second later
+            lane = await self._ledger.lane(id)
+            if switched.changed and lane is not None:
+                for chunk, fence in switched.wake:
+                    await self._queue.wake(lane, chunk, fence)
+                await self._feed(id, lane)
+        return switched.changed
+
+    async def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
+        """Nothing more of the campaign is handed to SES, from the beginning of this on; what is on its way there is settled.
+
+        When this returns, every recipient that was queued is `cancelled`. That takes a second for a million; a worker sees to
+        the rest where this process ends before. True where it was not cancelled before. `progress` gets chunks done and left.
+        Raises NotFound, NotACampaign; WrongState where it is finished.
+        """
+        changed, left = await self._control.cancel(id), 1
+        while left:
+            _, done, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)
+            if progress:
+                progress(done, left)
+        return changed
 
     async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
         until = None if send_at is None else int(send_at.timestamp() * 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.message import Message
 from enum import Enum, StrEnum
+from math import inf
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -92,6 +93,25 @@ def _short_name(value: str) -> str:
     return value
 
 
+def _share(value: float) -> float:
+    if not 0 < value <= 1:
+        raise ValueError("must be above 0 and at most 1: 0.05 is 5 %, and 1 never pauses it")
+    return value
+
+
+def _rate(value: float) -> float:
+    if not 0 < value < inf:
+        raise ValueError("must be above 0; it is in recipients per second")
+    return value
+
+
+def _at_least_one(value: int) -> int:
+    if value < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
+Share = Annotated[float, AfterValidator(_share)]
 SesTemplate = Annotated[
     str,
     written(
@@ -232,8 +252,16 @@ def _from_headers(fields: dict[str, Any], raw: Raw) -> dict[str, Any]:
 
 
 class Campaign(_Content):
-    """One content, many recipients. `subject`, `html` and `text` are Jinja2 templates; `data` is what every row shares."""
+    """One content, many recipients. `subject`, `html` and `text` are Jinja2 templates; `data` is what every row shares.
+
+    Its guard pauses it when more than these parts of its e-mails bounce or are complained about, as soon as it is known what
+    became of `guard_after` of them.
+    """
 
     name: OneLine = ""
     data: Data = Field(default_factory=dict)
+    max_rate: Annotated[float, AfterValidator(_rate)] | None = None  # recipients per second, below the account's own
+    max_bounce_rate: Share = 0.05
+    max_complaint_rate: Share = 0.001
+    guard_after: Annotated[int, AfterValidator(_at_least_one)] = 200
     lane: Lane = Lane.BULK

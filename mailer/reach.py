@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
+from .errors import ConfigError, MailerError
 from .gates.quota import STALE_AFTER_REFRESHES, Quota
 from .gates.register import Register
 from .ledger import Ledger, Route
 from .ledger.identities import Identities
 from .ses.gateway import Gateway
+from .ses.refusals import classify
 from .settings import Settings
 
 MAX_LISTING_S = 60  # that reading all of an account's identities may take
+
+
+@contextmanager
+def set_up() -> Iterator[None]:
+    """Around what opens a way: raises ConfigError where AWS is not set up, in place of what botocore raises."""
+    try:
+        yield
+    except MailerError:
+        raise
+    except ValueError as error:  # what botocore says of an address that is none
+        raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
+    except Exception as error:
+        raise ConfigError(where="AWS", why=classify(error).reason) from None
 
 
 @dataclass(frozen=True, slots=True)

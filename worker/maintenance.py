@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 
 import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.email import State
+from mailer.account import read_account
+from mailer.email import Outcome, State
 from mailer.ids import container_of
+from mailer.ledger import ActiveCampaign
 from mailer.reach import Reach
 from mailer.ses.refusals import classify
 from mailer.suppression.sync import Sync
@@ -32,7 +33,8 @@ SUPPRESSION_CHECK_S = 1.0  # as with the account
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
 START_S = 2.0  # a start does not wait longer for the list of identities
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
-_OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
+SWEEP_CHUNKS = 200  # chunks of a cancelled campaign that are counted out before the other campaigns have their turn
+_GUARDED = (State.RUNNING, State.PARKED, State.PAUSED)
 
 
 async def reap(runtime: Runtime) -> None:
@@ -47,19 +49,38 @@ async def reap(runtime: Runtime) -> None:
 
 
 async def look_after_campaigns(runtime: Runtime) -> None:
-    """Feed windows that nobody fed, keep templates alive, retire what is over, and give up lists whose reader is gone."""
+    """Feed windows that nobody fed, keep templates alive, pause what bounces, count out what is cancelled, retire what is over,
+    and give up lists whose reader is gone."""
     for campaign in await runtime.ledger.active_campaigns():
         id, state = campaign.id, campaign.state
-        if state in _OVER:
+        if campaign.over:
             await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
+        elif state is State.CANCELLED:
+            await _count_out(runtime, id)
         elif state is State.PLANNED and not campaign.ready:
             if await runtime.ledger.abandon_campaign(id, INTAKE_DEAD_AFTER_S):
                 log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
-        elif state in (State.PLANNED, State.RUNNING, State.PARKED):
-            lane = await runtime.ledger.lane(id)
-            if lane is not None:
-                await runtime.feed(id, lane)
-            await runtime.ledger.touch_content(id)
+        else:
+            await _keep_going(runtime, campaign)
+
+
+async def _count_out(runtime: Runtime, id: str) -> None:
+    swept = await runtime.control.sweep(id, chunks=SWEEP_CHUNKS)
+    lane = await runtime.ledger.lane(id)
+    if swept.recipients and lane is not None:
+        metrics.record_outcomes(lane, Outcome.CANCELLED, swept.recipients)
+
+
+async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:
+    id = campaign.id
+    if campaign.retired:  # it was stopped, and whoever resumed it may have died in the middle
+        await runtime.ledger.revive_campaign(id)
+    if campaign.state in _GUARDED and (reason := await runtime.ledger.scripts.guard(id)):
+        log.warning("a campaign is paused by its guard", id=id, reason=reason)
+    lane = await runtime.ledger.lane(id)
+    if lane is not None:
+        await runtime.feed(id, lane)
+    await runtime.ledger.touch_content(id)
 
 
 async def read_accounts(runtime: Runtime) -> None:
@@ -74,9 +95,8 @@ async def read_accounts(runtime: Runtime) -> None:
 async def _read_account(runtime: Runtime, reach: Reach) -> None:
     account = reach.account
     if await runtime.accounts.may_refresh(account, runtime.settings.account_refresh_s):
-        answered = await runtime.accounts.answered(account)
         try:
-            state = await reach.gateway.account()
+            await read_account(runtime.accounts, reach)
         except asyncio.CancelledError:
             # Else the process that comes after this one would wait for the lock to run out.
             await asyncio.shield(runtime.accounts.give_up_refresh(account))
@@ -85,9 +105,6 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             refusal = classify(error)
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
             await runtime.accounts.trouble(account, refusal.reason)
-        else:
-            fields = {name: _stored(value) for name, value in asdict(state).items()}
-            await runtime.accounts.store(account, fields, answered=answered)
     known = await runtime.accounts.load(account)
     if known:
         reach.quota.remember_rate(known.max_send_rate)
@@ -100,12 +117,6 @@ async def read_identities(runtime: Runtime) -> None:
     for failed in await asyncio.gather(*reading, return_exceptions=True):
         if isinstance(failed, BaseException):
             raise failed
-
-
-def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return int(value) if isinstance(value, bool) else value
 
 
 async def read_suppression(runtime: Runtime) -> None:

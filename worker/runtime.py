@@ -13,14 +13,13 @@ from typing import Any
 
 from mailer.compose import Loaded
 from mailer.email import Lane
-from mailer.errors import ConfigError, MailerError
 from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
+from mailer.ledger.control import Control
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.queue import Queue, connect, disconnect
-from mailer.reach import Reach, Reaches
-from mailer.ses.refusals import classify
+from mailer.reach import Reach, Reaches, set_up
 from mailer.settings import Settings
 from mailer.templates import Compiled, Content
 
@@ -47,14 +46,8 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
 
 async def open_runtime(settings: Settings) -> Runtime:
     """A runtime that is entered; leaving it is the caller's. Raises MailerError where AWS is not set up."""
-    try:
+    with set_up():
         return await Runtime(settings).__aenter__()
-    except MailerError:
-        raise
-    except ValueError as error:  # what botocore says of an address that is none
-        raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
-    except Exception as error:
-        raise ConfigError(where="AWS", why=classify(error).reason) from None
 
 
 class Runtime:
@@ -65,6 +58,7 @@ class Runtime:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
         self.ledger = Ledger(self.redis, settings.namespace, clock)
+        self.control = Control(self.ledger)
         self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()

@@ -1,45 +1,233 @@
-"""The way of a command to Redis, and to SES: its own account, or a sender's."""
+"""`mailer account`: what the AWS account may do, what of it is used, and what waits to be sent through it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
 
-from .. import Settings, load_settings
-from ..errors import ConfigError, MailerError
-from ..ledger import Ledger, Route
-from ..prepare import route_of
-from ..queue import connect, disconnect, ping
-from ..reach import Reach, Reaches
-from ..ses.refusals import classify
+import typer
+from rich.text import Text
+
+from .. import State
+from ..ledger import CampaignStatus
+from ..settings import Settings
+from .options import Json
+from .output import accepted, err, facts, hint, one_line, out, print_json, say, when
+from .run import run
+
+if TYPE_CHECKING:
+    from ..account import AccountView
+
+NEARLY = 0.9  # of the 24 h quota
+SHOWN = 5  # campaigns
+WAITING = (State.PARKED, State.PAUSED, State.STOPPED)  # for something that their reason names
+
+# SES's own limits: above the first it puts an account under review, above the second it may pause it.
+# (Developer guide, "Sending review process FAQs".)
+BOUNCE_LIMITS = (0.05, 0.10)
+COMPLAINT_LIMITS = (0.001, 0.005)
 
 
-@asynccontextmanager
-async def open_ledger() -> AsyncIterator[tuple[Settings, Ledger]]:
-    """Raises RedisUnavailable, ConfigError."""
-    settings = load_settings()
-    redis = connect(settings)
-    try:
-        await ping(redis, settings)
-        yield settings, Ledger(redis, settings.namespace)
-    finally:
-        await disconnect(redis)
+def account(
+    sender: Annotated[
+        str | None,
+        typer.Option("--sender", metavar="NAME", help="A [senders.NAME] of mailer.toml: the account that it sends from."),
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask SES now, and not what the workers read last.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what the SES account may do, and what of it is used.
+
+    Shows what the workers read last; where they have not read it lately, SES is asked.
+    """
+    run(_account(sender, refresh, as_json))
 
 
-@asynccontextmanager
-async def open_reach(settings: Settings, ledger: Ledger, sender: str | None) -> AsyncIterator[Reach]:
-    """Raises UnknownSender; ConfigError where AWS is not set up. Nothing is asked of SES."""
-    route = route_of(settings.sender(sender)) if sender else Route()
-    async with AsyncExitStack() as stack:
-        try:
-            reaches = await stack.enter_async_context(Reaches(settings, ledger, asyncio.Event()))
-            reach = await reaches.get(route)
-        except MailerError:
-            raise
-        except ValueError as error:  # what botocore says of an address that is none
-            why = f"{error}; it must be a URL, as http://127.0.0.1:9100"
-            raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=why) from None
-        except Exception as error:
-            raise ConfigError(where="AWS", why=classify(error).reason) from None
-        yield reach
+async def _account(sender: str | None, refresh: bool, as_json: bool) -> None:
+    from ..account import view_account  # here: boto takes half a second to import, and the other commands need none of it
+    from .reach import open_ledger, open_reach
+
+    async with open_ledger() as (settings, ledger):
+        with err.status("asking AWS …") if err.is_terminal else nullcontext():
+            async with open_reach(settings, ledger, sender) as reach:
+                view = await view_account(settings, ledger, reach, refresh=refresh)
+    if view.warning:
+        say(one_line(f"warning: SES could not be asked, so this was read {_age(view)}: {view.warning}"), "yellow")
+    if as_json:
+        print_json(account_json(view))
+    else:
+        _show(view, settings)
+
+
+def account_json(view: AccountView) -> dict[str, Any]:
+    known, reputation = view.known, view.reputation
+    return {
+        "account": view.number,
+        "region": known.region,
+        "production": known.production,
+        "sending_enabled": known.sending_enabled,
+        "enforcement": known.enforcement,
+        "max_send_rate": known.max_send_rate,
+        "max_24h": known.max_24h,
+        "sent_24h": known.sent_24h,
+        "refreshed_at": known.refreshed_at,
+        "stale": view.stale,
+        "trouble": view.warning or view.trouble,
+        "counted_since_refresh": known.since,
+        "used_24h": known.used_24h,
+        "daily_reserve": view.reserve,
+        "effective_rate": view.effective_rate,
+        "suppressed_reasons": sorted(known.suppressed_reasons),
+        "reputation": {
+            "known": reputation.known,
+            "bounced": reputation.bounced,
+            "complained": reputation.complained,
+        },
+        "lanes": {lane.value: waiting for lane, waiting in view.lanes.items()},
+        "in_doubt": view.in_doubt,
+        "campaigns": [
+            {"id": one.id, "name": one.name, "state": one.state.value, "reason": one.reason, "left": one.left}
+            for one in view.campaigns
+        ],
+    }
+
+
+# ---- for a person ----------------------------------------------------------------------------------------------------
+
+
+def _show(view: AccountView, settings: Settings) -> None:
+    known = view.known
+    anyone, verified = "production: it may send to anyone", "sandbox: it may send to verified addresses only"
+    facts(
+        {
+            "account": f"{view.number or 'number not known'}, {known.region}",
+            "access": _told(anyone, verified, known.production),
+            "sending": _told("enabled", "PAUSED for this account", known.sending_enabled),
+            "standing": _standing(view),
+            "send rate": _rate(view, settings),
+            "24 h quota": _quota(view),
+            "24 h reserve": f"{view.reserve:,} of it for the transactional lane only" if view.reserve else "",
+            "suppression": _suppression(view),
+            "read": Text(f"{_age(view)}, {when(known.refreshed_at)}", style="yellow" if view.stale else ""),
+        }
+    )
+    out.print()
+    jobs = ", ".join(f"{waiting:,} {lane}" for lane, waiting in view.lanes.items())
+    facts(
+        {
+            "jobs that wait": f"{jobs} (a job is a message, or some 500 rows)",
+            "in doubt": f"{_count(view.in_doubt, 'recipient')} that SES may have accepted" if view.in_doubt else "nobody",
+            "campaigns": _count(len(view.campaigns), "campaign") + " under way" if view.campaigns else "none under way",
+        }
+    )
+    for status in sorted(view.campaigns, key=lambda one: one.state not in WAITING)[:SHOWN]:
+        out.print(f"  {_campaign(status)}", markup=False, soft_wrap=True)
+    if len(view.campaigns) > SHOWN:
+        out.print(f"  and {len(view.campaigns) - SHOWN} more: mailer campaign list", style="dim")
+    for sentence in _hints(view, settings):
+        hint(sentence)
+
+
+def _told(good: str, bad: str, is_good: bool) -> Text:
+    return Text(good if is_good else bad, style="green" if is_good else "red")
+
+
+def _standing(view: AccountView) -> Text:
+    enforcement = view.known.enforcement
+    words = {
+        "HEALTHY": "healthy, says SES",
+        "PROBATION": "PROBATION: AWS is reviewing this account, and may pause it",
+        "SHUTDOWN": "SHUTDOWN: AWS has stopped this account's sending",
+    }
+    found = Text(words.get(enforcement, enforcement), style="green" if enforcement == "HEALTHY" else "red")
+    if (seen := view.reputation).known:
+        bounced = _part(seen.bounced, seen.known, BOUNCE_LIMITS)
+        complained = _part(seen.complained, seen.known - seen.bounced, COMPLAINT_LIMITS)
+        found += Text("; of this service's e-mails ") + bounced + Text(" bounced, ") + complained + Text(" complained")
+    return found
+
+
+def _part(bad: int, of: int, limits: tuple[float, float]) -> Text:
+    part = bad / of if of else 0.0
+    style = "red" if part >= limits[1] else "yellow" if part >= limits[0] else ""
+    return Text(f"{part * 100:.2g} %" if part < 0.1 else f"{part * 100:.0f} %", style=style)
+
+
+def _rate(view: AccountView, settings: Settings) -> str:
+    rate = f"{view.known.max_send_rate:,g} recipient{'' if view.known.max_send_rate == 1 else 's'}/s"
+    if view.effective_rate < view.known.max_send_rate:
+        return f"{rate}; this service keeps to {view.effective_rate:,g}/s (MAILER_MAX_SEND_RATE)"
+    return rate
+
+
+def _quota(view: AccountView) -> Text:
+    known = view.known
+    counts = f"{known.sent_24h:,.0f} counted by SES"
+    if known.since:
+        counts += f" and {known.since:,} by this service since"
+    if known.max_24h < 0:
+        return Text(f"unlimited; {known.used_24h:,.0f} used: {counts}")
+    part = known.used_24h / known.max_24h if known.max_24h else 1.0
+    text = f"{known.used_24h:,.0f} of {known.max_24h:,.0f} recipients used, {part * 100:.0f} %: {counts}"
+    return Text(text, style="red" if part >= 1 else "yellow" if part >= NEARLY else "")
+
+
+def _suppression(view: AccountView) -> str:
+    words = {"BOUNCE": "bounced", "COMPLAINT": "complained"}
+    held = [words.get(reason, reason) for reason in sorted(view.known.suppressed_reasons)]
+    if not held:
+        return "SES sends also to addresses that bounced or complained before"
+    return f"SES does not send to addresses that {' or '.join(held)} before"
+
+
+def _age(view: AccountView) -> str:
+    seconds = int(view.age_s)
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}s ago"
+    return f"{seconds} s ago"
+
+
+def _campaign(status: CampaignStatus) -> str:
+    name = f" {status.name[:40]}" if status.name else ""
+    why = f" ({status.reason})" if status.reason else ""
+    return one_line(f"{status.id}{name}: {status.state}{why}; {accepted(status):,} sent, {status.left:,} left of {status.rows:,}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _hints(view: AccountView, settings: Settings) -> Iterator[str]:
+    """What to do about it."""
+    known = view.known
+    if known.enforcement in ("PROBATION", "SHUTDOWN"):
+        yield "answer the case that AWS has opened in the AWS Support Center: https://console.aws.amazon.com/support/home"
+    if not known.sending_enabled and known.enforcement != "SHUTDOWN":
+        yield (
+            "what is to be sent waits; if you paused it yourself: "
+            f"aws sesv2 put-account-sending-attributes --sending-enabled --region {known.region}"
+        )
+    if not known.production:
+        yield (
+            "to send to somebody from the sandbox, have the address verified: aws sesv2 create-email-identity "
+            f"--email-identity ana@example.com --region {known.region}, then the link in the e-mail that SES sends there; "
+            "…@simulator.amazonses.com needs none"
+        )
+        yield (
+            "to send to anyone, ask AWS for production access: "
+            f"https://console.aws.amazon.com/ses/home?region={known.region}#/account, Request production access"
+        )
+    if 0 <= known.max_24h <= known.used_24h / NEARLY:
+        used = "used up" if known.used_24h >= known.max_24h else "nearly used"
+        yield (
+            f"the 24 h quota is {used}; what does not fit waits, and goes on as the e-mails of 24 h ago fall out of it; "
+            f"for more: https://console.aws.amazon.com/servicequotas/home?region={known.region}#!/services/ses/quotas"
+        )
+    if view.in_doubt:
+        yield "who is in doubt has `unknown` in: mailer campaign report ID"
+    if view.trouble and not view.warning:
+        yield f"a worker could not read this account: {view.trouble}"
+    if settings.account_refresh_s * 2 < view.age_s and not view.warning:
+        yield "no worker has read this account lately; is `mailer worker` running?"

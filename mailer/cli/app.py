@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from . import campaign, explain, message, stack, suppression
+from . import account, campaign, explain, message, stack, suppression
 
 app = typer.Typer(
     help="Send through Amazon SES v2: one message, or one to each of millions.",
@@ -30,6 +30,7 @@ app.command("send")(message.send)
 app.command("status")(message.status)
 app.command("explain")(explain.explain)
 app.add_typer(campaign.app, name="campaign")
+app.command("account")(account.account)
 app.add_typer(suppression.app, name="suppression")
 app.command("demo")(stack.demo)
 app.command("dev")(stack.dev)

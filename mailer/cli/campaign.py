@@ -14,6 +14,7 @@ from .. import Campaign, Lane, Mailer, Mode, State, load_settings
 from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import CampaignStatus
+from ..ledger.ledger import CHUNK_ROWS
 from . import options
 from .options import Json
 from .output import (
@@ -24,7 +25,7 @@ from .output import (
     campaign_table,
     err,
     hint,
-    left,
+    one_line,
     print_json,
     progress_bar,
     say,
@@ -41,8 +42,9 @@ def _campaign_id(id: str) -> str:
 
 
 Id = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", callback=_campaign_id)]
+# Whether it is one of a campaign is said where it is asked for.
+AnyId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID")]
 WAITS = (State.PLANNED, State.PARKED, State.STOPPED, State.PAUSED)  # for something that its reason names
-OVER = (State.FINISHED, State.CANCELLED, State.STOPPED)
 WATCH_EVERY_S = 0.25
 SAY_EVERY_S = 5.0  # without a terminal: a line at a time
 
@@ -77,6 +79,10 @@ def start(
     topic: options.Topic = None,
     send_at: options.SendAt = None,
     expires_at: options.ExpiresAt = None,
+    max_rate: options.MaxRate = None,
+    max_bounce_rate: options.MaxBounceRate = None,
+    max_complaint_rate: options.MaxComplaintRate = None,
+    guard_after: options.GuardAfter = None,
     idempotency_key: options.Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     as_json: Json = False,
@@ -120,28 +126,31 @@ async def follow(mailer: Mailer, id: str) -> CampaignStatus:
     """Show a campaign's progress until it is over."""
     with progress_bar() as bar:
         task = bar.add_task("sending", total=None)
-        since = SAY_EVERY_S
+        since, said = SAY_EVERY_S, ""
         while True:
             status = await mailer.campaign(id)
             _show(bar, task, status)
-            over = status.state in OVER
+            why = f"{status.state}: {one_line(status.reason)}" if status.state in WAITS and status.reason else ""
+            if why != said and why and err.is_terminal:
+                say(why, "yellow")  # above the bar, whole
+            said = why
             since += WATCH_EVERY_S
-            if not err.is_terminal and (since >= SAY_EVERY_S or over):
+            if not err.is_terminal and (since >= SAY_EVERY_S or status.over):
                 since = 0.0
                 say(_line(status))
-            if over:
+            if status.over:
                 return status
             await asyncio.sleep(WATCH_EVERY_S)
 
 
 def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
-    words = status.reason if status.state in WAITS and status.reason else "sending"
-    bar.update(task, completed=status.rows - left(status), total=status.rows, description=words[:100])
+    words = status.state.value if status.state in WAITS else "sending"
+    bar.update(task, completed=status.rows - status.left, total=status.rows, description=words)
 
 
 def _line(status: CampaignStatus) -> str:
     why = f" ({status.reason})" if status.reason else ""
-    return f"{status.state}{why}: {accepted(status):,} sent, {left(status):,} left of {status.rows:,}, {status.rate:,.0f}/s"
+    return f"{status.state}{why}: {accepted(status):,} sent, {status.left:,} left of {status.rows:,}, {status.rate:,.0f}/s"
 
 
 @app.command("list")
@@ -190,6 +199,63 @@ async def _watch(mailer: Mailer, id: str, as_json: bool) -> None:
     print_json(campaign_json(found)) if as_json else campaign_facts(found)
     if found.state is not State.FINISHED:
         raise MailerError(why=f"campaign {id} is {found.state}: {found.reason or 'nothing more of it is sent'}")
+
+
+@app.command()
+def pause(id: AnyId, as_json: Json = False) -> None:
+    """Send nothing more of it until it is resumed."""
+    run(_pause(id, as_json))
+
+
+async def _pause(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        changed = await mailer.pause(id)
+        status = await mailer.campaign(id)
+    flying = status.counts.get("claimed", 0)
+    more = f"; {flying:,} that SES is just being given are still settled" if flying else ""
+    why = f"{more}; to let it go on: mailer campaign resume {id}" if changed else f": {status.reason}"
+    _said(status, "paused", changed, as_json, why)
+
+
+@app.command()
+def resume(id: AnyId, as_json: Json = False) -> None:
+    """Let a paused or stopped campaign go on."""
+    run(_resume(id, as_json))
+
+
+async def _resume(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        changed = await mailer.resume(id)
+        status = await mailer.campaign(id)
+    waits = f" ({status.reason})" if status.reason else ""
+    _said(status, f"{status.state}{waits}", changed, as_json, f"; to follow it: mailer campaign watch {id}")
+
+
+@app.command()
+def cancel(id: AnyId, as_json: Json = False) -> None:
+    """Send nothing more of it, ever."""
+    run(_cancel(id, as_json))
+
+
+async def _cancel(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        with progress_bar() as bar, on_interrupt("it is cancelled; a worker counts out what was still to be sent"):
+            task = bar.add_task("counting out", total=None)
+
+            def show(done: int, left: int) -> None:
+                bar.update(task, completed=done * CHUNK_ROWS, total=(done + left) * CHUNK_ROWS)
+
+            changed = await mailer.cancel(id, progress=show)
+        status = await mailer.campaign(id)
+    numbers = f"; {accepted(status):,} were sent before, {status.counts.get('cancelled', 0):,} will not be"
+    _said(status, "cancelled", changed, as_json, numbers if status.rows else f"; {status.reason}")
+
+
+def _said(status: CampaignStatus, what: str, changed: bool, as_json: bool, more: str) -> None:
+    if as_json:
+        print_json(campaign_json(status))
+    else:
+        say(one_line(f"campaign {status.id} is {'' if changed else 'already '}{what}{more}"))
 
 
 @app.command()

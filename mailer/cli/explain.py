@@ -17,6 +17,7 @@ from .run import run
 
 SHOWN_CHARS = 1024  # of base64, in what a person reads
 _BASE64 = re.compile(rf'"([A-Za-z0-9+/]{{{SHOWN_CHARS}}})([A-Za-z0-9+/]+={{0,2}})"')
+_OF_A_CAMPAIGN = ("html_file", "text_file", "max_rate", "max_bounce_rate", "max_complaint_rate", "guard_after")
 _OF_A_MESSAGE = ("to", "cc", "bcc", "raw")
 
 
@@ -47,6 +48,10 @@ def explain(
     topic: options.Topic = None,
     send_at: options.SendAt = None,
     expires_at: options.ExpiresAt = None,
+    max_rate: options.MaxRate = None,
+    max_bounce_rate: options.MaxBounceRate = None,
+    max_complaint_rate: options.MaxComplaintRate = None,
+    guard_after: options.GuardAfter = None,
     as_json: Json = False,
 ) -> None:
     """Show which SES call a message would become, and why.
@@ -55,7 +60,7 @@ def explain(
     """
     words = locals()
     if recipients is None:
-        for name in ("html_file", "text_file"):
+        for name in _OF_A_CAMPAIGN:
             if words[name] is not None:
                 raise typer.BadParameter(f"--{name.replace('_', '-')} goes with --recipients")
         email = options.an_email(words, lane=lane or Lane.TRANSACTIONAL)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import Campaign, Email, Lane, Mode
-from .words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
+from .words import parse_attachments, parse_data, parse_pairs, parse_rate, parse_share, parse_time, read_mime, read_text
 
 
 def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
@@ -78,6 +78,23 @@ Key = Annotated[
     typer.Option("--idempotency-key", metavar="K", help="The same within 24 h gives the first one's id, and sends nothing."),
 ]
 
+# ---- of a campaign -----------------------------------------------------------------------------
+MaxRate = Annotated[
+    str | None,
+    typer.Option("--max-rate", metavar="N", help="Recipients per second, where the account has more."),
+]
+MaxBounceRate = Annotated[
+    str | None,
+    typer.Option("--max-bounce-rate", metavar="5%", help="Pause it when more e-mails bounce; 5% unless said."),
+]
+MaxComplaintRate = Annotated[
+    str | None, typer.Option("--max-complaint-rate", metavar="0.1%", help="And when more recipients complain; 0.1% unless said.")
+]
+GuardAfter = Annotated[
+    int | None,
+    typer.Option("--guard-after", metavar="N", min=1, help="E-mails whose fate it has to know for that; 200 unless said."),
+]
+
 _AS_THEY_ARE = (
     "sender",
     "from_",
@@ -116,8 +133,18 @@ def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
         html=read_text(words["html_file"], "--html-file") if words["html_file"] else words.get("html"),
         text=read_text(words["text_file"], "--text-file") if words["text_file"] else words.get("text"),
         data=parse_data(words["data"]) or {},
+        **{name: value for name, value in _limits(words).items() if value is not None},
         **others,
     )
+
+
+def _limits(words: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        "max_rate": parse_rate(words["max_rate"], "--max-rate"),
+        "max_bounce_rate": parse_share(words["max_bounce_rate"], "--max-bounce-rate"),
+        "max_complaint_rate": parse_share(words["max_complaint_rate"], "--max-complaint-rate"),
+        "guard_after": words["guard_after"],
+    }
 
 
 def _both(words: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def campaign_table(campaigns: list[CampaignStatus]) -> None:
     for column in ("ROWS", "SENT", "LEFT"):
         table.add_column(column, justify="right")
     for c in campaigns:
-        numbers = (f"{number:,}" for number in (c.rows, accepted(c), left(c)))
+        numbers = (f"{number:,}" for number in (c.rows, accepted(c), c.left))
         table.add_row(c.id, Text(c.name), styled(c.state), when(c.created_at), *numbers)
     out.print(table)
 
@@ -121,11 +121,6 @@ def campaign_table(campaigns: list[CampaignStatus]) -> None:
 def accepted(status: CampaignStatus) -> int:
     """Recipients that SES has accepted."""
     return sum(status.counts.get(name, 0) for name in ("sent", "delivered", "bounced", "complained"))
-
-
-def left(status: CampaignStatus) -> int:
-    """Recipients of which nobody knows yet what becomes of them."""
-    return status.counts.get("queued", 0) + status.counts.get("claimed", 0)
 
 
 def outcome_table(status: CampaignStatus) -> None:

@@ -23,9 +23,9 @@ from ..suppression.entries import checked_stream, new_entry
 from ..suppression.files import Format, List, Writer, as_row, create, format_of
 from ..suppression.sync import Sync
 from . import options
-from .account import open_ledger, open_reach
 from .options import Json
 from .output import facts, hint, one_line, out, print_json, printable, progress_bar, say, when
+from .reach import open_ledger, open_reach
 from .run import on_interrupt, run
 from .suppression_import import Import
 from .words import STDIN

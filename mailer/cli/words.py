@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..mime import MAX_RAW
 
 STDIN = "-"
 _ATTACHED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))\s*(?:;(.*))?', re.DOTALL)
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%)?")
 _PART = re.compile(r'(?:"[^"]*"|[^;])+')
 _PARAMETERS = {"type": "content_type", "cid": "content_id", "filename": "name"}
 
@@ -67,6 +69,32 @@ def parse_time(text: str | None, option: str) -> datetime | None:
     except (ValueError, OverflowError):
         what = "is not a time"
     raise WrongWords(option=option, why=f"{text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
+
+
+def parse_share(text: str | None, option: str) -> float | None:
+    """`--max-bounce-rate`: `5%`, `5 %` or `0.05`. Raises WrongWords."""
+    if text is None:
+        return None
+    match = _SHARE.fullmatch(text.strip())
+    if match is None:
+        raise WrongWords(option=option, why=f"{text!r} is not a part of a whole; write it as 5%, or as 0.05")
+    share = float(match[1]) / (100 if match[2] else 1)
+    if not 0 < share <= 1:
+        raise WrongWords(option=option, why=f"{text!r} must be above 0% and at most 100%; write it as 5%, or as 0.05")
+    return share
+
+
+def parse_rate(text: str | None, option: str) -> float | None:
+    """`--max-rate`. Raises WrongWords."""
+    if text is None:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < inf:
+        raise WrongWords(option=option, why=f"{text!r} must be a number above 0; it is in recipients per second")
+    return rate
 
 
 def parse_attachments(values: list[str] | None) -> list[Attachment]:

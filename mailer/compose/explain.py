@@ -151,6 +151,8 @@ class _Reasons:
                 "to see that no variable is missing."
             )
         yield from self._times()
+        if isinstance(self.given, Campaign):
+            yield from self._limits(self.given)
 
     @property
     def _kind(self) -> str:
@@ -254,6 +256,18 @@ class _Reasons:
         for moment, what in ((self.given.send_at, "Not sent before"), (self.given.expires_at, "Not sent after")):
             if moment is not None:
                 yield f"{what} {moment:%Y-%m-%d %H:%M:%SZ}: the {self._kind} says so."
+
+    @staticmethod
+    def _limits(campaign: Campaign) -> Iterator[str]:
+        if campaign.max_rate is not None:
+            yield f"At most {campaign.max_rate:g} recipients a second, where the account has more: the campaign says so."
+        shares = (("bounce", campaign.max_bounce_rate), ("are complained about", campaign.max_complaint_rate))
+        limits = [f"more than {share * 100:.4g} % of its e-mails {what}" for what, share in shares if share < 1]
+        if limits:
+            known = _count(campaign.guard_after, "e-mail")
+            yield f"Its guard pauses it when {' or '.join(limits)}, once the fate of {known} is known."
+        else:
+            yield "It has no guard: bounces and complaints do not pause it."
 
 
 def _left_out(reasons: Sequence[str], what: str) -> Iterator[str]:

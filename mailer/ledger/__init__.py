@@ -3,7 +3,7 @@
 from .ledger import ActiveCampaign, CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
 from .records import Record
 from .scripts import Added, ClaimStatus, Key, LeaseStatus, Sent, Settled, Settlement
-from .spec import Entry, File, Literal, Route, Spec
+from .spec import Entry, File, Guard, Literal, Route, Spec
 
 __all__ = [
     "ActiveCampaign",
@@ -12,6 +12,7 @@ __all__ = [
     "ClaimStatus",
     "Entry",
     "File",
+    "Guard",
     "Key",
     "LeaseStatus",
     "Ledger",

@@ -44,10 +44,14 @@ class Accounts:
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
         found = await self._redis.hget(self._keys.account(account), "refreshed_at")
-        if found and await self._scripts.now_ms() - int(found) < every_s * 1000:
+        if found and await self.now_s() - float(found) / 1000 < every_s:
             return False
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))
+
+    async def now_s(self) -> float:
+        """Redis's clock, in seconds since the epoch."""
+        return await self._scripts.now_ms() / 1000
 
     async def give_up_refresh(self, account: str) -> None:
         await self._redis.delete(self._keys.account(account) + ":refreshing")

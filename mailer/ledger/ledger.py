@@ -17,13 +17,17 @@ from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Record, unpack_message_id, unpack_records
 from .redis import RedisClient
 from .scripts import Added, Key, LeaseStatus, Scripts
-from .spec import Entry, Spec, pack_entries, unpack_entries
+from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .store import RedisStore
 from .suppressed import Suppressed
 
 CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
 CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by the reaper under a campaign that goes on
 SENDING = (State.RUNNING, State.PARKED)
+UNREAD = "its list was not read to its end, so nothing of it was sent; start it again"
+KEYS_CHUNKS = 100  # chunks whose keys one script goes through: less than a millisecond
+REASONS = {Outcome.CANCELLED: "the campaign was cancelled before its turn came"}  # where each has the same, none is stored
+OUTLIVES_S = 3600  # chunks outlive their campaign by so much, or a twentieth: one that is resumed in its last moment is whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,15 @@ class ActiveCampaign:
     id: str
     state: State
     ready: bool  # its list has been read to the end
+    finished: bool  # nothing in it is open any more
+    retired: bool  # it goes on, and some of its keys may still have been told to expire
+
+    @property
+    def over(self) -> bool:
+        """As is_over in lua/common.lua, whose word is the last."""
+        if self.state is State.CANCELLED:
+            return self.finished or not self.ready
+        return self.state in (State.FINISHED, State.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,16 @@ class CampaignStatus:
     rate: float  # recipients accepted by SES per second, from the first to the last
     created_at: datetime
     finished_at: datetime | None
+
+    @property
+    def left(self) -> int:
+        """Recipients of which nobody knows yet what becomes of them."""
+        return self.counts.get(Outcome.QUEUED.label, 0) + self.counts.get(Outcome.CLAIMED.label, 0)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more becomes of it by itself."""
+        return self.state in (State.FINISHED, State.STOPPED) or (self.state is State.CANCELLED and not self.left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +185,16 @@ class Ledger:
         payload = pack_entries([[1, ", ".join(spec.to)]])
         return await self.scripts.add(id, chunk_id(id, 0), fields, payload, patience_ms=patience_ms, at_ms=_ms(send_at), key=key)
 
-    async def plan_campaign(self, id: str, spec: Spec, *, send_at: datetime | None = None, key: Key | None = None) -> Added:
+    async def plan_campaign(
+        self, id: str, spec: Spec, *, send_at: datetime | None = None, key: Key | None = None, guard: Guard | None = None
+    ) -> Added:
         """Open a campaign for its list; or find the earlier one. Nothing of it is sent before `start_campaign`."""
         fields: dict[str, Any] = {"lane": spec.lane.value, "spec": spec.dump(), "name": spec.name, **_expiry(spec)}
         if send_at is not None:
             fields |= {"at": _ms(send_at), "at_text": _iso(send_at)}
+        if guard is not None:
+            limits = {"max_bounce": guard.max_bounce_rate, "max_complaint": guard.max_complaint_rate}
+            fields |= {**limits, "guard_after": guard.after}
         return await self.scripts.plan(id, fields, key=key)
 
     async def find_key(self, key: Key) -> Added | None:
@@ -217,9 +245,12 @@ class Ledger:
         return State(state)
 
     async def drop_campaign(self, id: str) -> bool:
-        """Forget a campaign that was never started; False where it was."""
+        """Forget a campaign that was never started; False where it was, or was given up by somebody else."""
         chunks = await self.scripts.drop(id, reason="its list was not read to its end, so nothing of it was sent")
         if chunks is None:
+            state, ready, chunks = await self.redis.hmget(self.keys.container(id), "state", "ready", "chunks")
+            if state == State.CANCELLED.value.encode() and not ready:
+                await self._delete_chunks(id, int(chunks))  # what was written in the very moment
             return False
         await self._delete_chunks(id, chunks)
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -273,24 +304,29 @@ class Ledger:
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(self.keys.container(id), "state", "ready")
+                pipe.hmget(self.keys.container(id), "state", "ready", "finished", "retired")
             found = await pipe.execute()
         return [
-            ActiveCampaign(id, State((state or b"cancelled").decode()), bool(ready))
-            for id, (state, ready) in zip(ids, found, strict=True)
+            ActiveCampaign(
+                id=id,
+                state=State((state or b"cancelled").decode()),
+                ready=bool(ready),
+                finished=bool(finished),
+                retired=bool(retired),
+            )
+            for id, (state, ready, finished, retired) in zip(ids, found, strict=True)
         ]
 
     async def lane(self, container: str) -> Lane | None:
         found = await self.redis.hget(self.keys.container(container), "lane")
         return Lane(found.decode()) if found else None
 
-    async def abandon_campaign(self, id: str, silence_s: float) -> bool:
+    async def abandon_campaign(self, id: str, silence_s: float, *, reason: str = UNREAD) -> bool:
         """Its reader has not been heard of for so long, so it is gone. Rows go; what it was called and why it is over stays.
 
         False where the reader is alive.
         """
-        why = "its list was not read to its end, so nothing of it was sent; start it again"
-        chunks = await self.scripts.drop(id, reason=why, silence_ms=int(silence_s * 1000))
+        chunks = await self.scripts.drop(id, reason=reason, silence_ms=int(silence_s * 1000))
         if chunks is None:
             return False
         await self._delete_chunks(id, chunks)
@@ -302,23 +338,28 @@ class Ledger:
             await self.redis.expire(self.keys.content(digest), CONTENT_KEEP_S, gt=True)
 
     async def retire_campaign(self, id: str, keep_s: int) -> None:
-        """The campaign is over: from now on Redis keeps it for `keep_s` seconds. May be repeated."""
-        k = self.keys
-        chunks = int(await self.redis.hget(k.container(id), "chunks") or 0)
-        for first in range(0, chunks, 500):
-            names = [chunk_id(id, number) for number in range(first, min(first + 500, chunks))]
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for name in names:
-                    for key in (k.chunk(name), k.records(name), k.details(name), k.message_ids(name)):
-                        pipe.expire(key, keep_s)
-                await pipe.execute()
-            await self.store.expire(names, keep_s)
-        async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.expire(k.container(id), keep_s)
-            pipe.expire(k.window(id), keep_s)
-            pipe.zrem(k.active, id)
-            pipe.zremrangebyscore(k.campaigns, "-inf", _now_ms() - 400 * 86_400_000)
-            await pipe.execute()
+        """It is over: from now on Redis keeps it for `keep_s` seconds. May be repeated, and stops where it is resumed."""
+        known_s = keep_s - min(OUTLIVES_S, keep_s // 20)
+        async for names, last in self._chunks(id):
+            if not await self.scripts.retire(id, names, keep_s=keep_s, known_s=known_s, last=last):
+                return
+        await self.redis.zremrangebyscore(self.keys.campaigns, "-inf", _now_ms() - 400 * 86_400_000)
+
+    async def revive_campaign(self, id: str) -> None:
+        """The campaign goes on: what of it was told to expire is kept. May be repeated."""
+        retired = await self.redis.hget(self.keys.container(id), "retired")
+        if retired is None:
+            return
+        async for names, last in self._chunks(id):
+            if not await self.scripts.revive(id, names, retired=int(retired), last=last):
+                return
+
+    async def _chunks(self, id: str) -> AsyncIterator[tuple[list[str], bool]]:
+        """The ids of all its chunks, some at a time, and whether they are the last; none at all where it has none."""
+        chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
+        for first in range(0, max(chunks, 1), KEYS_CHUNKS):
+            end = min(first + KEYS_CHUNKS, chunks)
+            yield [chunk_id(id, number) for number in range(first, end)], end == chunks
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -390,7 +431,7 @@ class Ledger:
                     to=entry.to,
                     state=record.outcome.label,
                     ses_message_id=unpack_message_id(packed) or details.get(b"i%d" % position, b"").decode() or None,
-                    reason=details.get(b"%d" % position, b"").decode(),
+                    reason=details.get(b"%d" % position, b"").decode() or REASONS.get(record.outcome, ""),
                     attempts=record.attempts,
                     updated_at=datetime.fromtimestamp(record.updated_at, UTC),
                 )

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..email import Mode, Outcome, State
-from ..ids import container_of
+from ..ids import chunk_id, container_of
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, MODE_BYTES, pack_message_id
 from .redis import RedisClient
@@ -23,6 +23,7 @@ _NO_ID = bytes(MESSAGE_ID_BYTES)
 _NAMES = (
     "add",
     "admit",
+    "cancel",
     "claim",
     "delisted",
     "drop",
@@ -30,21 +31,27 @@ _NAMES = (
     "gate",
     "give_back",
     "grow",
+    "guard",
     "halt",
     "lease",
     "listed",
     "now",
+    "pause",
     "plan",
     "reap",
     "refresh",
     "refused",
     "release",
     "renew",
+    "resume",
+    "retire",
+    "revive",
     "settle",
     "start",
     "suppress",
     "suppressed",
     "sweep",
+    "sweep_listed",
     "turn",
     "unsuppress",
     "walk",
@@ -121,6 +128,16 @@ _NOTHING_SENT = Sent(account="", recipients=0)
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """What a container is after it was to be paused, resumed or cancelled."""
+
+    state: str  # of State, or `gone`
+    changed: bool  # by this
+    ready: bool  # its list has been read to the end
+    wake: tuple[tuple[str, int], ...] = ()  # chunks and their fences
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     late: int  # rows that had been settled before
     closed: bool  # nothing in the chunk is open any more
@@ -131,6 +148,7 @@ class Scripts:
     """`clock` is Lua that defines now_us(); tests put a clock of their own in the place of Redis's."""
 
     def __init__(self, redis: RedisClient, keys: Keys, clock: str | None = None) -> None:
+        self._redis = redis
         self._keys = keys
         folder = files(__package__) / "lua"
         common = (clock or (folder / "clock.lua").read_text()) + (folder / "common.lua").read_text()
@@ -226,6 +244,48 @@ class Scripts:
         """Change a container's state where it is one of `allowed`; the state afterwards. O(1)."""
         return str((await self.run("halt", [self._keys.container(container)], to.value, reason, *allowed)).decode())
 
+    async def pause(self, container: str, *, reason: str) -> Switched:
+        """Nothing of it is claimed after this. May be repeated. O(1)."""
+        return _switched(await self.run("pause", [self._keys.container(container)], reason))
+
+    async def resume(self, container: str, *, patience_ms: int) -> Switched:
+        """What is to be woken is due after the patience, so that a wake-up that gets lost is made up for. O(window)."""
+        k = self._keys
+        keys = [k.container(container), k.window(container), k.due, k.active]
+        return _switched(await self.run("resume", keys, container, patience_ms, k.chunk("")))
+
+    async def cancel(self, container: str, *, reason: str) -> Switched:
+        """Nothing of it is claimed after this; `sweep` counts out what was queued. May be repeated. O(1)."""
+        k = self._keys
+        return _switched(await self.run("cancel", [k.container(container), k.window(container), k.active], container, reason))
+
+    async def sweep(self, container: str, numbers: Sequence[int]) -> int:
+        """Count out these chunks of a cancelled campaign, each atomically; recipients counted out. O(recipients in them)."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                chunk = chunk_id(container, number)
+                await self._script["sweep"](keys=self._chunk_keys(chunk), args=[chunk, number], client=pipe)
+            return sum(map(int, await pipe.execute()))
+
+    async def guard(self, container: str) -> str:
+        """The reason where this call has found that too many bounced or complained, and paused it; else nothing. O(1)."""
+        return str((await self.run("guard", [self._keys.container(container)])).decode())
+
+    async def retire(self, container: str, chunks: Sequence[str], *, keep_s: int, known_s: int, last: bool) -> bool:
+        """See retire.lua; False where it is not over (any more). O(chunks)."""
+        k = self._keys
+        keys = [k.container(container), k.window(container), k.active, *self._kept_keys(chunks)]
+        return bool(await self.run("retire", keys, container, keep_s, known_s, int(last)))
+
+    async def revive(self, container: str, chunks: Sequence[str], *, retired: int, last: bool) -> bool:
+        """See revive.lua; False where it is over. O(chunks)."""
+        keys = [self._keys.container(container), *self._kept_keys(chunks)]
+        return bool(await self.run("revive", keys, retired, int(last)))
+
+    def _kept_keys(self, chunks: Sequence[str]) -> list[str]:
+        k = self._keys
+        return [make(chunk) for chunk in chunks for make in (k.chunk, k.records, k.details, k.message_ids, k.payload)]
+
     async def add(
         self,
         id: str,
@@ -265,6 +325,12 @@ class Scripts:
             "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
         )
         return found
+
+
+def _switched(found: Sequence[Any]) -> Switched:
+    state, changed, ready, *wake = found
+    chunks = tuple((wake[i].decode(), int(wake[i + 1])) for i in range(0, len(wake), 2))
+    return Switched(state.decode(), bool(changed), bool(ready), chunks)
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

@@ -46,6 +46,15 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """When a campaign is paused: a part of its e-mails, above 0; 1 is never."""
+
+    max_bounce_rate: float
+    max_complaint_rate: float
+    after: int  # e-mails whose fate is known, before the first judgement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One content and everything that goes on each of its messages.
 
@@ -80,7 +89,7 @@ class Spec:
     stream: str = ""  # the sender profile's name, which an unsubscribe token carries
     route: Route = Route()
     expires_ms: int | None = None
-    max_rate: float | None = None  # recipients per second
+    max_rate: float | None = None  # of a campaign: recipients per second, below the account's own
 
     def dump(self) -> bytes:
         return zlib.compress(orjson.dumps(self), 1)

@@ -1,4 +1,4 @@
-"""Where chunk payloads live. `redis:` is the one place in this version; others take the same four calls."""
+"""Where chunk payloads live. `redis:` is the one place in this version; others take the same three calls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from .redis import RedisClient
 
 
 class Store(Protocol):
-    """Payloads by chunk id. A payload is written once and never changed."""
+    """Payloads by chunk id. A payload is written once and never changed. In Redis it expires with its chunk's records."""
 
     async def put(self, payloads: Mapping[str, bytes]) -> None: ...
 
     async def get(self, chunk: str) -> bytes | None: ...
-
-    async def expire(self, chunks: Iterable[str], seconds: int) -> None: ...
 
     async def delete(self, chunks: Iterable[str]) -> None: ...
 
@@ -33,12 +31,6 @@ class RedisStore:
     async def get(self, chunk: str) -> bytes | None:
         payload: bytes | None = await self._redis.get(self._keys.payload(chunk))
         return payload
-
-    async def expire(self, chunks: Iterable[str], seconds: int) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for chunk in chunks:
-                pipe.expire(self._keys.payload(chunk), seconds)
-            await pipe.execute()
 
     async def delete(self, chunks: Iterable[str]) -> None:
         names = [self._keys.payload(chunk) for chunk in chunks]

@@ -290,7 +290,7 @@ class Suppressed:
         """Remove what the full pass has not seen from the next buckets of a table with so many entries; the bucket after them,
         which is BUCKETS at the end. None where it is not the owner's turn any more."""
         keys = [self._keys.suppressed_ses(account), self._keys.suppressed_turn(account)]
-        gone = int(await self._run("sweep", keys, [owner, TURN_MS, first, _step(entries)]))
+        gone = int(await self._run("sweep_listed", keys, [owner, TURN_MS, first, _step(entries)]))
         return None if gone < 0 else first + _step(entries)
 
 

@@ -141,6 +141,10 @@ class Gateway:
     def region(self) -> str:
         return str(self._sender.meta.region_name)
 
+    @property
+    def endpoint_url(self) -> str:
+        return str(self._sender.meta.endpoint_url)
+
     async def account(self) -> AccountState:
         """Raises what botocore raises; `classify` explains it."""
         found = await self._reader.get_account()

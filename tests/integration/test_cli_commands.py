@@ -195,6 +195,9 @@ BAD: dict[tuple[str, ...], str] = {
     ("status", "\x1b[31m"): NO_ID.format("�[31m"),
     ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
     ("campaign", "report", "c0"): NO_ID.format("c0"),
+    ("campaign", "pause", "m0"): "m0 is the id of a message, and only a campaign can be paused; show it with: mailer status m0",
+    ("campaign", "pause", "c0"): NO_ID.format("c0"),
+    ("account", "--sender", "none"): "There is no sender 'none'; there are: news.",
     ("campaign", "status", "m0"): "m0 is the id of a message; show it with: mailer status m0",
 }  # fmt: skip
 
@@ -212,6 +215,12 @@ UNREADABLE: dict[tuple[str, ...], str] = {
     "a file may have ;type=… ;cid=… and ;filename=…",
     (*WITH, "--template", "letter", "--attach", "logo.png;cid=a;cid=b"): "--attach: cid is given twice",
     (*SEND, *HI, "--header", "x"): "--header: 'x' must be name:value",
+    (*WITH, "--template", "letter", "--max-bounce-rate", "5"): "--max-bounce-rate: '5' must be above 0% and at most 100%; "
+    "write it as 5%, or as 0.05",
+    (*WITH, "--template", "letter", "--max-complaint-rate", "x"): "--max-complaint-rate: 'x' is not a part of a whole; "
+    "write it as 5%, or as 0.05",
+    (*WITH, "--template", "letter", "--max-rate", "0"): "--max-rate: '0' must be a number above 0; "
+    "it is in recipients per second",
 }  # fmt: skip
 
 ELSEWHERE = {"MAILER_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}
@@ -252,6 +261,8 @@ WRONG_WORDS: dict[tuple[str, ...], str] = {
         "good.csv",
     ): "give either --text or --text-file, not both",
     ("explain", *SEND[1:], *HI, "--wait"): "No such option",
+    ("explain", *SEND[1:], *HI, "--max-rate", "3"): "--max-rate goes with --recipients",
+    (*WITH, "--template", "letter", "--guard-after", "0"): "Invalid value for '--guard-after'",
     ("campaign", "list", "--limit", "0"): "Invalid value for '--limit'",
     ("demo", "--rate", "x"): "Invalid value for '--rate'",
 }
@@ -601,6 +612,78 @@ def test_a_campaign_that_is_stopped_is_no_success(here: Installation) -> None:
     status = json.loads(said.out)
     assert (said.status, status["state"]) == (1, "stopped")
     assert said.err.splitlines()[-1] == f"mailer: campaign {status['id']} is stopped: {status['reason']}"
+
+
+def test_a_campaign_is_paused_resumed_and_cancelled(here: Installation) -> None:
+    id = here.mailer(*TO_LIST, "good.csv", "--send-at", at(3600), "--max-rate", "5", "--max-bounce-rate", "4 %").out.strip()
+    resume = f"mailer campaign resume {id}"
+    said = [here.mailer("campaign", "pause", id).err for _ in range(2)]
+    assert said == [
+        f"campaign {id} is paused; to let it go on: {resume}\n",
+        f"campaign {id} is already paused: somebody paused it; to let it go on: {resume}\n",
+    ]
+    assert [one["state"] for one in here.json("campaign", "list") if one["id"] == id] == ["paused"]
+    assert f"  {id}: paused (somebody paused it; to let it go on: {resume}); 0 sent, 2 left of 2" in here.mailer("account").out
+    said = [here.mailer("campaign", "resume", id).err for _ in range(2)]
+    for text, beginning in zip(said, (f"campaign {id} is planned", f"campaign {id} is already planned"), strict=True):
+        assert re.fullmatch(rf"{beginning} \(to be sent at .+Z\); to follow it: mailer campaign watch {id}\n", text)
+    status = here.json("campaign", "cancel", id)
+    check_campaign(status)
+    assert (status["state"], status["counts"], status["finished_at"] is None) == ("cancelled", {"cancelled": 2}, False)
+    assert here.mailer("campaign", "cancel", id) == Said(
+        0, "", f"campaign {id} is already cancelled; 0 were sent before, 2 will not be\n"
+    )
+    assert here.mailer("campaign", "resume", id) == Said(1, "", f"mailer: Campaign {id} is cancelled, so it cannot be resumed.\n")
+
+
+ACCOUNT = ["account", "region", "production", "sending_enabled", "enforcement"]
+QUOTA = ["max_send_rate", "max_24h", "sent_24h", "refreshed_at"]
+
+
+def change_account(here: Installation, **changes: Any) -> None:
+    url = f"{here.environment['AWS_ENDPOINT_URL_SESV2']}/_simulator/account"
+    request = Request(url, json.dumps(changes).encode(), method="POST")
+    request.add_header("Content-Type", "application/json")
+    with urlopen(request) as answer:
+        assert answer.status == 200
+
+
+def test_the_account_at_a_glance_and_what_to_do_about_it(here: Installation) -> None:
+    found = here.json("account")
+    assert list(found)[:9] == [*ACCOUNT, *QUOTA]
+    assert (found["account"], found["region"], found["production"], found["max_send_rate"]) == (None, "eu-west-1", True, 2000)
+    assert TIME.fullmatch(found["refreshed_at"])
+    said = here.mailer("account")
+    assert (said.status, said.err) == (0, "")
+    try:
+        change_account(here, production=False, sending_enabled=False, enforcement="PROBATION", max_24h=200, sent_24h=200)
+        said = here.mailer("account", "--refresh", MAILER_NAMESPACE="glance", MAILER_MAX_SEND_RATE="5")
+    finally:
+        change_account(here, production=True, sending_enabled=True, enforcement="HEALTHY", max_24h=50_000, sent_24h=0)
+    assert said.status == 0
+    shown = dict(re.split(r" {2,}", line.rstrip(), maxsplit=1) for line in said.out.splitlines() if "  " in line.strip())
+    assert shown["access"] == "sandbox: it may send to verified addresses only"
+    assert shown["sending"] == "PAUSED for this account"
+    assert shown["standing"].startswith("PROBATION: ")
+    assert shown["send rate"] == "2,000 recipients/s; this service keeps to 5/s (MAILER_MAX_SEND_RATE)"
+    assert shown["24 h quota"] == "200 of 200 recipients used, 100 %: 200 counted by SES"
+    hints = said.err.splitlines()
+    assert all(line.startswith("hint: ") for line in hints)
+    for words in ("Support Center", "put-account-sending-attributes", "create-email-identity", "production access", "is used up"):
+        assert sum(words in line for line in hints) == 1, words
+
+
+def test_an_account_that_cannot_be_asked(here: Installation) -> None:
+    nowhere = {"AWS_ENDPOINT_URL_SESV2": "http://127.0.0.1:1"}
+    said = here.mailer("account", "--refresh", "--json", **nowhere)
+    assert (said.status, json.loads(said.out)["max_send_rate"]) == (0, 2000)
+    assert re.fullmatch(r"warning: SES could not be asked, so this was read .+ ago: SES was not reached: .+\n", said.err)
+    said = here.mailer("account", MAILER_NAMESPACE="never", **nowhere)
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said.err.startswith(
+        "mailer: What the SES account in eu-west-1 may do is not known, because it cannot be asked: SES was"
+    )
+    assert here.mailer("account", AWS_REGION="") == Said(1, "", "mailer: AWS: You must specify a region. (set AWS_REGION)\n")
 
 
 def test_ctrl_c_leaves_a_campaign_running_and_a_list_that_was_not_read_unsent(here: Installation) -> None:

@@ -13,7 +13,17 @@ from rich.console import Console
 from mailer import State
 from mailer.cli import _explain, output
 from mailer.cli.output import Report, one_line
-from mailer.cli.words import parse_attachments, parse_data, parse_pairs, parse_time, read_mime, read_text
+from mailer.cli.words import (
+    WrongWords,
+    parse_attachments,
+    parse_data,
+    parse_pairs,
+    parse_rate,
+    parse_share,
+    parse_time,
+    read_mime,
+    read_text,
+)
 from mailer.errors import MailerError
 from mailer.ledger import CampaignStatus, RecipientStatus
 
@@ -41,6 +51,28 @@ def test_pairs_that_are_none(values: list[str], sentence: str) -> None:
     with pytest.raises(MailerError) as raised:
         parse_pairs(values, "=", "--tag")
     assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("5%", 0.05), ("5 %", 0.05), (" 0.1% ", 0.001), ("0.05", 0.05), (".5", 0.5), ("1", 1.0), ("100%", 1.0), ("5.%", 0.05)],
+)
+def test_a_share_is_a_percentage_or_a_part_of_one(text: str, share: float) -> None:
+    assert parse_share(text, "--max-bounce-rate") == share
+    assert parse_share(None, "--max-bounce-rate") is None
+
+
+@pytest.mark.parametrize("text", ["5", "0", "0%", "101%", "-1%", "1,5%", "nan", "inf", "1e-3", "%", "", "5%%", "٥%"])
+def test_a_share_that_is_none(text: str) -> None:
+    with pytest.raises(WrongWords, match=r"write it as 5%, or as 0\.05"):
+        parse_share(text, "--max-bounce-rate")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "x", ""])
+def test_a_rate_that_is_none(text: str) -> None:
+    assert parse_rate("2.5", "--max-rate") == 2.5
+    with pytest.raises(WrongWords, match="must be a number above 0"):
+        parse_rate(text, "--max-rate")
 
 
 def test_data_is_an_object_or_nothing() -> None:

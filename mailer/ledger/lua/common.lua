@@ -75,11 +75,11 @@ end
 
 -- A container that is ready and waits for its time runs from then on. Returns its state; nil where there is no container.
 local function begin_when_due(container, now)
-  local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'n:q')
+  local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'n:q', 'n:c')
   if c[1] ~= 'planned' or not c[2] or tonumber(c[3] or '0') > now then
     return c[1]
   end
-  if tonumber(c[4] or '0') > 0 then
+  if tonumber(c[4] or '0') + tonumber(c[5] or '0') > 0 then
     redis.call('HSET', container, 'state', 'running', 'reason', '')
     return 'running'
   end
@@ -95,6 +95,20 @@ local function remember_sent(history, n, now)
       if tonumber(old) < slot - 241 then redis.call('HDEL', history, old) end
     end
   end
+end
+
+-- Nothing more becomes of a campaign by itself, so that it may be forgotten after a while. A cancelled one is over when all that
+-- was queued has been counted out and all that was in flight is settled; at once, where its list was not read to its end.
+local function is_over(container)
+  local c = redis.call('HMGET', container, 'state', 'finished', 'ready')
+  return not c[1] or c[1] == 'finished' or c[1] == 'stopped' or (c[1] == 'cancelled' and (c[2] or not c[3]))
+end
+
+-- Take a campaign that was on its way to be forgotten among the active ones. Its chunks' keys are left to revive.lua.
+local function make_active(container, window, active, id)
+  redis.call('PERSIST', container)
+  redis.call('PERSIST', window)
+  redis.call('ZADD', active, 'NX', redis.call('HGET', container, 'created'), id)
 end
 
 -- Move counts from state to state. `moves` is {from .. to -> n}.
@@ -125,10 +139,14 @@ local function close_what_is_over(keys, chunk_id, now)
   end
   redis.call('ZREM', due, chunk_id)
   redis.call('SREM', window, chunk_id:match('%-(%d+)$'))
-  local c = redis.call('HMGET', container, 'n:q', 'n:c', 'state', 'keep')
+  local c = redis.call('HMGET', container, 'n:q', 'n:c', 'state', 'keep', 'finished')
   local left = tonumber(c[1] or '0') + tonumber(c[2] or '0')
-  if left > 0 or c[3] == 'finished' or c[3] == 'cancelled' or c[3] == 'planned' then
+  if left > 0 or c[3] == 'finished' or c[3] == 'planned' or (c[3] == 'cancelled' and c[5]) then
     return 1, 0
+  end
+  if c[3] == 'cancelled' then
+    redis.call('HSET', container, 'finished', digits(now))
+    return 1, 1
   end
   redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
   if c[4] then

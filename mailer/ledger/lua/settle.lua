@@ -27,9 +27,11 @@ local function write_run()
   end
 end
 
+local cancelled = redis.call('HGET', container, 'state') == 'cancelled'
 for i = 1, #rows, 6 do
   local position, attempt = struct.unpack('>HH', rows, i)
   local state, more = rows:sub(i + 4, i + 4), rows:byte(i + 5)
+  if state == 'q' and cancelled then state = 'n' end  -- it is not tried again; sweep.lua may have been here already
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
   -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template.

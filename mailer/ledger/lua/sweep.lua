@@ -1,27 +1,31 @@
--- After a full pass: remove what it has not seen from some of the buckets.
--- KEYS: SES's table, turn   ARGV: whose turn it is, how long it lasts (ms), first bucket, how many
--- Returns how many entries were removed; -1 where it is not their turn any more.
-local ses, turn = KEYS[1], KEYS[2]
-if redis.call('GET', turn) ~= ARGV[1] then return -1 end
-redis.call('PEXPIRE', turn, ARGV[2])
-local generation, first, gone = redis.call('HGET', ses, 'generation'), tonumber(ARGV[3]), 0
-for number = first, first + tonumber(ARGV[4]) - 1 do
-  local key = ses .. bucket(number)
-  local all = redis.call('HGETALL', key)
-  for i = 1, #all, 2 do
-    local stay, n = {}, 0
-    for item, mark in all[i + 1]:gmatch('(%a%d+%.(%d+)%.%x*)') do
-      n = n + 1
-      if mark == generation then stay[#stay + 1] = item end
-    end
-    if #stay == 0 then
-      redis.call('HDEL', key, all[i])
-    elseif #stay < n then
-      redis.call('HSET', key, all[i], table.concat(stay, ' '))
-    end
-    gone = gone + n - #stay
+-- Count out what is still queued in one chunk of a cancelled campaign. What is claimed settles as it comes. May be repeated.
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt   ARGV: chunk id, its number
+-- Returns how many recipients were counted out.
+local container, chunk, records = KEYS[1], KEYS[2], KEYS[3]
+local chunk_id, number = ARGV[1], tonumber(ARGV[2])
+local c = redis.call('HMGET', container, 'state', 'sweep')
+if c[1] ~= 'cancelled' or not c[2] then
+  return 0
+end
+local now = now_ms()
+local all = redis.call('GET', records) or ''
+local time = struct.pack('>I4', math.floor(now / 1000))
+local parts, n = {}, 0
+for at = 1, #all, RECORD do
+  if all:sub(at, at) == 'q' then
+    n = n + 1
+    parts[#parts + 1] = 'n' .. all:sub(at + 1, at + RECORD - 5) .. time
+  else
+    parts[#parts + 1] = all:sub(at, at + RECORD - 1)
   end
 end
-redis.call('HINCRBY', ses, 'entries', -gone)
-redis.call('HSET', ses, 'sweep', first + tonumber(ARGV[4]))
-return gone
+if n > 0 then
+  redis.call('SETRANGE', records, 0, table.concat(parts))
+  count_moves(container, {qn = n})
+  redis.call('HINCRBY', chunk, 'open', -n)
+end
+close_what_is_over(KEYS, chunk_id, now)
+if tonumber(c[2]) == number then  -- the others that sweep go on from here, too, and from here after a crash
+  redis.call('HSET', container, 'sweep', number + 1)
+end
+return n

@@ -1,0 +1,145 @@
+"""What is known of an AWS account, read for all processes and put together for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
+
+from .email import Lane, Outcome, State
+from .errors import AccountUnknown, NotFound
+from .gates.quota import STALE_AFTER_REFRESHES
+from .ledger import CampaignStatus, Ledger
+from .ledger.accounts import Accounts, KnownAccount
+from .reach import Reach
+from .ses.refusals import classify
+from .settings import Settings
+
+NUMBER_S = 3.0  # for STS to say whose credentials these are
+ASK_S = 12.0  # for SES, with the client's own retries
+CAMPAIGNS = 200  # of those that go on, how many are looked at
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+async def read_account(accounts: Accounts, reach: Reach) -> None:
+    """GetAccount → Redis, which has it for every process's limiter. Raises what botocore raises."""
+    answered = await accounts.answered(reach.account)
+    state = await reach.gateway.account()
+    await accounts.store(reach.account, {name: _stored(value) for name, value in asdict(state).items()}, answered=answered)
+
+
+def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return int(value) if isinstance(value, bool) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reputation:
+    """Of the campaigns that Redis still knows. SES itself judges by all that the account sends, which only it can tell."""
+
+    known: int  # e-mails of which it is known whether they arrived
+    bounced: int
+    complained: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountView:
+    """An account, and what this installation has to send. Counts are of recipients."""
+
+    number: str | None  # of the AWS account; None where it cannot be learnt
+    known: KnownAccount
+    age_s: float  # of what is known, on Redis's clock
+    stale: bool  # too old for workers to send by it
+    warning: str  # why SES could not be asked now, where it was to be
+    trouble: str  # why workers could not ask it when they last tried
+    effective_rate: float  # recipients per second that this installation sends at most
+    reserve: int  # recipients of the 24 h quota for the transactional lane only
+    lanes: Mapping[Lane, int]  # jobs that wait
+    in_doubt: int
+    campaigns: list[CampaignStatus]  # that go on or wait for somebody
+    reputation: Reputation
+
+
+async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refresh: bool) -> AccountView:
+    """What the workers read last; where that is too old for them, or with `refresh`, SES is asked. Raises AccountUnknown."""
+    number = asyncio.create_task(_number(reach))
+    try:
+        accounts = Accounts(ledger.redis, ledger.keys, ledger.scripts)
+        oldest_s = settings.account_refresh_s * STALE_AFTER_REFRESHES
+        known, age_s = await _load(accounts, reach)
+        warning = ""
+        if refresh or known is None or age_s > oldest_s:
+            warning = await _ask(accounts, reach)
+            known, age_s = await _load(accounts, reach)
+        if known is None:
+            raise AccountUnknown(region=reach.gateway.region, why=warning)
+        campaigns = await _campaigns(ledger)
+        return AccountView(
+            number=await number,
+            known=known,
+            age_s=age_s,
+            stale=age_s > oldest_s,
+            warning=warning,
+            trouble=await accounts.why_stale(reach.account),
+            effective_rate=min(known.max_send_rate, settings.max_send_rate or known.max_send_rate),
+            reserve=settings.daily_reserve,
+            lanes={lane: await ledger.queue_depth(lane) for lane in Lane},
+            in_doubt=await ledger.in_doubt(),
+            campaigns=[status for status in campaigns if not status.over or status.state is State.STOPPED],
+            reputation=_reputation(campaigns),
+        )
+    finally:
+        number.cancel()
+
+
+async def _load(accounts: Accounts, reach: Reach) -> tuple[KnownAccount | None, float]:
+    """What is known, and how old it is."""
+    known = await accounts.load(reach.account)
+    return known, 0.0 if known is None else max(0.0, await accounts.now_s() - known.refreshed_at.timestamp())
+
+
+async def _ask(accounts: Accounts, reach: Reach) -> str:
+    """Why it could not be asked. That is not kept: a worker's credentials may be others."""
+    try:
+        async with asyncio.timeout(ASK_S):
+            await read_account(accounts, reach)
+    except TimeoutError:
+        return f"SES did not answer within {ASK_S:g} s; see that {reach.gateway.endpoint_url} can be reached from here"
+    except Exception as error:
+        return classify(error).reason
+    return ""
+
+
+async def _number(reach: Reach) -> str | None:
+    """The number of the AWS account, if STS says it in time."""
+    # A simulated SES has no STS beside it, and the real one would only refuse the simulated credentials.
+    simulated = urlsplit(reach.gateway.endpoint_url).hostname in _LOOPBACK
+    if simulated and not (os.environ.get("AWS_ENDPOINT_URL_STS") or os.environ.get("AWS_ENDPOINT_URL")):
+        return None
+    try:
+        async with asyncio.timeout(NUMBER_S):
+            return await reach.gateway.own_account()
+    except Exception:  # whatever it is, the rest can be shown without
+        return None
+
+
+async def _campaigns(ledger: Ledger) -> list[CampaignStatus]:
+    """Those that go on, however old they are, and the newest of the others."""
+    found = {status.id: status for status in await ledger.campaigns(CAMPAIGNS)}
+    for active in (await ledger.active_campaigns())[:CAMPAIGNS]:
+        if active.id not in found and not active.over:
+            with suppress(NotFound):  # dropped in this moment
+                found[active.id] = await ledger.campaign(active.id)
+    return list(found.values())
+
+
+def _reputation(campaigns: list[CampaignStatus]) -> Reputation:
+    delivered, bounced, complained = (
+        sum(status.counts.get(outcome.label, 0) for status in campaigns)
+        for outcome in (Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED)
+    )
+    return Reputation(known=delivered + bounced + complained, bounced=bounced, complained=complained)

@@ -1,0 +1,36 @@
+"""The way of a command to Redis, and to SES: its own account, or a sender's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from .. import Settings, load_settings
+from ..ledger import Ledger, Route
+from ..prepare import route_of
+from ..queue import connect, disconnect, ping
+from ..reach import Reach, Reaches, set_up
+
+
+@asynccontextmanager
+async def open_ledger() -> AsyncIterator[tuple[Settings, Ledger]]:
+    """Raises RedisUnavailable, ConfigError."""
+    settings = load_settings()
+    redis = connect(settings)
+    try:
+        await ping(redis, settings)
+        yield settings, Ledger(redis, settings.namespace)
+    finally:
+        await disconnect(redis)
+
+
+@asynccontextmanager
+async def open_reach(settings: Settings, ledger: Ledger, sender: str | None) -> AsyncIterator[Reach]:
+    """Raises UnknownSender; ConfigError where AWS is not set up. Nothing is asked of SES."""
+    route = route_of(settings.sender(sender)) if sender else Route()
+    async with AsyncExitStack() as stack:
+        with set_up():
+            reaches = await stack.enter_async_context(Reaches(settings, ledger, asyncio.Event()))
+            reach = await reaches.get(route)  # by a role: STS is asked whose account it leads to
+        yield reach

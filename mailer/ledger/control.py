@@ -1,0 +1,86 @@
+"""A person's word on a campaign that is under way: pause, resume, cancel. Each is one script, so it holds from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import NamedTuple
+
+from ..email import State
+from ..errors import NotACampaign, NotFound, WrongState
+from ..ids import is_message
+from .ledger import SENDING, Ledger
+from .scripts import Switched
+
+SWEEP_CHUNKS = 20  # chunks of a cancelled campaign that are counted out in one round trip
+RESUME_PATIENCE_MS = 1000  # a wake-up gets lost when the one before it has just found the campaign paused, and is not over yet
+CANCELLED = "somebody cancelled it; nothing more of it is sent"
+UNREAD = "somebody cancelled it while its list was being read; nothing of it was sent"
+
+
+class Swept(NamedTuple):
+    recipients: int  # counted out by this call
+    done: int  # chunks that have been counted out, by whomever
+    left: int  # chunks
+
+
+class Control:
+    """Each raises NotFound, NotACampaign, and WrongState where the campaign is beyond it; doing it twice changes nothing."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._scripts = ledger.scripts
+
+    async def pause(self, id: str) -> bool:
+        """True where it was not paused before. What is in flight settles."""
+        reason = f"somebody paused it; to let it go on: mailer campaign resume {id}"
+        switched = await self._scripts.pause(_campaign(id, "paused"), reason=reason)
+        return _changed(id, switched, "paused", {State.PAUSED})
+
+    async def resume(self, id: str) -> Switched:
+        """It goes on, a stopped one too. What has to be woken is the caller's to queue; the reaper's, if it dies first."""
+        switched = await self._scripts.resume(_campaign(id, "resumed"), patience_ms=RESUME_PATIENCE_MS)
+        _changed(id, switched, "resumed", {State.PLANNED, *SENDING})
+        await self._ledger.revive_campaign(id)
+        return switched
+
+    async def cancel(self, id: str) -> bool:
+        """True where it was not cancelled before. What it has queued is left to `sweep`."""
+        switched = await self._scripts.cancel(_campaign(id, "cancelled"), reason=CANCELLED)
+        if switched.state == State.PLANNED and not switched.ready:
+            if await self._ledger.abandon_campaign(id, 0, reason=UNREAD):
+                return True
+            switched = await self._scripts.cancel(id, reason=CANCELLED)  # its list was read to the end in the meantime
+        return _changed(id, switched, "cancelled", {State.CANCELLED})
+
+    async def sweep(self, id: str, *, chunks: int) -> Swept:
+        """Count out what a cancelled campaign has queued, in at most so many chunks. Several may do it at the same time, and
+        whoever comes after a crash goes on where it ended."""
+        found = await self._ledger.redis.hmget(self._ledger.keys.container(id), "sweep", "chunks")
+        if None in found:
+            return Swept(0, 0, 0)
+        await self._ledger.revive_campaign(id)
+        done, end = map(int, found)
+        swept, stop = 0, min(done + chunks, end)
+        for first in range(done, stop, SWEEP_CHUNKS):
+            swept += await self._scripts.sweep(id, range(first, min(first + SWEEP_CHUNKS, stop)))
+        return Swept(swept, stop, end - stop)
+
+
+def _campaign(id: str, verb: str) -> str:
+    if is_message(id):
+        raise NotACampaign(id=id, verb=verb)
+    return id
+
+
+def _changed(id: str, switched: Switched, verb: str, fine: Set[State]) -> bool:
+    """Whether this changed it; that it did not is fine in some states, of a list that has been read."""
+    if switched.changed:
+        return True
+    if switched.state == "gone":
+        raise NotFound(id=id)
+    state = State(switched.state)
+    if state is State.PLANNED and not switched.ready:
+        raise WrongState(id=id, state="planned, and its list is still being read", verb=verb)
+    if state not in fine:
+        raise WrongState(id=id, state=state, verb=verb)
+    return False
