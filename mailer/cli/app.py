@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from . import account, campaign, explain, message, stack, suppression
+from . import account, campaign, explain, message, stack
+
+
+class _Commands(TyperGroup):
+    """`suppression` is imported when it is asked for: it needs boto, which would make every command a third of a second later."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), "suppression"]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name != "suppression":
+            return super().get_command(ctx, cmd_name)
+        from . import suppression
+
+        command = typer.main.get_command(suppression.app)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Send through Amazon SES v2: one message, or one to each of millions.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,6 +51,5 @@ app.command("status")(message.status)
 app.command("explain")(explain.explain)
 app.add_typer(campaign.app, name="campaign")
 app.command("account")(account.account)
-app.add_typer(suppression.app, name="suppression")
 app.command("demo")(stack.demo)
 app.command("dev")(stack.dev)

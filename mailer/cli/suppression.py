@@ -31,7 +31,10 @@ from .suppression_import import Import
 from .words import STDIN
 
 app = typer.Typer(
-    help="Addresses that nothing is sent to: our own list, and the one of SES.", no_args_is_help=True, rich_markup_mode=None
+    add_completion=False,
+    help="Addresses that nothing is sent to: our own list, and the one of SES.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS…")]
