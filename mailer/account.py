@@ -13,7 +13,7 @@ from .email import Lane, Outcome, State
 from .errors import AccountUnknown, NotFound
 from .gates.quota import STALE_AFTER_REFRESHES
 from .ledger import CampaignStatus, Ledger
-from .ledger.accounts import Accounts, KnownAccount
+from .ledger.accounts import DAY_SLOTS, SLOT_S, Accounts, KnownAccount
 from .reach import Reach
 from .ses.refusals import classify
 from .settings import Settings
@@ -56,7 +56,8 @@ class AccountView:
     stale: bool  # too old for workers to send by it
     warning: str  # why SES could not be asked now, where it was to be
     trouble: str  # why workers could not ask it when they last tried
-    effective_rate: float  # recipients per second that this installation sends at most
+    effective_rate: float  # recipients per second that this installation sends at most; lower for a while after SES refused
+    counted_24h: int  # recipients that SES accepted from this installation in the last 24 h
     reserve: int  # recipients of the 24 h quota for the transactional lane only
     lanes: Mapping[Lane, int]  # jobs that wait
     in_doubt: int
@@ -85,7 +86,8 @@ async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refr
             stale=age_s > oldest_s,
             warning=warning,
             trouble=await accounts.why_stale(reach.account),
-            effective_rate=min(known.max_send_rate, settings.max_send_rate or known.max_send_rate),
+            effective_rate=await accounts.rate(reach.account, settings.max_send_rate),
+            counted_24h=await _counted_24h(accounts, reach),
             reserve=settings.daily_reserve,
             lanes={lane: await ledger.queue_depth(lane) for lane in Lane},
             in_doubt=await ledger.in_doubt(),
@@ -94,6 +96,11 @@ async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refr
         )
     finally:
         number.cancel()
+
+
+async def _counted_24h(accounts: Accounts, reach: Reach) -> int:
+    oldest = await accounts.now_s() // SLOT_S - DAY_SLOTS
+    return sum(n for slot, n in (await accounts.history(reach.account)).items() if slot > oldest)
 
 
 async def _load(accounts: Accounts, reach: Reach) -> tuple[KnownAccount | None, float]:

@@ -75,6 +75,7 @@ def account_json(view: AccountView) -> dict[str, Any]:
         "stale": view.stale,
         "trouble": view.warning or view.trouble,
         "counted_since_refresh": known.since,
+        "counted_24h": view.counted_24h,
         "used_24h": known.used_24h,
         "daily_reserve": view.reserve,
         "effective_rate": view.effective_rate,
@@ -107,6 +108,7 @@ def _show(view: AccountView, settings: Settings) -> None:
             "standing": _standing(view),
             "send rate": _rate(view, settings),
             "24 h quota": _quota(view),
+            "counted here": f"{_count(view.counted_24h, 'recipient')} accepted from this service in the last 24 h",
             "24 h reserve": f"{view.reserve:,} of it for the transactional lane only" if view.reserve else "",
             "suppression": _suppression(view),
             "read": Text(f"{_age(view)}, {when(known.refreshed_at)}", style="yellow" if view.stale else ""),
@@ -156,6 +158,8 @@ def _part(bad: int, of: int, limits: tuple[float, float]) -> Text:
 
 def _rate(view: AccountView, settings: Settings) -> str:
     rate = f"{view.known.max_send_rate:,g} recipient{'' if view.known.max_send_rate == 1 else 's'}/s"
+    if view.effective_rate < min(view.known.max_send_rate, settings.max_send_rate or view.known.max_send_rate):
+        return f"{rate}; {view.effective_rate:,.3g}/s for now, because SES refused some for the rate"
     if view.effective_rate < view.known.max_send_rate:
         return f"{rate}; this service keeps to {view.effective_rate:,g}/s (MAILER_MAX_SEND_RATE)"
     return rate

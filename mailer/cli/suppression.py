@@ -32,7 +32,7 @@ from .words import STDIN
 
 app = typer.Typer(
     add_completion=False,
-    help="Addresses that nothing is sent to: our own list, and the one of SES.",
+    help="Addresses that nothing is sent to.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -128,7 +128,10 @@ def remove(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Take addresses off the list, in whatever case SES has them. With --stream: what is for that sender's mail, here only."""
+    """Take addresses off the list.
+
+    In whatever case SES has them. With --stream: what is for that sender's mail, here only.
+    """
     if stream and every_stream:
         raise typer.BadParameter("give either --stream or --every-stream, not both")
     run(_remove(addresses, None if every_stream else checked_stream(stream or ""), local or bool(stream), sender, as_json))
@@ -191,7 +194,7 @@ def check(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Which of the addresses are on a list, why, since when, and for what."""
+    """Say which of them are on a list, and why."""
     run(_check(addresses, ask_ses, sender, as_json))
 
 
@@ -276,7 +279,10 @@ def list_(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Entries of both lists, in no order that means anything; `export` has all of them."""
+    """Show entries of both lists.
+
+    In no order that means anything; `export` has all of them.
+    """
     run(_list(reason, stream, which, limit, sender, as_json))
 
 
@@ -340,7 +346,10 @@ def export(
     which: OnlyList = None,
     sender: SenderOf = None,
 ) -> None:
-    """Write all entries to a file that `import` takes. CSV where nothing is said."""
+    """Write all entries to a file.
+
+    `import` takes it again. CSV where nothing is said.
+    """
     run(_export(file, format or format_of(file) or Format.CSV, reason, stream, which, sender))
 
 
@@ -375,7 +384,9 @@ def import_(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Add what a file lists: a CSV with a column `email` (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
+    """Add what a file lists.
+
+    A CSV with a column `email` (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
 
     Exit status 1 where there are lines that cannot be used; the others are taken.
     """
@@ -407,7 +418,10 @@ def sync(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Read SES's list now, all of it: what was removed there is gone here, too. Workers do this by themselves once a day."""
+    """Read SES's list now.
+
+    All of it: what was removed there is gone here, too. Workers do this by themselves once a day.
+    """
     run(_sync(new, sender, as_json))
 
 

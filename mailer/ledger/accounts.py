@@ -76,6 +76,11 @@ class Accounts:
         found = await self._redis.hget(self._keys.account(account), "trouble")
         return found.decode() if found else ""
 
+    async def rate(self, account: str, lower_rate: float | None) -> float:
+        """Recipients per second that all processes together use at present, at most."""
+        keys = [self._keys.account(account), self._keys.limiter(account)]
+        return float(await self._scripts.run("rate", keys, "" if lower_rate is None else lower_rate))
+
     async def history(self, account: str) -> dict[int, int]:
         """Recipients that SES accepted from us, by slot of SLOT_S since 1970; a day of them, and a little more."""
         found = await self._redis.hgetall(self._keys.history(account))

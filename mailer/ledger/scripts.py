@@ -38,6 +38,7 @@ _NAMES = (
     "now",
     "pause",
     "plan",
+    "rate",
     "reap",
     "refresh",
     "refused",

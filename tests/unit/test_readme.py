@@ -53,7 +53,8 @@ def test_every_key_of_a_sender_is_named() -> None:
 def commands(group: Any, prefix: str = "mailer") -> dict[str, Any]:
     """`mailer campaign start` → the command, for every command there is."""
     found: dict[str, Any] = {}
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         words = f"{prefix} {name}"
         found |= commands(command, words) if hasattr(command, "commands") else {words: command}
     return found

@@ -50,6 +50,8 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "http_port": ("9", "9", 9),
     "lanes": (" bulk , ", '["bulk"]', (Lane.BULK,)),
     "max_send_rate": ("0.5", "0.5", 0.5),
+    "send_burst": ("3", "3", 3),
+    "daily_reserve": ("500", "500", 500),
     "bulk_calls_per_s": ("2.5", "2.5", 2.5),
     "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
     "account_refresh_s": ("5", "5", 5.0),
