@@ -38,7 +38,8 @@ dev: $(VENV)/.run ## keep the same stack running for other programs
 
 test: $(VENV)/.dev ## every test
 	@$(BIN)/python -m tests.interop.node install-if-node
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
 	@$(BIN)/python -m tests.interop.node install

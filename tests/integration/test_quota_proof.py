@@ -17,6 +17,8 @@ from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorCon
 from ..conftest import simulated_ses
 from ..crash.test_processes import Worker, letter, over, rows, worker
 
+pytestmark = pytest.mark.alone
+
 RATE = 200
 REFRESH_S = 1
 
