@@ -37,7 +37,8 @@ from .settle import Shift
 log = structlog.get_logger()
 
 MESSAGES = "messages"  # their turn is one, as a campaign's is
-PATIENCE_S = 1.0  # of a wait for the quota, with the chunk in hand; then others get the place in this process
+GATE_EVERY_S = 1.0  # somebody may have been suppressed meanwhile
+PATIENCE_S = 2.0  # of a wait for the quota, with the chunk in hand; then others get the place in this process
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
 LARGE_BYTES = 256 << 10  # of attachments
@@ -107,6 +108,8 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
             return
         if shift.expired():
             await to_the_end(settle.expire(runtime, shift))
+            return
+        if time.monotonic() - shift.gated_at > GATE_EVERY_S and not await gated(runtime, shift):
             return
         positions = _next(shift, shift.reach.quota.call_size(most, material.spec.max_rate))
         items = await _rendered(runtime, shift, material, positions)

@@ -5,6 +5,7 @@ What is said here costs no attempt. What cannot be known is waited for, and what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from mailer.address import bare
@@ -22,6 +23,7 @@ from .settle import Shift
 
 async def gated(runtime: Runtime, shift: Shift) -> bool:
     """Settle those of the chunk who may not be sent to; False where nothing of it may be sent now."""
+    shift.gated_at = time.monotonic()
     if not shift.queued or shift.expired():
         return True  # there is nothing to wait for
     try:

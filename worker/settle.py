@@ -56,6 +56,7 @@ class Shift:
     over: bool = False  # nothing more to do here in this shift
     delay_s: float = 0.0  # when to look at the chunk again
     finished: bool = False
+    gated_at: float = 0.0  # of time.monotonic()
     configuration_set: str | None = None  # that holds for these messages, whether named or the From identity's default
     left_out: dict[int, Mapping[str, str]] = field(default_factory=dict)  # position → address that is not sent to → why
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from ..email import Lane
 from ..ledger import Ledger
 from ..ledger.accounts import DAY_SLOTS, SLOT_S, Accounts
 from ..ledger.limiter import Limiter, Limits, Told, Wish
@@ -69,6 +70,7 @@ class Quota:
         self._accounts = Accounts(ledger.redis, ledger.keys, ledger.scripts)
         self._account = account
         self._lower_rate = lower_rate
+        self._reserve = reserve
         self._limiter = Limiter(
             ledger.scripts,
             ledger.keys,
@@ -107,9 +109,9 @@ class Quota:
             if reply.status == "singles":
                 return Admission(Verdict.SINGLES)
             if reply.status != "wait":
-                return Admission(Verdict(reply.status), reason=await self._reason(Verdict(reply.status)))
+                return Admission(Verdict(reply.status), reason=await self._reason(Verdict(reply.status), wish))
             if self._stopping.is_set() or self._clock() + reply.after_s > deadline:
-                return Admission(Verdict.LATER, retry_s=random.uniform(*RETRY_S))
+                return Admission(Verdict.LATER, retry_s=max(random.uniform(*RETRY_S), reply.after_s))
             await self._sleep(reply.after_s)
 
     async def until(self, admission: Admission) -> None:
@@ -125,11 +127,25 @@ class Quota:
         """SES refused a send for this, which holds for everybody."""
         await self._limiter.refused(what, place)
 
-    async def _reason(self, verdict: Verdict) -> str:
+    async def _reason(self, verdict: Verdict, wish: Wish) -> str:
         if verdict is Verdict.DAILY:
-            return await self.daily_reason()
+            return await self._never(wish) or await self.daily_reason()
         why = await self._accounts.why_stale(self._account) if verdict is Verdict.STALE else ""
         return f"waiting: {why}" if why else REASONS[verdict]
+
+    async def _never(self, wish: Wish) -> str:
+        """Why it would wait in vain, if it would."""
+        known = await self._accounts.load(self._account)
+        if known is None or known.max_24h < 0:
+            return ""
+        if wish.lane is Lane.BULK and wish.least <= known.max_24h < self._reserve + wish.least:
+            return (
+                f"waiting: MAILER_DAILY_RESERVE ({self._reserve:,}) leaves nothing of the account's 24 h quota of "
+                f"{known.max_24h:,.0f} to bulk mail; lower it"
+            )
+        if wish.least > known.max_24h:
+            return f"waiting: it has {wish.least} recipients, and the account's 24 h quota is {known.max_24h:,.0f}"
+        return ""
 
     async def daily_reason(self) -> str:
         known, history = await self._accounts.load(self._account), await self._accounts.history(self._account)

@@ -44,7 +44,8 @@ class Accounts:
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
         found = await self._redis.hget(self._keys.account(account), "refreshed_at")
-        if found and await self.now_s() - float(found) / 1000 < every_s:
+        # Where it was read in the future, the clock was set back.
+        if found and 0 <= await self.now_s() - float(found) / 1000 < every_s:
             return False
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))

@@ -89,7 +89,7 @@ class Keys:
         return f"{self.namespace}:places:{account}"
 
     def urgent(self, account: str) -> str:
-        """Sorted set: transactional messages that wait for a place, `recipients|who` → until when that holds (us)."""
+        """Sorted set: who waits for places with a turn, as admit.lua writes it → until when that holds (us)."""
         return f"{self.namespace}:urgent:{account}"
 
     def waiting(self, account: str) -> str:

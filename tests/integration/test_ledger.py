@@ -86,6 +86,18 @@ async def test_repeating_a_claim_whose_answer_was_lost_changes_nothing(ledger: L
     assert [line.attempts async for line in ledger.report(id)] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("state", [State.PAUSED, State.STOPPED, State.CANCELLED])
+async def test_a_claim_that_is_stored_holds_though_its_answer_was_lost_and_the_campaign_halted(
+    ledger: Ledger, state: State
+) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    assert await claim(ledger, work, 0, 1) is ClaimStatus.OK
+    await ledger.scripts.halt(id, to=state, reason="because", allowed=[State.RUNNING])
+    assert await claim(ledger, work, 0, 1) is ClaimStatus.OK, "else nobody would know that SES never got them"
+    assert await claim(ledger, work, 2) is ClaimStatus.HALTED
+
+
 async def test_repeating_a_settle_whose_answer_was_lost_changes_nothing(ledger: Ledger) -> None:
     id = await campaign(ledger, 3)
     work = await take(ledger, f"{id}-0")

@@ -17,7 +17,7 @@ from mailer.email import Lane
 from mailer.ledger.limiter import Told
 
 from ..servers import RedisServer
-from .limiter import ACCOUNT, STATE, World, wish, world
+from .limiter import ACCOUNT, START_US, STATE, World, wish, world
 
 quick = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -47,30 +47,36 @@ class Seen:
     waits: list[tuple[Lane, float]] = field(default_factory=list)  # seconds
 
 
-async def run(w: World, senders: list[Sender], seconds: float, latency_s: tuple[float, float], seed: int, **limits: Any) -> Seen:
+async def run(
+    w: World, senders: list[Sender], seconds: float, latency_s: tuple[float, float], seed: int, fixed: bool = False, **limits: Any
+) -> Seen:
     """A discrete simulation: SES counts a call at any instant while it has it. The way there and back takes the least latency."""
     way = latency_s[0] / 2 * 1e6
     await w.ledger.redis.hset(w.ledger.keys.limiter(ACCOUNT), mapping={"least": int(2 * way), "least_at": w.now})  # long known
     dice, limiter, seen, start = random.Random(seed), w.limiter(**limits), Seen(), w.now
     order = count()
+
+    def size(sender: Sender) -> int:
+        return sender.largest if fixed else dice.randint(1, sender.largest)
+
     events: list[tuple[float, int, Any]] = []
 
     def at(us: float, *what: Any) -> None:
         heapq.heappush(events, (us, next(order), what))
 
     for sender in senders:
-        at(start + dice.uniform(0, 0.2) * 1e6, "wish", sender, dice.randint(1, sender.largest), None)
+        at(start + dice.uniform(0, 0.2) * 1e6, "wish", sender, size(sender), None)
     while events and events[0][0] < start + seconds * 1e6:
         now, _, what = heapq.heappop(events)
         await w.at(now)
         if what[0] == "answer":
             _, place, sender = what
             await w.answered(place)
-            at(now + sender.rest_s * 1e6, "wish", sender, dice.randint(1, sender.largest), None)
+            at(now + sender.rest_s * 1e6, "wish", sender, size(sender), None)
             continue
         _, sender, n, since = what
         since = now if since is None else since
-        asker = str(senders.index(sender))
+        asker = str(id(sender))  # senders may be equal
         least = n if sender.whole else 1
         reply = await limiter.admit(wish(n, sender.lane, least=least, asker=asker, flow=sender.flow, own_rate=sender.own_rate))
         if reply.status == "wait":
@@ -201,6 +207,76 @@ async def test_a_campaigns_own_rate_is_kept_and_used(server: RedisServer, own: f
         mine = sum(n for _, n, s in seen.counted if s.flow == "own")
         assert 0.9 * own * 8 <= mine <= own * 8 + own
         assert sum(n for _, n, _ in seen.counted) >= 0.95 * 200 * 8 - 50, "the others have the rest"
+
+
+async def test_bulk_leaves_a_place_that_comes_free_to_what_is_transactional_and_asked_before(server: RedisServer) -> None:
+    async with world(server.url) as w:
+        await w.known(max_send_rate=10.0)
+        gate = w.limiter()
+        for _ in range(10):
+            await w.answered((await gate.admit(wish(1, Lane.TRANSACTIONAL))).place)
+            await w.later(0.05)
+        await w.at(START_US + 975_000)
+        assert (await gate.admit(wish(1, Lane.TRANSACTIONAL, asker="code"))).status == "wait"
+        await w.at(START_US + 1_001_000)  # the first place is free, and only that
+        assert (await gate.admit(wish(10))).status == "wait"
+        assert (await gate.admit(wish(1, Lane.TRANSACTIONAL, asker="code"))).status == "go"
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize("recipients", [2, 8, 14])
+async def test_a_message_to_several_has_its_turn_however_many_single_ones_take_each_place(
+    server: RedisServer, lane: Lane, recipients: int
+) -> None:
+    some = [Sender(lane, 1, True, "c", 0.0) for _ in range(20)] + [Sender(lane, recipients, True, "c", 0.0)]
+    async with world(server.url) as w:
+        await w.known(max_send_rate=14.0)
+        seen = await run(w, some, 14, (0.01, 0.02), 1, fixed=True)
+        large = [at for at, n, sender in seen.counted if sender is some[-1]]
+        assert len(large) >= 2
+        assert fullest_second(seen) <= 14
+
+
+async def test_a_clock_that_is_set_back_by_an_hour_stops_nothing_and_its_account_is_read_anew(server: RedisServer) -> None:
+    async with world(server.url) as w:
+        gate = w.limiter()
+        await gate.refused(Told.RATE)
+        await gate.refused(Told.DAILY)
+        for flow in ("c1", "c2"):
+            await gate.admit(wish(50, flow=flow, own_rate=1.0))
+        await w.later(-3600)
+        assert (await gate.admit(wish(1))).status == "stale"
+        assert await w.accounts.may_refresh(ACCOUNT, 60)
+        await w.known()
+        started = w.now
+        for flow in ("c1", "c2", "c3"):
+            while (reply := await gate.admit(wish(10, flow=flow, own_rate=1.0))).status == "wait":
+                await w.later(max(reply.after_s, 0.001))
+            assert reply.status == "go"
+        assert w.now - started <= 52e6, "what the campaigns' own rate owes for 50 recipients, and no more"
+
+
+async def test_what_was_counted_twice_does_not_stay_counted(server: RedisServer) -> None:
+    async with world(server.url) as w:
+        await w.known(max_send_rate=10_000.0, max_24h=1000.0)
+        gate = w.limiter()
+        assert (await gate.admit(wish(500, Lane.TRANSACTIONAL))).recipients == 500
+        for _ in range(3):  # no answer is stored for minutes: it is taken for counted by SES
+            await w.later(70)
+            await w.known(max_send_rate=10_000.0, max_24h=1000.0, sent_24h=500.0)
+        await w.ledger.redis.hincrby(w.ledger.keys.account(ACCOUNT), "answered", 500)  # and then it is
+        await w.known(max_send_rate=10_000.0, max_24h=1000.0, sent_24h=500.0)
+        assert (await gate.admit(wish(1000, Lane.TRANSACTIONAL))).recipients == 500
+
+
+async def test_what_is_given_back_is_not_counted_in_the_day_and_leaves_its_place(server: RedisServer) -> None:
+    async with world(server.url) as w:
+        await w.known(max_24h=100.0)
+        gate = w.limiter()
+        for _ in range(5):
+            given = await gate.admit(wish(100, Lane.TRANSACTIONAL, least=100))
+            assert given.recipients == 100
+            await gate.give_back(given.place)
 
 
 # ---- step by step --------------------------------------------------------------------------------------------------

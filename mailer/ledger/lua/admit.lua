@@ -11,17 +11,20 @@
 -- ARGV: lane, n, least of them that are worth it, who asks, whose turn it is (campaign), lower rate or '', burst (recipients),
 --       oldest account state that is believed (ms), reserve of the 24 h quota, campaign's own rate or '',
 --       bulk calls/s: number | 'auto' | 'unlimited', or '' where it is not a bulk call
+-- Whoever waits for more than one place keeps its turn by when it first asked, or smaller wishes would take each place that
+-- comes free, for ever.
 -- Returns {status, us, recipients, place}: 'go' with so many of them, after us | 'wait' us, then ask again | 'singles' |
 -- 'stale' | 'paused' | 'suspended' | 'daily', where how long is not this limiter's to say
 local account, limiter, places, urgent, waiting, share, calls_key, pace = unpack(KEYS)
 local bulk, n, least, flow = ARGV[1] == 'bulk', tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
-local asker = n .. '|' .. ARGV[4]
+local asker = ARGV[4]
 local lower, burst, stale_ms, reserve, own_rate, bulk_calls =
   ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 local AHEAD = 20000       -- us: a place that is free so soon is given now, and the claim is made meanwhile
 local LONGEST = 200000    -- us: whoever waits asks again after this, for a place may be free sooner than it seemed
 local GRACE = 50000       -- us: how late somebody who waits may ask again without losing the turn
 local CATCH_UP = 50000    -- us: how much of the pace that was missed may be made up for
+local CATCH_UP_OWN = 250000  -- us: and of a campaign's own, which waits for its turn among the others, too
 local PACE = 1.1          -- times the rate: what the pace is, so that it costs nothing of what the places allow
 local WORTH = 0.02        -- of a second's rate: less room than this is not worth a call, where more is wanted
 local SMALL = 0.1         -- of a second's rate: with less than this a bulk call waits for what comes free within MERGE
@@ -32,12 +35,13 @@ local now = now_us()
 
 local a = redis.call('HMGET', account, 'max_send_rate', 'max_24h', 'sent_24h', 'admitted', 'refreshed_at', 'sending_enabled',
                      'enforcement', 'base', 'daily_refused')
-if not a[1] or now / 1000 - tonumber(a[5]) > stale_ms then
+local age = a[1] and now / 1000 - tonumber(a[5])
+if not age or age > stale_ms or age < -1000 then  -- of the future: the clock was set back
   return {'stale', 0, 0, ''}
 end
 if a[7] == 'SHUTDOWN' then return {'suspended', 0, 0, ''} end
 if a[6] ~= '1' then return {'paused', 0, 0, ''} end
-if tonumber(a[9] or '0') > tonumber(a[5]) then return {'daily', 0, 0, ''} end
+if a[9] then return {'daily', 0, 0, ''} end
 local max_24h = tonumber(a[2])
 if max_24h >= 0 then
   local left = max_24h - tonumber(a[3]) - tonumber(a[4] or '0') + tonumber(a[8] or '0') - (bulk and reserve or 0)
@@ -45,7 +49,16 @@ if max_24h >= 0 then
   n = math.min(n, math.floor(left))
 end
 
-local l = redis.call('HMGET', limiter, 'tat', 'held', 'virtual', 'lowered', 'lowered_at')
+local l = redis.call('HMGET', limiter, 'tat', 'held', 'virtual', 'lowered', 'lowered_at', 'seen')
+if now < tonumber(l[6] or '0') - 100000 then
+  -- The clock was set back, as when another host takes over. What has a place may be counted by SES for another second.
+  redis.call('DEL', places)
+  if tonumber(l[2] or '0') > 0 then
+    redis.call('ZADD', places, digits(now + 1000000), string.format('%.0f|%.0f|1000000|0', l[2], now))
+  end
+  l[1] = '0'
+end
+redis.call('HSET', limiter, 'seen', digits(now))
 local rate = rate_now(send_rate(a[1], lower), l[4], l[5], now)
 if rate <= 0 then return {'paused', 0, 0, ''} end
 
@@ -54,13 +67,31 @@ if rate <= 0 then return {'paused', 0, 0, ''} end
 redis.call('ZREMRANGEBYSCORE', urgent, '-inf', digits(now))
 redis.call('ZREMRANGEBYSCORE', waiting, '-inf', digits(now))
 
+-- Who waits with a turn: all that is transactional, with all its recipients, and of bulk what needs several places at once.
+-- An entry is `lane|places|since (us)|who|campaign`.
+local mine, since, ahead_of_us = nil, now, 0
+local others = {}
+for _, entry in ipairs(redis.call('ZRANGE', urgent, 0, 999)) do
+  local lane, places_, asked, who, whose = entry:match('^(.)|(%d+)|(%d+)|([^|]*)|(.*)$')
+  if who == asker then
+    mine, since = entry, math.min(tonumber(asked), now)
+  elseif lane == 't' or (bulk and whose == flow) then
+    others[#others + 1] = {lane, tonumber(places_), tonumber(asked)}
+  end
+end
+for _, other in ipairs(others) do
+  if (bulk and other[1] == 't') or other[3] < since then ahead_of_us = ahead_of_us + other[2] end
+end
+
 -- Told to wait for the rate: that it waits is known to whoever asks before it does again.
 local function wait(us)
   us = math.min(math.max(us, 1000), LONGEST)
-  if bulk then
-    redis.call('ZADD', waiting, digits(now + us + GRACE), flow)
-  else
-    redis.call('ZADD', urgent, digits(now + us + GRACE), asker)
+  local until_ = digits(now + us + GRACE)
+  if bulk then redis.call('ZADD', waiting, until_, flow) end
+  if not bulk or least > 1 then
+    local entry = string.format('%s|%d|%.0f|%s|%s', bulk and 'b' or 't', bulk and least or n, since, asker, flow)
+    if mine and mine ~= entry then redis.call('ZREM', urgent, mine) end
+    redis.call('ZADD', urgent, until_, entry)
   end
   return {'wait', us, 0, ''}
 end
@@ -80,10 +111,11 @@ end
 
 local paced = 0
 if own_rate then
-  paced = math.max(tonumber(redis.call('GET', pace) or '0'), now - CATCH_UP)
+  paced = math.max(tonumber(redis.call('GET', pace) or '0'), now - CATCH_UP_OWN)
   if paced > now then
     redis.call('ZREM', waiting, flow)
-    return {'wait', math.min(paced - now, LONGEST), 0, ''}
+    if mine then redis.call('ZREM', urgent, mine) end
+    return {'wait', math.min(paced - now, 50 / own_rate * 1000000), 0, ''}  -- more only where the clock was set back
   end
 end
 
@@ -96,18 +128,15 @@ if #free > 0 then redis.call('ZREMRANGEBYSCORE', places, '-inf', digits(now)) en
 if redis.call('ZCARD', places) == 0 then held = 0 end
 redis.call('HSET', limiter, 'held', digits(held))
 
-local ahead_of_us = 0
-if bulk then
-  for _, other in ipairs(redis.call('ZRANGE', urgent, 0, 999)) do ahead_of_us = ahead_of_us + tonumber(other:match('^(%d+)|')) end
-end
 local room = math.max(rate, 1) + burst - held - ahead_of_us
 local wanted = math.max(least, math.min(n, math.floor(rate * WORTH)))
 local granted = math.min(n, math.floor(room))
 local after = 0
 if granted < wanted then
   -- When will there be enough? A message to more recipients than the rate allows in a second waits for all of it.
-  if held == 0 and ahead_of_us > 0 then return wait(GRACE) end
-  local missing, seen = math.min(wanted - room, held), 0
+  local missing, seen = wanted - room, 0
+  if missing > held and ahead_of_us > 0 then return wait(LONGEST / 2) end  -- what comes free is others'
+  missing = math.min(missing, held)
   while missing > 0 do
     local next_free = redis.call('ZRANGE', places, seen, seen + 63, 'WITHSCORES')
     if #next_free == 0 then return wait(LONGEST) end
@@ -167,7 +196,7 @@ if bulk_calls ~= '' then
   local found = redis.call('HMGET', calls_key, 'next', 'rate', 'since', 'wanted', 'good', 'ceiling', 'probe')
   local c = {rate = found[2], since = found[3], wanted = found[4], good = found[5], ceiling = found[6], probe = found[7]}
   local calls = bulk_calls == 'unlimited' and math.huge or tonumber(bulk_calls) or learnt(c)
-  local next_call = tonumber(found[1] or '0')  -- of 'unlimited', where SES has refused one all the same (refused.lua)
+  local next_call = math.min(tonumber(found[1] or '0'), now + 11000000)  -- the longest pause is ten seconds; of 'unlimited', where SES has refused one all the same (refused.lua)
   if next_call > now + after then
     redis.call('HSET', calls_key, 'wanted', '1')
     return {'singles', 0, 0, ''}
@@ -189,9 +218,9 @@ end
 
 local cost = granted / rate * 1000000
 local admitted = redis.call('HINCRBY', account, 'admitted', granted)
-local since, lasts = now + math.floor(after), math.max(math.ceil(cost), 1000000)
-local place = string.format('%d|%.0f|%.0f|%.0f', granted, since, lasts, admitted)
-redis.call('ZADD', places, digits(since + lasts + UNANSWERED), place)
+local from, lasts = now + math.floor(after), math.max(math.ceil(cost), 1000000)
+local place = string.format('%d|%.0f|%.0f|%.0f', granted, from, lasts, admitted)
+redis.call('ZADD', places, digits(from + lasts + UNANSWERED), place)
 redis.call('HSET', limiter, 'tat', digits(at + cost / PACE), 'held', digits(held + granted))
 if own_rate then
   cost = granted / own_rate * 1000000
@@ -202,7 +231,6 @@ if bulk then
   redis.call('HSET', limiter, 'virtual', digits(had))
   redis.call('ZREMRANGEBYSCORE', share, '-inf', digits(had))
   redis.call('ZADD', share, digits(had + granted), flow)
-else
-  redis.call('ZREM', urgent, asker)
 end
+if mine then redis.call('ZREM', urgent, mine) end
 return {'go', after, granted, place}

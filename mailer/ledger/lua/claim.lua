@@ -11,14 +11,6 @@ local meta = redis.call('HMGET', chunk, 'fence', 'until')
 if meta[1] ~= fence or tonumber(meta[2] or '0') <= now then
   return 'lost'
 end
-local c = redis.call('HMGET', container, 'state', 'expires')
-if c[1] ~= 'running' and c[1] ~= 'parked' then
-  return c[1] or 'gone'
-end
-if c[2] and tonumber(c[2]) <= now then
-  return 'expired'
-end
-
 local all = redis.call('GET', records)
 local writes, fresh = {}, 0
 for i = 1, #rows, 4 do
@@ -32,10 +24,18 @@ for i = 1, #rows, 4 do
     return 'conflict'
   end
 end
+if fresh == 0 then
+  return 'ok'  -- it is stored, and only the answer got lost; what has become of the campaign since then comes too late
+end
+local c = redis.call('HMGET', container, 'state', 'expires')
+if c[1] ~= 'running' and c[1] ~= 'parked' then
+  return c[1] or 'gone'
+end
+if c[2] and tonumber(c[2]) <= now then
+  return 'expired'
+end
 for _, write in ipairs(writes) do
   redis.call('SETRANGE', records, write[1], write[2])
 end
-if fresh > 0 then
-  count_moves(container, {qc = fresh})
-end
+count_moves(container, {qc = fresh})
 return 'ok'

@@ -28,7 +28,8 @@ end
 -- whole more.
 local function rate_now(rate, lowered, lowered_at, now)
   if not lowered or lowered == '' then return rate end
-  return math.min(rate, tonumber(lowered) + math.floor((now - tonumber(lowered_at)) / 5000000) * rate / 20)
+  local steps = math.max(0, math.floor((now - tonumber(lowered_at)) / 5000000))
+  return math.min(rate, tonumber(lowered) + steps * rate / 20)
 end
 
 -- How long a place in the rate is kept where no answer is stored: SES has counted the call by then, or never will.

@@ -15,7 +15,7 @@ elseif what == 'suspended' then
   redis.call('HSET', account, 'enforcement', 'SHUTDOWN')
 elseif what == 'rate' then
   local l = redis.call('HMGET', limiter, 'lowered', 'lowered_at')
-  if now - tonumber(l[2] or '0') >= 1000000 then  -- calls that were under way together are one mistake
+  if math.abs(now - tonumber(l[2] or '0')) >= 1000000 then  -- calls that were under way together are one mistake
     redis.call('HSET', limiter, 'lowered', rate_now(rate, l[1], l[2], now) * 0.8, 'lowered_at', digits(now))
   end
 elseif what == 'calls' then
