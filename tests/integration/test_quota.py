@@ -194,6 +194,21 @@ async def test_a_limit_of_bulk_calls_costs_nobody_and_the_rate_is_used_by_single
         assert status.rate >= 0.75 * 200, "bulk calls alone would reach a quarter of it; `make bench` has the figure"
 
 
+async def test_a_campaigns_own_rate_is_kept_beside_another_that_has_the_rest(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer
+) -> None:
+    async with simulated_ses(monkeypatch, SimulatorConfig(max_send_rate=300, max_24h=-1)) as ses, running_worker(settings):
+        slow = await mailer.start_campaign(letter(name="slow", max_rate=20), rows(2000))
+        fast = await mailer.start_campaign(
+            letter(name="fast"), [{"email": f"f{i}@example.org", "name": "F"} for i in range(3000)]
+        )
+        await asyncio.sleep(5)
+        counts = [(await mailer.campaign(id)).counts.get("sent", 0) for id in (slow, fast)]
+        assert ses.counts["throttled"] == 0
+    assert 60 <= counts[0] <= 110
+    assert counts[1] >= 800
+
+
 async def test_a_quota_that_is_cut_is_obeyed_within_one_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer
 ) -> None:

@@ -62,6 +62,8 @@ async def test_four_processes_use_the_quota_and_exceed_it_in_no_second_and_obey_
         used = sum(n for at, n in times if began <= at < until)
         assert used >= 0.98 * RATE * (until - began)
 
+        assert ses.counts["throttled"] == 0
+
         change_account(ses, AccountChange(max_send_rate=50))
         cut = time.time()
         await asyncio.sleep(REFRESH_S + 8)
