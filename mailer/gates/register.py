@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -39,6 +40,7 @@ class Register:
         self._gateway = gateway
         self._refresh_s = refresh_s
         self._stale_ms = stale_ms
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def region(self) -> str:
@@ -65,12 +67,14 @@ class Register:
             found = (await self._identities.find([name])).identities.get(name.lower())
             return found if found and found.looked_up_ms and (found.verified or found.looked_up_ms >= since_ms) else None
 
-        return await self._in_turn(others, partial(self._read_identity, name))
+        async with self._one_at_a_time(f"i{name.lower()}"):
+            return await self._in_turn(others, partial(self._read_identity, name))
 
     async def look_up_set(self, name: str) -> KnownSet:
         """Raises NotKnown."""
         await self._identities.use_set(name)
-        return await self._in_turn(partial(self._identities.find_set, name), partial(self._read_set, name))
+        async with self._one_at_a_time(f"s{name}"):
+            return await self._in_turn(partial(self._identities.find_set, name), partial(self._read_set, name))
 
     async def list_anew(self) -> None:
         """A list of all that is only seconds old, made here or by another process. Raises NotKnown."""
@@ -129,6 +133,13 @@ class Register:
             await self._in_turn(_nobody, partial(read, name))
 
     # ---- SES -----------------------------------------------------------------------------------
+
+    def _one_at_a_time(self, what: str) -> asyncio.Lock:
+        """The chunks of a campaign come to the gate together and lack the same: the first one asks for all."""
+        lock = self._locks.get(what)
+        if lock is None:
+            lock = self._locks[what] = asyncio.Lock()
+        return lock
 
     async def _in_turn(self, others: Callable[[], Awaitable[T | None]], ask: Callable[[], Awaitable[T]]) -> T:
         """Ask SES when it is our turn, if by then no other process has. Raises NotKnown."""

@@ -29,6 +29,7 @@ ACCOUNT = {
     "SendQuota": {"Max24HourSend": 1e9, "MaxSendRate": 1e6, "SentLast24Hours": 0.0},
     "SendingEnabled": True,
 }
+IDENTITIES = {"EmailIdentities": [{"IdentityType": "DOMAIN", "IdentityName": "example.com", "SendingEnabled": True}]}
 
 
 IDENTITY = {"IdentityType": "DOMAIN", "IdentityName": "example.com", "SendingEnabled": True, "VerificationStatus": "SUCCESS"}
@@ -76,6 +77,10 @@ def answer(ledger: Ledger, method: bytes, target: bytes, body: bytes) -> tuple[i
             return 200, f'{{"MessageId":"{ledger.accept(body, 1)[0]}"}}'
         case b"GET", b"/v2/email/account":
             return 200, json.dumps(ACCOUNT)
+        case b"GET", b"/v2/email/identities":
+            return 200, json.dumps(IDENTITIES)
+        case b"GET", b"/v2/email/identities/example.com":
+            return 200, '{"IdentityType":"DOMAIN","VerifiedForSendingStatus":true}'
         case b"GET", b"/v2/email/suppression/addresses":
             return 200, '{"SuppressedDestinationSummaries":[]}'
         case b"GET", b"/v2/email/identities":
