@@ -32,9 +32,6 @@ ACCOUNT = {
 IDENTITIES = {"EmailIdentities": [{"IdentityType": "DOMAIN", "IdentityName": "example.com", "SendingEnabled": True}]}
 
 
-IDENTITY = {"IdentityType": "DOMAIN", "IdentityName": "example.com", "SendingEnabled": True, "VerificationStatus": "SUCCESS"}
-
-
 class Ledger:
     """What was accepted, and when, by this process's clock (every process of a run is on one machine)."""
 
@@ -83,10 +80,6 @@ def answer(ledger: Ledger, method: bytes, target: bytes, body: bytes) -> tuple[i
             return 200, '{"IdentityType":"DOMAIN","VerifiedForSendingStatus":true}'
         case b"GET", b"/v2/email/suppression/addresses":
             return 200, '{"SuppressedDestinationSummaries":[]}'
-        case b"GET", b"/v2/email/identities":
-            return 200, json.dumps({"EmailIdentities": [IDENTITY]})
-        case b"GET", _ if path.startswith(b"/v2/email/identities/"):
-            return 200, '{"IdentityType":"DOMAIN","VerifiedForSendingStatus":true}'
         case b"GET", b"/count":
             return 200, json.dumps(ledger.count())
         case b"GET", b"/arrivals":

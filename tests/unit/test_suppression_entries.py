@@ -138,7 +138,7 @@ NDJSON = b'{"email": "a@x.org", "stream": "n", "x": 1}\n\n{"emailAddress": "B@x.
         ("a.csv", HEADED, [line(2, "a@x.org", Reason.BOUNCE, "news"), line(4, "B@x.org"), line(5, "c@x.org")]),
         ("a", HEADED.replace(b",", b";"), [line(2, "a@x.org", Reason.BOUNCE, "news"), line(4, "B@x.org"), line(5, "c@x.org")]),
         ("a", b"\xef\xbb\xbf" + SES_CSV, [line(1, "a@x.org", Reason.BOUNCE), line(2, "b@x.org", Reason.COMPLAINT)]),
-        ("a.csv.gz", gzip.compress(SES_CSV), [line(1, "a@x.org", Reason.BOUNCE), line(2, "b@x.org", Reason.COMPLAINT)]),
+        ("a.csv.gz", gzip.compress(SES_CSV, mtime=0), [line(1, "a@x.org", Reason.BOUNCE), line(2, "b@x.org", Reason.COMPLAINT)]),
         ("a.txt", b"a@x.org\nb@x.org", [line(1, "a@x.org"), line(2, "b@x.org")]),
         ("a", NDJSON, [line(1, "a@x.org", None, "n"), line(3, "B@x.org", Reason.COMPLAINT)]),
         ("a.jsonl", NDJSON, [line(1, "a@x.org", None, "n"), line(3, "B@x.org", Reason.COMPLAINT)]),
