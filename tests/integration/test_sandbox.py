@@ -362,7 +362,7 @@ def suppress(monkeypatch: pytest.MonkeyPatch) -> Suppress:
             asked.append(fields)
             return {address: "it bounced" for address in fields["addresses"] if address in addresses}
 
-        monkeypatch.setattr(gate, "check", check)
+        monkeypatch.setattr(gate.suppression, "check", check)
         return asked
 
     return set_up
@@ -380,7 +380,13 @@ async def test_the_set_says_which_reasons_hold_and_the_account_where_it_does_not
         status = await settled(mailer, id)
     assert (status.state, status.reason, status.attempts, sends(ses)) == ("suppressed", "it bounced", 0, 0)
     (first,) = asked
-    assert first == {"account": "eu-west-1", "reasons": reasons, "stream": "daily", "addresses": ["bo@example.org"]}
+    assert first == {
+        "account": "eu-west-1",
+        "reasons": reasons,
+        "stream": "daily",
+        "addresses": ["bo@example.org"],
+        "sync_s": settings.suppression_sync_s,
+    }
 
 
 def whole() -> EmailMessage:
