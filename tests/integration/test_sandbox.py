@@ -450,7 +450,7 @@ async def test_of_a_campaigns_rows_each_loses_its_own_and_one_that_has_nobody_le
 # ---- what it costs -------------------------------------------------------------------------------------------------
 
 
-async def test_a_chunk_of_a_production_account_costs_one_round_trip(
+async def test_a_chunk_of_a_production_account_costs_two_round_trips(
     settings: Settings, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ses.configuration_sets["news"] = ConfigurationSet("news")
@@ -459,6 +459,7 @@ async def test_a_chunk_of_a_production_account_costs_one_round_trip(
     async with Runtime(settings) as runtime:
         await maintenance.read_accounts(runtime)
         await maintenance.read_identities(runtime)
+        await maintenance.read_suppression(runtime)
         await runtime.feed(id, Campaign(name="", from_="a@example.com", template="letter").lane)
         work = await runtime.ledger.lease(f"{id}-0", owner="x", lease_ms=LEASE_MS)
         assert isinstance(work, Work)
@@ -481,4 +482,4 @@ async def test_a_chunk_of_a_production_account_costs_one_round_trip(
                 monkeypatch.setattr(runtime.redis, "pipeline", refuse)
             assert await gate.gated(runtime, shift)
             assert (len(shift.queued), shift.configuration_set) == (500, "news")
-        assert trips == ["EVALSHA"]
+        assert trips == ["EVALSHA", "EVALSHA"]  # the sender and its set; the suppression lists
