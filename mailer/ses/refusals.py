@@ -85,6 +85,7 @@ _DO_PERMIT = (
     "check that the role may call ses:SendEmail, ses:SendRawEmail, ses:SendTemplatedEmail, ses:SendBulkEmail and "
     "ses:SendBulkTemplatedEmail on that resource"
 )
+_DO_ALLOW = "allow the role that action, on resource *"
 _DO_CREDENTIALS = "give this process valid AWS credentials: AWS_PROFILE, a role or a key pair"
 _DO_CLOCK = "set this machine's clock: AWS takes a difference of 15 minutes at most"
 _DO_REGION = "set AWS_REGION"
@@ -114,9 +115,7 @@ _NOT_VERIFIED = (
     Rule(kind=Kind.CONFIG, says=r"not verified", do=_DO_SENDER),
 )
 # AWS names the action that it checked; those that do not send are not in the list of _DO_PERMIT.
-_NOT_SENDING = Rule(
-    kind=Kind.CONFIG, says=r"not authorized to perform:? [`'\"]?ses:(?!Send)", do="allow the role that action, on resource *"
-)
+_NOT_SENDING = Rule(kind=Kind.CONFIG, says=r"not authorized to perform:? [`'\"]?ses:(?!Send)", do=_DO_ALLOW)
 _ABSENT = Rule(
     kind=Kind.CONFIG, says=r"\b(configuration[ -]set|template|tenant|contact list)\b.{0,200} (not exist|not found)", do=_DO_EXISTS
 )
@@ -332,7 +331,7 @@ def _do(do: str, action: str) -> str:
     """What a human can do where the call only asks something: it may lack one permission, and there is no message."""
     if not action:
         return do
-    return f"the worker's role needs {action}" if do == _DO_PERMIT else "" if do in _OF_MESSAGES else do
+    return f"the worker's role needs {action}" if do in (_DO_PERMIT, _DO_ALLOW) else "" if do in _OF_MESSAGES else do
 
 
 def _answered(error: Any, ours: re.Pattern[str] | None, action: str) -> Refusal:

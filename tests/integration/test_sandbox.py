@@ -362,7 +362,7 @@ def suppress(monkeypatch: pytest.MonkeyPatch) -> Suppress:
             asked.append(fields)
             return {address: "it bounced" for address in fields["addresses"] if address in addresses}
 
-        monkeypatch.setattr(gate, "check", check)
+        monkeypatch.setattr(gate.suppression, "check", check)
         return asked
 
     return set_up
@@ -380,7 +380,13 @@ async def test_the_set_says_which_reasons_hold_and_the_account_where_it_does_not
         status = await settled(mailer, id)
     assert (status.state, status.reason, status.attempts, sends(ses)) == ("suppressed", "it bounced", 0, 0)
     (first,) = asked
-    assert first == {"account": "eu-west-1", "reasons": reasons, "stream": "daily", "addresses": ["bo@example.org"]}
+    assert first == {
+        "account": "eu-west-1",
+        "reasons": reasons,
+        "stream": "daily",
+        "addresses": ["bo@example.org"],
+        "sync_s": settings.suppression_sync_s,
+    }
 
 
 def whole() -> EmailMessage:
@@ -444,7 +450,7 @@ async def test_of_a_campaigns_rows_each_loses_its_own_and_one_that_has_nobody_le
 # ---- what it costs -------------------------------------------------------------------------------------------------
 
 
-async def test_a_chunk_of_a_production_account_costs_one_round_trip(
+async def test_a_chunk_of_a_production_account_costs_two_round_trips(
     settings: Settings, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ses.configuration_sets["news"] = ConfigurationSet("news")
@@ -453,6 +459,7 @@ async def test_a_chunk_of_a_production_account_costs_one_round_trip(
     async with Runtime(settings) as runtime:
         await maintenance.read_accounts(runtime)
         await maintenance.read_identities(runtime)
+        await maintenance.read_suppression(runtime)
         await runtime.feed(id, Campaign(name="", from_="a@example.com", template="letter").lane)
         work = await runtime.ledger.lease(f"{id}-0", owner="x", lease_ms=LEASE_MS)
         assert isinstance(work, Work)
@@ -475,4 +482,4 @@ async def test_a_chunk_of_a_production_account_costs_one_round_trip(
                 monkeypatch.setattr(runtime.redis, "pipeline", refuse)
             assert await gate.gated(runtime, shift)
             assert (len(shift.queued), shift.configuration_set) == (500, "news")
-        assert trips == ["EVALSHA"]
+        assert trips == ["EVALSHA", "EVALSHA"]  # the sender and its set; the suppression lists

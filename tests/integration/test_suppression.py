@@ -243,7 +243,7 @@ async def test_without_redis_there_is_no_answer() -> None:
 async def gateway(ses: Simulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
     """One try a call, and three entries a page."""
     monkeypatch.setitem(gateway_module._ASKING, "retries", {"total_max_attempts": 1, "mode": "standard"})
-    monkeypatch.setattr(gateway_module, "SUPPRESSED_PAGE", 3)
+    monkeypatch.setattr(gateway_module, "PAGE_SIZE", 3)
     async with Gateway() as gateway:
         yield gateway
 
