@@ -15,7 +15,7 @@ from .scripts import Scripts
 
 _LISTED_AT = "listed_at"  # no identity's name: it has neither a dot nor an @
 _PIECE = 1000  # identities that are written by one command
-_GONE_MS = 5000  # a configuration set that is missing is believed missing for this long: it is made by hand, while one waits
+_GONE_MS = 1_000  # a configuration set that is missing is believed missing for this long: it is made by hand, while one waits
 _IN_USE_MS = 3_600_000  # what was used in this time is read again with every refresh
 
 
