@@ -10,9 +10,9 @@ can call, so nothing is read there that SNS did not sign, for a topic of ours, w
 from .certificates import Certificates, Trust
 from .doubt import Doubt
 from .event import Concerned, Event, EventType, Preferences, Subscription
-from .fetch import fetch
 from .shapes import read
 from .sns import Believed, MessageType, Topic, Verifier
+from .web import fetch
 
 __all__ = [
     "Believed",
