@@ -151,7 +151,6 @@ class Certificates:
         self._under_way.pop(url, None)
         if not task.cancelled() and task.exception() is None:
             self._kept[url] = task.result()
-            self._kept.move_to_end(url)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
 

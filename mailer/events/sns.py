@@ -217,9 +217,9 @@ def _subscribe_url(fields: Mapping[str, str], start: str) -> str:
     if query == url or "#" in query or not _QUERY.fullmatch(query):
         raise NotBelieved(why=Doubt.SUBSCRIBE_URL)
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=len(wanted), errors="strict")
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
     except ValueError:
         raise NotBelieved(why=Doubt.SUBSCRIBE_URL) from None
-    if len(pairs) != len(wanted) or dict(pairs) != wanted:
+    if sorted(pairs) != sorted(wanted.items()):  # each of them once, and nothing else
         raise NotBelieved(why=Doubt.SUBSCRIBE_URL)
     return f"{start}?{urlencode(wanted)}"

@@ -227,6 +227,11 @@ def file(data: bytes) -> Attack:
     return attack
 
 
+def long_file(sns: Sns) -> Json:
+    sns.web.files[CERTIFICATE_URL] += b"\n" * 100_000
+    return sns.notification()
+
+
 def small_key(sns: Sns) -> Json:
     key = rsa_key("small", 1024)
     sns.web.files[CERTIFICATE_URL] = AUTHORITY.certificate(key)
@@ -309,7 +314,7 @@ ATTACKS: dict[str, tuple[Attack, Doubt]] = {
         file(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         Doubt.CERTIFICATE_BROKEN,
     ),
-    "a file without end": (file(b"-----BEGIN CERTIFICATE-----\n" + b"A" * 100_000), Doubt.CERTIFICATE_BROKEN),
+    "a file without end": (long_file, Doubt.CERTIFICATE_BROKEN),
     # altered
     "Message": (altered(Message='{"eventType":"Bounce"}'), Doubt.SIGNATURE),
     "MessageId": (altered(MessageId="another"), Doubt.SIGNATURE),
@@ -465,6 +470,8 @@ ATTACKS: dict[str, tuple[Attack, Doubt]] = {
             subscribe_url().replace("ConfirmSubscription", "DeleteTopic"),
             subscribe_url() + f"&TopicArn={EVIL}",
             subscribe_url() + "&Action=DeleteTopic",
+            subscribe_url().replace("/?", f"/?TopicArn={EVIL}&"),
+            subscribe_url().replace("/?", "/?Action=DeleteTopic&"),
             subscribe_url() + "&",
             subscribe_url() + "#x",
             subscribe_url() + "%00",
@@ -598,6 +605,15 @@ async def test_made_up_addresses_make_no_flood_of_requests_and_do_not_touch_what
     await receiver.believe(sns.notification(MessageId="honest"))
     receiver.now += 61
     assert await doubt(receiver, sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123", "9999"))) is Doubt.UNREACHABLE
+
+
+async def test_of_certificates_only_the_newest_are_kept(sns: Sns, receiver: Receiver) -> None:
+    for n in range(100):
+        url = CERTIFICATE_URL.replace("0123", f"{n:04}")
+        sns.web.files[url] = sns.web.files[CERTIFICATE_URL]
+        receiver.now += 4
+        await receiver.believe(sns.notification(SigningCertURL=url, MessageId=f"id-{n}"))
+    assert 10 < len(receiver.certificates._kept) < 50
 
 
 @pytest.mark.parametrize(
