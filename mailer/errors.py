@@ -155,3 +155,26 @@ class TemplateOutside(TemplateError):
 
 class RenderFailed(TemplateError):
     """{why}"""
+
+
+# ---- what comes back ------------------------------------------------------------------------------------------------
+
+
+class NotAnEvent(MailerError):
+    """This is no event of Amazon SES: {why}."""
+
+
+class NotBelieved(MailerError):
+    """An SNS message is not believed: {why}."""
+
+
+class CannotVerify(NotBelieved):
+    """An SNS message cannot be verified now, and could be when it comes again: {why}."""
+
+
+class SeenBefore(NotBelieved):
+    """An SNS message that had been believed came again: {why}."""
+
+
+class FetchFailed(MailerError):
+    """{url} cannot be read: {why}."""
