@@ -87,6 +87,10 @@ class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
 
 
+class PastExpiry(MailerError):
+    """The expires_at of campaign {id} is over, so nothing of it is sent again."""
+
+
 class NotACampaign(MailerError):
     """{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"""
 
@@ -158,6 +162,10 @@ class RenderFailed(TemplateError):
 
 
 # ---- what comes back ------------------------------------------------------------------------------------------------
+
+
+class QueueUnavailable(MailerError):
+    """The queue of SES's events, {url}, cannot be used: {why}."""
 
 
 class NotAnEvent(MailerError):
