@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -285,11 +284,3 @@ class Intake:
                 log.warning("events could not be deleted from the queue; they come again", messages=left)
         finally:
             self._deleting.release()
-
-
-def loops(runtime: Runtime) -> dict[str, Coroutine[Any, Any, None]]:
-    """What has to run in this process, by its settings."""
-    found = dict[str, Coroutine[Any, Any, None]]()
-    if url := runtime.settings.events_sqs_url:
-        found["events from sqs"] = from_sqs(runtime, url)
-    return found

@@ -23,7 +23,7 @@ from mailer.ses.refusals import classify
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
-from . import events
+from . import events, sns
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -181,5 +181,9 @@ async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
         await asyncio.gather(read_accounts(runtime), read_suppression(runtime))
         async with asyncio.timeout(START_S):
             await read_identities(runtime)
-    own = {name: repeat(step, runtime, every) for name, (step, every) in LOOPS.items()}
-    return {name: asyncio.create_task(loop, name=name) for name, loop in {**own, **events.loops(runtime)}.items()}
+    loops = {name: repeat(step, runtime, every) for name, (step, every) in LOOPS.items()}
+    if url := runtime.settings.events_sqs_url:
+        loops["events from sqs"] = events.from_sqs(runtime, url)
+    if runtime.settings.events_topic_arns:
+        loops["events from sns"] = repeat(sns.take_in, runtime, 0)
+    return {name: asyncio.create_task(loop, name=name) for name, loop in loops.items()}

@@ -7,9 +7,9 @@ import os
 import secrets
 import socket
 from collections import OrderedDict
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from mailer.compose import Loaded
 from mailer.email import Lane
@@ -24,6 +24,8 @@ from mailer.settings import Settings
 from mailer.templates import Compiled, Content
 
 from .stored import StoredTemplates
+
+T = TypeVar("T")
 
 FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third
 LANES_KEPT = 10_000  # containers of which events were taken in
@@ -83,6 +85,10 @@ class Runtime:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
+
+    async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter what is to be left with this."""
+        return await self._stack.enter_async_context(context)
 
     async def compiled(self, spec: Spec) -> Compiled | None:
         """The template of a campaign or message, compiled once; None where Redis does not have it any more."""

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from mailer.email import Outcome, State
+from mailer.errors import NotFound
+from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, Happening, Ledger, Work
+from mailer.ledger.control import Control
 from mailer.ledger.scripts import Settlement
 
 from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
@@ -174,3 +177,70 @@ async def run(ledger: Ledger, work: Work, steps: Sequence[Settlement | Happening
             await ledger.scripts.settle(work.chunk, answers)
 
 
+# ---- campaigns that go on ------------------------------------------------------------------------------------------
+
+
+async def test_after_the_grace_each_policy_does_what_it_says(ledger: Ledger) -> None:
+    for policy, state in (("hold", "unknown"), ("assume_sent", "sent"), ("resend", "queued")):
+        id = await in_doubt(ledger, 1, 0)
+        assert (await ledger.campaign(id)).state is State.FINISHED
+        assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=60_000, policy=policy, reason="assumed") == 0
+        assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy=policy, reason="assumed") == (policy != "hold")
+        assert await counts(ledger, id) == {state: 1}
+        goes_on = State.RUNNING if policy == "resend" else State.FINISHED
+        assert (await ledger.campaign(id)).state is goes_on
+    assert [chunk for chunk, _ in await ledger.scripts.reap(limit=10, patience_ms=1000)] == [f"{id}-0"]
+
+
+async def test_a_cancelled_campaign_resends_to_nobody(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 2, 0)
+    await Control(ledger).cancel(id)
+    assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="") == 0
+    assert (await states(ledger, id))[0] == "unknown"
+
+
+async def test_retry_queues_those_that_failed_and_those_in_doubt_and_nobody_else(ledger: Ledger) -> None:
+    id = await campaign(ledger, 4, 2)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1, 2, 3)
+    rows = [settled(0, Outcome.FAILED), settled(1, Outcome.UNKNOWN), settled(2, SENT, message_id=ses_id(2))]
+    await ledger.scripts.settle(work.chunk, [*rows, settled(3, Outcome.REJECTED)])
+    control = Control(ledger)
+    assert await control.retry(id, {Outcome.FAILED}, 0, chunks=10) == (1, 0)
+    assert await control.retry(id, {Outcome.FAILED, Outcome.UNKNOWN}, 0, chunks=1) == (1, 1)
+    assert await counts(ledger, id) == {"queued": 4, "sent": 1, "rejected": 1}
+    assert await ledger.in_doubt() == 0
+    with pytest.raises(NotFound):
+        await control.retry(new_campaign_id(), {Outcome.FAILED}, 0, chunks=1)
+
+
+async def test_what_could_not_be_rendered_is_sent_again_though_its_events_come_once_more(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await answer(ledger, work, 0)
+    await hear(ledger, work.chunk, said(0, Outcome.FAILED, reason="no name"))
+    await Control(ledger).retry(id, {Outcome.FAILED}, 0, chunks=1)
+    await hear(ledger, work.chunk, said(0, SENT), said(0, Outcome.FAILED))
+    assert await counts(ledger, id) == {"queued": 1}
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    again = await take(ledger, work.chunk)
+    await claim(ledger, again, 0, attempt=2)
+    await answer(ledger, again, 0, attempt=2)
+    assert await hear(ledger, work.chunk, said(0, DELIVERED, attempt=2)) == 0
+    assert await counts(ledger, id) == {"delivered": 1}
+
+
+async def test_each_change_is_an_entry_of_the_stream_of_outcomes(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1)
+    await answer(ledger, work, 0, 1)
+    await hear(ledger, work.chunk, said(0, DELIVERED), said(0, DELIVERED), said(0, SENT), said(1, BOUNCED, reason="Permanent"))
+    entries = [fields for _, fields in await ledger.redis.xrange(ledger.keys.outcomes)]
+    assert [(e[b"id"].decode(), e[b"state"].decode(), e[b"reason"].decode()) for e in entries] == [
+        (f"{id}-0-0", "sent", ""),
+        (f"{id}-0-1", "sent", ""),
+        (f"{id}-0-0", "delivered", ""),
+        (f"{id}-0-1", "bounced", "Permanent"),
+    ]

@@ -161,9 +161,12 @@ end
 local NO_ID = string.rep('\0', MESSAGE_ID)
 local OUTCOMES_KEPT = 100000  -- entries, about 100 bytes each
 
+local LABELS = {q = 'queued', s = 'sent', d = 'delivered', b = 'bounced', m = 'complained', p = 'suppressed', r = 'rejected',
+                f = 'failed', u = 'duplicate', x = 'expired', n = 'cancelled', k = 'unknown'}
+
 -- Tell the readers of the stream of outcomes: an entry a change.
 local function publish(outcomes, chunk_id, position, state, attempts, reason)
-  redis.call('XADD', outcomes, 'MAXLEN', '~', OUTCOMES_KEPT, '*', 'id', chunk_id .. '-' .. position, 'state', state,
+  redis.call('XADD', outcomes, 'MAXLEN', '~', OUTCOMES_KEPT, '*', 'id', chunk_id .. '-' .. position, 'state', LABELS[state],
              'attempts', attempts, 'reason', reason or '')
 end
 
