@@ -137,10 +137,9 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
         metrics.record_event(event.type.value)
     if unmatched:
         metrics.record_unmatched(unmatched)
-    for event in events:
-        if event.type is EventType.SUBSCRIPTION and _left(event):
-            await _unsubscribe(runtime, event)
-    await asyncio.gather(*(_tell_ses(runtime, event) for event in events if suppressions(event)))
+    await _act(
+        runtime, [event for event in events if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
+    )
 
 
 async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
@@ -155,44 +154,51 @@ async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
             metrics.record_outcomes(lane, change.now, 1)
 
 
-async def _spec(runtime: Runtime, event: Event) -> Spec | None:
-    return await runtime.ledger.spec(event.attempt.container) if event.attempt else None
+async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
+    """What depends on who sent the message."""
+    by_container = defaultdict[str, list[Event]](list)
+    for event in events:
+        if event.attempt is not None:
+            by_container[event.attempt.container].append(event)
+    for container, found in by_container.items():
+        spec = await runtime.ledger.spec(container)
+        if spec is None:
+            log.info("events are of a message that is not known here", id=container, events=len(found))
+            continue
+        left = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
+        if left:  # SES's own list has it; ours has it for the stream that the message was of
+            entries = [NewEntry(event.destination[0], Reason.UNSUBSCRIBE, spec.stream) for event in left]
+            await runtime.ledger.suppressed.add(entries)
+        await _tell_ses(runtime, spec, [event for event in found if event.type is not EventType.SUBSCRIPTION])
 
 
-async def _unsubscribe(runtime: Runtime, event: Event) -> None:
-    """SES's own list has it; ours has it for the stream that the message was of."""
-    spec = await _spec(runtime, event)
-    if spec is None or len(event.destination) != 1:
-        log.warning("an unsubscription is of a message that is not known here", ses_message_id=event.ses_message_id)
-        return
-    await runtime.ledger.suppressed.add([NewEntry(event.destination[0], Reason.UNSUBSCRIBE, spec.stream)])
-
-
-async def _tell_ses(runtime: Runtime, event: Event) -> None:
+async def _tell_ses(runtime: Runtime, spec: Spec, events: Sequence[Event]) -> None:
     """Put on SES's list what SES does not put there itself. Our own list has it already, so this may fail."""
-    spec = await _spec(runtime, event)
-    if spec is None:
-        return
-    reason = "BOUNCE" if event.type is EventType.BOUNCE else "COMPLAINT"
     try:
-        reach = await runtime.reaches.get(spec.route)
-        known = await runtime.accounts.load(reach.account)
-        if known is None:
-            return
-        reasons = known.suppressed_reasons
-        if name := event.tags.get("ses:configuration-set") or spec.configuration_set:
-            own = (await reach.register.look_up_set(name)).suppressed_reasons
-            reasons = reasons if own is None else own
-        if reason not in reasons:
-            for entry in suppressions(event):
-                await reach.gateway.suppress(entry.address, reason)
+        for name, found in _by_set(events, spec.configuration_set or "").items():
+            reach = await runtime.reaches.get(spec.route)
+            known = await runtime.accounts.load(reach.account)
+            own = (await reach.register.look_up_set(name)).suppressed_reasons if name else None
+            reasons = own if own is not None else known.suppressed_reasons if known else None
+            for event in found:
+                reason = "BOUNCE" if event.type is EventType.BOUNCE else "COMPLAINT"
+                if reasons is not None and reason not in reasons:
+                    for entry in suppressions(event):
+                        await reach.gateway.suppress(entry.address, reason)
     except (RedisError, OSError):
         raise
     except MailerError as error:
-        log.warning("SES's suppression list could not be written to; ours has the address", reason=str(error))
+        log.warning("SES's suppression list could not be written to; ours has the addresses", reason=str(error))
     except Exception as error:
-        refusal = classify(error)
-        log.warning("SES's suppression list could not be written to; ours has the address", code=refusal.code)
+        log.warning("SES's suppression list could not be written to; ours has the addresses", code=classify(error).code)
+
+
+def _by_set(events: Sequence[Event], otherwise: str) -> dict[str, list[Event]]:
+    """Configuration set → its events."""
+    found = defaultdict[str, list[Event]](list)
+    for event in events:
+        found[event.tags.get("ses:configuration-set", otherwise)].append(event)
+    return found
 
 
 # ---- from SQS ------------------------------------------------------------------------------------------------------

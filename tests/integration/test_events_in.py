@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -18,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
 from mailer.events import Certificates, Verifier, read
-from mailer.ids import Attempt
+from mailer.ids import Attempt, new_campaign_id
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
 from mailer.settings import Policy
@@ -27,6 +29,7 @@ from worker import events, http, maintenance, sns
 from worker.runtime import Runtime
 
 from .. import sns as signed
+from ..bench.events import answer, claimed, made
 from ..conftest import running_worker
 from ..ses_events import ANA, forms, notified, published
 from .test_delivery import FROM, finished, letter, rows, settled
@@ -219,6 +222,23 @@ async def test_retry_sends_again_to_those_that_failed(runtime: Runtime, ses: Sim
     assert (status.counts, status.state, status.twice, len(ses.log)) == ({"sent": 3}, State.FINISHED, 0, 4)
 
 
+# ---- many ----------------------------------------------------------------------------------------------------------
+
+
+async def test_5000_events_shuffled_and_repeated_some_before_the_answer_end_as_the_model_says(idle: Runtime) -> None:
+    id, chance = new_campaign_id(), random.Random(5)
+    bodies, model = made(id, 5000, chance)
+    works = await claimed(idle.ledger, id, len(model))
+    answering = asyncio.create_task(answer(idle.ledger, works, chance))
+    while bodies:
+        some, bodies = bodies[:300], bodies[300:]
+        await events.apply(idle, list(map(read, some)))
+    await answering
+    status = await idle.ledger.campaign(id)
+    assert [line.state async for line in idle.ledger.report(id)] == model
+    assert (status.counts, status.state, status.twice) == (Counter(model), State.FINISHED, 0)
+
+
 # ---- suppression ---------------------------------------------------------------------------------------------------
 
 
@@ -242,8 +262,8 @@ async def test_who_is_suppressed_and_that_a_delivery_does_not_lift_it(idle: Runt
     found = dict[str, bool]()
     for number, (type, block, _) in enumerate(cases):
         to = f"u{number}@example.org"
-        named = {name: [{"emailAddress": to}] for name in ("bouncedRecipients", "complainedRecipients")}
-        await events.apply(idle, [event(type, to=to, **named, **block), event("Delivery", to=to)])
+        named: dict[str, Any] = {name: [{"emailAddress": to}] for name in ("bouncedRecipients", "complainedRecipients")}
+        await events.apply(idle, [event(type, "", to, **named, **block), event("Delivery", "", to)])
         found[f"{type} {block}"] = bool(await mailer.suppressed(to))
     assert found == {f"{type} {block}": suppressed for type, block, suppressed in cases}
 
