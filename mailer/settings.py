@@ -176,17 +176,11 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(where=_source(error, overrides, path), why=explain_validation(error)) from None
 
 
-# Of the contract, and not in this version: whoever sets one relies on it.
-NOT_YET: frozenset[str] = frozenset()
-
-
 def _check_names() -> None:
     """A variable that nothing reads is a mistake that nobody would see. Raises ConfigError."""
     known = {"MAILER_CONFIG", *(f"MAILER_{name.upper()}" for name in Settings.model_fields)}
     for name in sorted(os.environ):
         if name.startswith("MAILER_") and os.environ[name] and name not in known:
-            if name in NOT_YET:
-                raise ConfigError(where=name, why="cannot be used in this version; unset it")
             near = get_close_matches(name, known, 1)
             raise ConfigError(where=name, why=f"there is no such setting; {f'is {near[0]} meant?' if near else 'unset it'}")
 
