@@ -282,7 +282,8 @@ async def _retry(id: str, states: list[str], as_json: bool) -> None:
     if as_json:
         print_json(campaign_json(status))
     elif n:
-        say(one_line(f"campaign {id}: {n:,} recipients are sent to again; to follow it: mailer campaign watch {id}"))
+        whom = "1 recipient" if n == 1 else f"{n:,} recipients"
+        say(one_line(f"campaign {id}: {whom} will be sent to again; to follow it: mailer campaign watch {id}"))
     else:
         say(one_line(f"campaign {id} has no recipients that are {' or '.join(states)}"))
 

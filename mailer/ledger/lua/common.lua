@@ -159,7 +159,7 @@ end
 -- ---- what becomes of recipients --------------------------------------------------------------------------------------
 
 local NO_ID = string.rep('\0', MESSAGE_ID)
-local OUTCOMES_KEPT = 100000  -- entries, about 100 bytes each
+local OUTCOMES_KEPT = 100000  -- entries, about 50 bytes each
 
 local LABELS = {q = 'queued', s = 'sent', d = 'delivered', b = 'bounced', m = 'complained', p = 'suppressed', r = 'rejected',
                 f = 'failed', u = 'duplicate', x = 'expired', n = 'cancelled', k = 'unknown'}
