@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mailer.email import Outcome, State
+from mailer.email import Mode, Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, Happening, Ledger, Work
@@ -159,6 +159,33 @@ async def test_whatever_the_order_the_strongest_state_stays(ledger: Ledger, seed
     assert await states(ledger, id) == model
     assert await counts(ledger, id) == dict(Counter(model))
     assert (await ledger.campaign(id)).twice == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_who_was_sent_to_twice_is_counted_once_in_whatever_order_it_comes_out(ledger: Ledger, seed: int) -> None:
+    """All were in doubt and sent to again; of some the first attempt had been accepted, too."""
+    chance, size = random.Random(seed), 100
+    id = await in_doubt(ledger, size, *range(size))
+    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
+    work = await take(ledger, f"{id}-0")
+    rows = [(position, 2) for position in range(size)]
+    assert await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows) is ClaimStatus.OK
+    steps: list[Settlement | Happening] = []
+    model, twice = list[str](), 0
+    for position in range(size):
+        steps.append(settled(position, SENT, attempt=2, message_id=ses_id(position, 2)))
+        second = chance.choice([[], [SENT], [SENT, DELIVERED], [BOUNCED]])
+        first = chance.choice([[], [], [SENT], [SENT, DELIVERED], [DELIVERED, COMPLAINED]])
+        twice += bool(first)
+        model.append(max((outcome.label for outcome in (SENT, *first, *second)), key=STRENGTH.__getitem__))
+        for attempt, fates in ((1, first), (2, second)):
+            for outcome in fates:
+                steps += [said(position, outcome, attempt=attempt)] * chance.choice([1, 2])
+    chance.shuffle(steps)
+    await run(ledger, work, steps, chance)
+    assert await states(ledger, id) == model
+    assert await counts(ledger, id) == dict(Counter(model))
+    assert (await ledger.campaign(id)).twice == twice
 
 
 async def run(ledger: Ledger, work: Work, steps: Sequence[Settlement | Happening], chance: random.Random) -> None:
