@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from . import prepare
 from .compose.explain import ROWS, Explanation, explain
-from .email import Campaign, Email, Lane, State
+from .email import Campaign, Email, Lane, Outcome, State
 from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
@@ -30,7 +30,8 @@ from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
 
 FIRST_CHUNKS = 4  # chunks queued by `start_campaign` itself; a worker fills the rest of the window
-CANCEL_CHUNKS = 100  # chunks of a cancelled campaign that are counted out between two reports of how far it is
+RETRIABLE = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
+CANCEL_CHUNKS = 100  # chunks that are counted out or queued again between two reports of how far it is
 WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
 
 # Not structlog: an application that has not set it up would find its own standard output written to.
@@ -242,6 +243,24 @@ class Mailer:
             if progress:
                 progress(done, left)
         return changed
+
+    async def retry(self, id: str, states: Iterable[Outcome | str], *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Send again to the campaign's recipients that are `failed` or `unknown`; how many those are.
+
+        Of those that are `unknown` SES may have accepted some: they get it twice, as far as its events do not come before. The
+        campaign goes on where it was finished. `progress` gets chunks done and left. Raises NotFound, NotACampaign, PastExpiry;
+        WrongState where it is cancelled or its list is being read; ValueError where a state cannot be sent again.
+        """
+        chosen = frozenset(Outcome[str(getattr(state, "label", state)).upper()] for state in states)
+        if not chosen or not chosen <= RETRIABLE:
+            raise ValueError(f"only these can be sent again: {', '.join(sorted(one.label for one in RETRIABLE))}")
+        n, done, left = 0, 0, 1
+        while left:
+            queued, left = await self._control.retry(id, chosen, done, chunks=CANCEL_CHUNKS)
+            n, done = n + queued, done + CANCEL_CHUNKS
+            if progress:
+                progress(done, left)
+        return n
 
     async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
         until = None if send_at is None else int(send_at.timestamp() * 1000)

@@ -87,6 +87,10 @@ class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
 
 
+class PastExpiry(MailerError):
+    """The expires_at of campaign {id} is over, so nothing of it is sent again."""
+
+
 class NotACampaign(MailerError):
     """{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"""
 
@@ -155,3 +159,30 @@ class TemplateOutside(TemplateError):
 
 class RenderFailed(TemplateError):
     """{why}"""
+
+
+# ---- what comes back ------------------------------------------------------------------------------------------------
+
+
+class QueueUnavailable(MailerError):
+    """The queue of SES's events, {url}, cannot be used: {why}."""
+
+
+class NotAnEvent(MailerError):
+    """This is no event of Amazon SES: {why}."""
+
+
+class NotBelieved(MailerError):
+    """An SNS message is not believed: {why}."""
+
+
+class CannotVerify(NotBelieved):
+    """An SNS message cannot be verified now, and could be when it comes again: {why}."""
+
+
+class SeenBefore(NotBelieved):
+    """An SNS message that had been believed came again: {why}."""
+
+
+class FetchFailed(MailerError):
+    """{url} cannot be read: {why}."""

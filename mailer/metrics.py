@@ -55,6 +55,9 @@ _wait_seconds = Histogram(
 )
 _throttled = Counter("mailer_throttled", "Recipients that SES refused because of the send rate", registry=REGISTRY)
 _events = Counter("mailer_events", "Events of SES that were taken in", ["type"], registry=REGISTRY)
+_unread = Counter("mailer_events_unread", "Messages that are no events of SES and were not applied", registry=REGISTRY)
+_unmatched = Counter("mailer_events_unmatched", "Events of messages that the ledger does not know", registry=REGISTRY)
+_duplicates = Counter("mailer_duplicates", "Recipients that SES accepted twice, as its events tell", registry=REGISTRY)
 _depth = Gauge("mailer_queue_depth", "Jobs that wait in a lane's queue", ["lane"], registry=REGISTRY)
 _in_doubt = Gauge("mailer_in_doubt", "Recipients that SES may have accepted, and nobody can tell yet", registry=REGISTRY)
 _max_send_rate = Gauge("mailer_quota_max_send_rate", "The account's recipients per second", registry=REGISTRY)
@@ -109,6 +112,21 @@ def record_throttled(n: int) -> None:
 def record_event(type: str) -> None:
     """An SES event was taken in. `type` as SES spells it."""
     _events_of[_known(type, EVENTS)].inc()
+
+
+def record_unread(n: int = 1) -> None:
+    """What came as an event could not be read as one."""
+    _unread.inc(n)
+
+
+def record_unmatched(n: int) -> None:
+    """Events without our tag, or whose message is forgotten."""
+    _unmatched.inc(n)
+
+
+def record_duplicates(n: int) -> None:
+    """Recipients turned out to be sent to twice."""
+    _duplicates.inc(n)
 
 
 # ---- how things are ------------------------------------------------------------------------------------------------

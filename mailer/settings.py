@@ -7,6 +7,7 @@ where there is one), defaults. AWS's own variables are boto's business and are n
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -30,6 +31,14 @@ from .errors import ConfigError, UnknownSender
 from .sender import Sender
 
 DEFAULT_CONFIG = Path("mailer.toml")
+
+
+class Policy(StrEnum):
+    """What becomes of a recipient that SES may have accepted, when no event has said so."""
+
+    RESEND = "resend"
+    HOLD = "hold"  # stays `unknown`
+    ASSUME_SENT = "assume_sent"
 
 
 class LogFormat(StrEnum):
@@ -59,14 +68,19 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
     account_refresh_s: float = Field(60, gt=0)
     suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
+    events_sqs_url: str | None = None  # the queue that carries SES's events
+    events_topic_arns: Annotated[tuple[str, ...], NoDecode] = ()  # SNS topics whose HTTP notifications are believed
+    unknown_grace_s: float = Field(900, ge=0)  # how long who is in doubt waits for an event
+    unknown_transactional: Policy = Policy.RESEND  # and what happens then
+    unknown_bulk: Policy = Policy.HOLD
     retention_s: int = Field(7 * 86_400, ge=60)  # how long Redis keeps what is finished
     log_format: LogFormat | None = None  # console on a terminal, else json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     senders: dict[str, Sender] = Field(default_factory=dict)
 
-    @field_validator("lanes", mode="before")
+    @field_validator("lanes", "events_topic_arns", mode="before")
     @classmethod
-    def _split_lanes(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("lanes")
@@ -75,6 +89,13 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("name at least one lane: transactional, bulk")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("events_sqs_url")
+    @classmethod
+    def _queue_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[!-~]+/[!-~]+", value):
+            raise ValueError("use the queue's URL, as https://sqs.eu-west-1.amazonaws.com/123456789012/events")
+        return value
 
     @field_validator("store_url")
     @classmethod
@@ -102,6 +123,10 @@ class Settings(BaseSettings):
         path = config_path()
         toml = (TomlConfigSettingsSource(settings_cls, path),) if path else ()
         return (init_settings, env_settings, *toml)
+
+    def unknown(self, lane: Lane) -> Policy:
+        """What becomes of a lane's recipients that stay in doubt."""
+        return self.unknown_bulk if lane is Lane.BULK else self.unknown_transactional
 
     @property
     def secret_keys(self) -> list[str]:
@@ -151,26 +176,11 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(where=_source(error, overrides, path), why=explain_validation(error)) from None
 
 
-# Of the contract, and not in this version: whoever sets one relies on it.
-NOT_YET = frozenset(
-    f"MAILER_{name}"
-    for name in (
-        "EVENTS_SQS_URL",
-        "EVENTS_TOPIC_ARNS",
-        "UNKNOWN_GRACE_S",
-        "UNKNOWN_TRANSACTIONAL",
-        "UNKNOWN_BULK",
-    )
-)
-
-
 def _check_names() -> None:
     """A variable that nothing reads is a mistake that nobody would see. Raises ConfigError."""
     known = {"MAILER_CONFIG", *(f"MAILER_{name.upper()}" for name in Settings.model_fields)}
     for name in sorted(os.environ):
         if name.startswith("MAILER_") and os.environ[name] and name not in known:
-            if name in NOT_YET:
-                raise ConfigError(where=name, why="cannot be used in this version; unset it")
             near = get_close_matches(name, known, 1)
             raise ConfigError(where=name, why=f"there is no such setting; {f'is {near[0]} meant?' if near else 'unset it'}")
 

@@ -22,6 +22,7 @@ from mailer.settings import Settings, load_settings
 from . import http, maintenance
 from .lanes import serve_lane
 from .runtime import Runtime, cancel, open_runtime
+from .sns import Endpoint
 
 log = structlog.get_logger()
 
@@ -52,7 +53,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises MailerError for what is wrong at the start; nothing later ends it."""
     runtime = await open_runtime(settings)
+    endpoint = None
     try:
+        if settings.events_topic_arns:
+            endpoint = await runtime.enter(Endpoint(runtime.redis, runtime.ledger.keys, settings.events_topic_arns))
         await ping(runtime.redis, settings)
         _on_signals(runtime.stopping)
         _settle_memory()
@@ -62,6 +66,7 @@ async def serve(settings: Settings) -> None:
             alive=lambda: {name: not task.done() for name, task in {**upkeep, **lanes}.items()},
             ready=lambda: _ready(runtime),
             collect=lambda: _collect(runtime),
+            events=endpoint,
         )
         try:
             async with http.serve(app, settings.http_host, settings.http_port) as port:

@@ -259,7 +259,7 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
     if claim is not ClaimStatus.OK:
         shift.over = True
         if claim is ClaimStatus.CONFLICT:
-            log.error("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
+            log.warning("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
         return
     await quota.until(admission)
     answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]

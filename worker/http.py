@@ -16,14 +16,17 @@ from dataclasses import asdict, dataclass
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from mailer import metrics
 from mailer.errors import ConfigError
+from mailer.events.sns import MAX_BODY
 
 READY_TIMEOUT_S = 2.0  # below the usual three seconds that a probe waits
 COLLECT_TIMEOUT_S = 2.0  # a scrape waits ten seconds by default; old gauges are better than none
+BODY_TIMEOUT_S = 5.0  # for what SNS posts to arrive
 GRACE_S = 2  # for the answers in flight when the process ends; nothing here is worth more
 
 log = structlog.stdlib.get_logger(__name__)
@@ -42,8 +45,12 @@ def create_app(
     alive: Callable[[], Mapping[str, bool]],
     ready: Callable[[], Awaitable[Mapping[str, Check]]],
     collect: Callable[[], Awaitable[None]],
+    events: Callable[[bytes, Mapping[str, str]], Awaitable[int]] | None = None,
 ) -> FastAPI:
-    """The three pages. `alive`: each loop of the process, is it running. `ready`: each check. `collect` refreshes the gauges."""
+    """The three pages. `alive`: each loop of the process, is it running. `ready`: each check. `collect` refreshes the gauges.
+
+    `events` is given what SNS posts, body and headers, and says the status; without it there is no such page.
+    """
     app = FastAPI(openapi_url=None)  # and so no documentation pages either
 
     @app.get("/healthz")
@@ -66,7 +73,30 @@ def create_app(
             log.warning("gauges not refreshed", exc_info=True)
         return Response(metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
+    if events is not None:
+        _take_events(app, events)
     return app
+
+
+def _take_events(app: FastAPI, events: Callable[[bytes, Mapping[str, str]], Awaitable[int]]) -> None:
+    @app.post("/events/ses")
+    async def post(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _body(request)
+        except (TimeoutError, ClientDisconnect):
+            return Response(status_code=408)
+        return Response(status_code=413 if body is None else await events(body, request.headers))
+
+
+async def _body(request: Request) -> bytes | None:
+    """None where it is larger than anything that SNS sends; no more than that is kept."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            return None
+    return bytes(body)
 
 
 async def _checked(ready: Callable[[], Awaitable[Mapping[str, Check]]]) -> Mapping[str, Check]:

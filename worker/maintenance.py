@@ -20,8 +20,10 @@ from mailer.ids import container_of
 from mailer.ledger import ActiveCampaign
 from mailer.reach import Reach
 from mailer.ses.refusals import classify
+from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
+from . import events, sns
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -34,6 +36,9 @@ ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be
 START_S = 2.0  # a start does not wait longer for the list of identities
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
 SWEEP_CHUNKS = 200  # chunks of a cancelled campaign that are counted out before the other campaigns have their turn
+DOUBT_EVERY_S = 1.0
+DOUBTS = 200  # chunks that are looked at in one step
+ASSUMED = "SES may have accepted it and did not say so; it is taken for sent"
 _GUARDED = (State.RUNNING, State.PARKED, State.PAUSED)
 
 
@@ -132,6 +137,19 @@ async def _read_suppression(runtime: Runtime, reach: Reach) -> None:
         log.warning("the suppression list of SES cannot be read", code=refusal.code, reason=refusal.reason)
 
 
+async def settle_doubts(runtime: Runtime) -> None:
+    """What the lane says of recipients of which SES has said nothing within the grace: send again, hold, take for sent."""
+    grace_ms = int(runtime.settings.unknown_grace_s * 1000)
+    for chunk in await runtime.ledger.doubtful(grace_ms, limit=DOUBTS):
+        lane = await runtime.lane(container_of(chunk))
+        policy = runtime.settings.unknown(lane) if lane is not None else Policy.HOLD
+        n = await runtime.ledger.scripts.settle_doubt(chunk, grace_ms=grace_ms, policy=policy, reason=ASSUMED)
+        if n:
+            log.warning("recipients stayed in doubt for longer than the grace", chunk=chunk, recipients=n, policy=policy.value)
+        if n and lane is not None and policy is Policy.ASSUME_SENT:
+            metrics.record_outcomes(lane, Outcome.SENT, n)
+
+
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:
     """Run a step for ever. Redis going away is waited out."""
     while True:
@@ -151,6 +169,7 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
     "account": (read_accounts, ACCOUNT_CHECK_S),
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
+    "doubts": (settle_doubts, DOUBT_EVERY_S),
     "identities": (read_identities, ACCOUNT_CHECK_S),
 }
 
@@ -162,4 +181,9 @@ async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
         await asyncio.gather(read_accounts(runtime), read_suppression(runtime))
         async with asyncio.timeout(START_S):
             await read_identities(runtime)
-    return {name: asyncio.create_task(repeat(step, runtime, every), name=name) for name, (step, every) in LOOPS.items()}
+    loops = {name: repeat(step, runtime, every) for name, (step, every) in LOOPS.items()}
+    if url := runtime.settings.events_sqs_url:
+        loops["events from sqs"] = events.from_sqs(runtime, url)
+    if runtime.settings.events_topic_arns:
+        loops["events from sns"] = repeat(sns.take_in, runtime, 0)
+    return {name: asyncio.create_task(loop, name=name) for name, loop in loops.items()}

@@ -7,9 +7,9 @@ import os
 import secrets
 import socket
 from collections import OrderedDict
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from mailer.compose import Loaded
 from mailer.email import Lane
@@ -25,7 +25,10 @@ from mailer.templates import Compiled, Content
 
 from .stored import StoredTemplates
 
+T = TypeVar("T")
+
 FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third
+LANES_KEPT = 10_000  # containers of which events were taken in
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
 CANCEL_AGAIN_S = 1.0
 # A worker that is gone is noticed after this long. The heartbeat renews it three times in that time.
@@ -67,6 +70,7 @@ class Runtime:
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
         self._files: OrderedDict[File, Loaded] = OrderedDict()
+        self._lanes: OrderedDict[str, Lane] = OrderedDict()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Runtime:
@@ -81,6 +85,10 @@ class Runtime:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
+
+    async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter what is to be left with this."""
+        return await self._stack.enter_async_context(context)
 
     async def compiled(self, spec: Spec) -> Compiled | None:
         """The template of a campaign or message, compiled once; None where Redis does not have it any more."""
@@ -107,6 +115,15 @@ class Runtime:
             while len(self._files) > 1 and sum(one.file.size for one in self._files.values()) > FILES_KEPT_BYTES:
                 self._files.popitem(last=False)
         self._files.move_to_end(file)
+        return found
+
+    async def lane(self, container: str) -> Lane | None:
+        """A container's lane never changes, so it is asked for once."""
+        found = self._lanes.get(container) or await self.ledger.lane(container)
+        if found is not None:
+            self._lanes[container] = found
+            if len(self._lanes) > LANES_KEPT:
+                self._lanes.popitem(last=False)
         return found
 
     async def feed(self, container: str, lane: Lane) -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from .. import Campaign, Lane, Mailer, Mode, State, load_settings
+from ..client import RETRIABLE
 from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import CampaignStatus
@@ -249,6 +250,42 @@ async def _cancel(id: str, as_json: bool) -> None:
         status = await mailer.campaign(id)
     numbers = f"; {accepted(status):,} were sent before, {status.counts.get('cancelled', 0):,} will not be"
     _said(status, "cancelled", changed, as_json, numbers if status.rows else f"; {status.reason}")
+
+
+@app.command()
+def retry(
+    id: AnyId,
+    state: Annotated[str, typer.Option("--state", help="Of these recipients: failed, unknown, or both with a comma.")],
+    as_json: Json = False,
+) -> None:
+    """Send again to recipients that failed or are in doubt."""
+    states = [name.strip() for name in state.split(",") if name.strip()]
+    known = sorted(outcome.label for outcome in RETRIABLE)
+    if not states or not set(states) <= set(known):
+        raise typer.BadParameter(
+            f"'{state}' is not one of {', '.join(known)}, or several of them with commas", param_hint="--state"
+        )
+    run(_retry(id, states, as_json))
+
+
+async def _retry(id: str, states: list[str], as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        again = f"the rest was not queued; run it again: mailer campaign retry {id} --state {','.join(states)}"
+        with progress_bar() as bar, on_interrupt(again):
+            task = bar.add_task("queueing", total=None)
+
+            def show(done: int, left: int) -> None:
+                bar.update(task, completed=done * CHUNK_ROWS, total=(done + left) * CHUNK_ROWS)
+
+            n = await mailer.retry(id, states, progress=show)
+        status = await mailer.campaign(id)
+    if as_json:
+        print_json(campaign_json(status))
+    elif n:
+        whom = "1 recipient" if n == 1 else f"{n:,} recipients"
+        say(one_line(f"campaign {id}: {whom} will be sent to again; to follow it: mailer campaign watch {id}"))
+    else:
+        say(one_line(f"campaign {id} has no recipients that are {' or '.join(states)}"))
 
 
 def _said(status: CampaignStatus, what: str, changed: bool, as_json: bool, more: str) -> None:

@@ -72,7 +72,7 @@ async def _send(email: Email, key: str | None, wait: bool, as_json: bool) -> Non
             status = await _until_settled(mailer, id, said)
     if as_json:
         print_json(message_json(status))
-    if status.state not in ("sent", "delivered"):
+    if status.state not in ("sent", "delivered", "bounced", "complained"):  # its events may have been faster than this
         raise MailerError(why=f"it was not sent, it is {status.state}: {status.reason}")
 
 

@@ -144,6 +144,7 @@ def campaign_facts(status: CampaignStatus) -> None:
             "rate": f"{status.rate:,.1f} recipients/s" if status.rate else "",
             "created": when(status.created_at),
             "finished": when(status.finished_at),
+            "sent to twice": f"{status.twice:,}" if status.twice else "",
         }
     )
     out.print()

@@ -2,17 +2,20 @@
 
 from .ledger import ActiveCampaign, CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
 from .records import Record
-from .scripts import Added, ClaimStatus, Key, LeaseStatus, Sent, Settled, Settlement
+from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
 
 __all__ = [
     "ActiveCampaign",
     "Added",
     "CampaignStatus",
+    "Change",
     "ClaimStatus",
     "Entry",
     "File",
     "Guard",
+    "Happening",
+    "Heard",
     "Key",
     "LeaseStatus",
     "Ledger",

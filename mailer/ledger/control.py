@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import NamedTuple
 
-from ..email import State
-from ..errors import NotACampaign, NotFound, WrongState
+from ..email import Outcome, State
+from ..errors import NotACampaign, NotFound, PastExpiry, WrongState
 from ..ids import is_message
 from .ledger import SENDING, Ledger
 from .scripts import Switched
@@ -21,6 +21,11 @@ class Swept(NamedTuple):
     recipients: int  # counted out by this call
     done: int  # chunks that have been counted out, by whomever
     left: int  # chunks
+
+
+class Retried(NamedTuple):
+    recipients: int  # queued again by this call
+    left: int  # chunks that have not been looked at
 
 
 class Control:
@@ -51,6 +56,23 @@ class Control:
                 return True
             switched = await self._scripts.cancel(id, reason=CANCELLED)  # its list was read to the end in the meantime
         return _changed(id, switched, "cancelled", {State.CANCELLED})
+
+    async def retry(self, id: str, outcomes: Set[Outcome], first: int, *, chunks: int) -> Retried:
+        """Queue those of some chunks again that failed or are in doubt, from the chunk `first` on. Doing it twice queues nobody
+        twice. Raises PastExpiry, too."""
+        total = int(await self._ledger.redis.hget(self._ledger.keys.container(_campaign(id, "retried")), "chunks") or 0)
+        end, n = min(first + chunks, total), 0
+        for start in range(first, max(end, first + 1), SWEEP_CHUNKS):
+            numbers = range(start, max(min(start + SWEEP_CHUNKS, end), start + 1))
+            state, queued = await self._scripts.retry(id, numbers, outcomes)
+            n += queued
+            if state == "expired":
+                raise PastExpiry(id=id)
+            if state == "gone":
+                raise NotFound(id=id)
+            if state in (State.PLANNED, State.CANCELLED):
+                raise WrongState(id=id, state=state, verb="retried")
+        return Retried(n, total - end)
 
     async def sweep(self, id: str, *, chunks: int) -> Swept:
         """Count out what a cancelled campaign has queued, in at most so many chunks. Several may do it at the same time, and

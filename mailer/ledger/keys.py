@@ -20,7 +20,7 @@ class Keys:
 
     @property
     def doubt(self) -> str:
-        """Sorted set: every chunk that has `unknown` recipients → since when (ms)."""
+        """Sorted set: every chunk that has `unknown` recipients → since when (ms) the first of them waits for an event."""
         return f"{self.namespace}:doubt"
 
     @property
@@ -36,6 +36,21 @@ class Keys:
     def queue(self, lane: Lane) -> str:
         """Sorted set of arq's: the wake-ups of a lane."""
         return f"{self.namespace}:queue:{lane.value}"
+
+    # ---- what becomes of recipients ------------------------------------------------------------
+    @property
+    def outcomes(self) -> str:
+        """Stream: an entry for each change of a recipient's state. Capped; made to be read with consumer groups."""
+        return f"{self.namespace}:outcomes"
+
+    @property
+    def inbox(self) -> str:
+        """Stream: what SNS brought over HTTP, believed and not yet applied; the workers are its consumer group."""
+        return f"{self.namespace}:events"
+
+    def notified(self, id: str) -> str:
+        """String, there for as long as SNS could repeat a message, by its id."""
+        return f"{self.namespace}:events:seen:{id}"
 
     # ---- a campaign or message (a container) ---------------------------------------------------
     def container(self, id: str) -> str:

@@ -79,6 +79,7 @@ class CampaignStatus:
     rate: float  # recipients accepted by SES per second, from the first to the last
     created_at: datetime
     finished_at: datetime | None
+    twice: int = 0  # recipients that SES accepted twice, as its events tell
 
     @property
     def left(self) -> int:
@@ -321,6 +322,10 @@ class Ledger:
         found = await self.redis.hget(self.keys.container(container), "lane")
         return Lane(found.decode()) if found else None
 
+    async def spec(self, container: str) -> Spec | None:
+        packed = await self.redis.hget(self.keys.container(container), "spec")
+        return Spec.load(packed) if packed else None
+
     async def abandon_campaign(self, id: str, silence_s: float, *, reason: str = UNREAD) -> bool:
         """Its reader has not been heard of for so long, so it is gone. Rows go; what it was called and why it is over stays.
 
@@ -333,8 +338,8 @@ class Ledger:
         return True
 
     async def touch_content(self, container: str) -> None:
-        packed = await self.redis.hget(self.keys.container(container), "spec")
-        for digest in Spec.load(packed).blobs if packed else ():
+        spec = await self.spec(container)
+        for digest in spec.blobs if spec else ():
             await self.redis.expire(self.keys.content(digest), CONTENT_KEEP_S, gt=True)
 
     async def retire_campaign(self, id: str, keep_s: int) -> None:
@@ -396,7 +401,7 @@ class Ledger:
             id=id,
             to=Spec.load(spec).to,
             state=record.outcome.label,
-            reason=details.get(b"0", b"").decode() or waiting,
+            reason=_why(details, 0) or waiting,
             ses_message_id=unpack_message_id(ids or b"") or details.get(b"i0", b"").decode() or None,
             mode=None if record.mode is Mode.AUTO else record.mode.value,
             attempts=record.attempts,
@@ -431,7 +436,7 @@ class Ledger:
                     to=entry.to,
                     state=record.outcome.label,
                     ses_message_id=unpack_message_id(packed) or details.get(b"i%d" % position, b"").decode() or None,
-                    reason=details.get(b"%d" % position, b"").decode() or REASONS.get(record.outcome, ""),
+                    reason=_why(details, position) or REASONS.get(record.outcome, ""),
                     attempts=record.attempts,
                     updated_at=datetime.fromtimestamp(record.updated_at, UTC),
                 )
@@ -441,6 +446,12 @@ class Ledger:
     async def outcome_counts(self, id: str) -> dict[Outcome, int]:
         found = await self.redis.hgetall(self.keys.container(id))
         return _counts(found)
+
+    async def doubtful(self, grace_ms: int, *, limit: int) -> list[str]:
+        """Chunks with recipients that have been in doubt for longer than the grace, those first that have been longest."""
+        until = await self.scripts.now_ms() - grace_ms
+        found = await self.redis.zrangebyscore(self.keys.doubt, "-inf", until, start=0, num=limit)
+        return [chunk.decode() for chunk in found]
 
     async def in_doubt(self) -> int:
         """How many recipients are `unknown`, of all that Redis still knows."""
@@ -455,6 +466,13 @@ class Ledger:
 
     async def queue_depth(self, lane: Lane) -> int:
         return int(await self.redis.zcard(self.keys.queue(lane)))
+
+
+def _why(details: dict[bytes, bytes], position: int) -> str:
+    reason = details.get(b"%d" % position, b"").decode()
+    if others := details.get(b"d%d" % position, b"").decode():
+        reason = "; ".join(filter(None, (reason, f"SES accepted it again, as {others}")))
+    return reason
 
 
 def _counts(found: dict[bytes, bytes]) -> dict[Outcome, int]:
@@ -477,6 +495,7 @@ def _campaign_status(id: str, found: dict[bytes, bytes]) -> CampaignStatus:
         rate=round((accepted - int(found.get(b"first", 0))) * 1000 / (settled - started), 1) if settled > started else 0.0,
         created_at=created,
         finished_at=_time(found.get(b"finished")),
+        twice=int(found.get(b"twice", 0)),
     )
 
 

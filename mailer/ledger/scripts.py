@@ -6,11 +6,11 @@ They take lists of keys of one installation, so they run on one Redis (or one Se
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..email import Mode, Outcome, State
 from ..ids import chunk_id, container_of
@@ -26,7 +26,9 @@ _NAMES = (
     "cancel",
     "claim",
     "delisted",
+    "doubt",
     "drop",
+    "event",
     "feed",
     "gate",
     "give_back",
@@ -46,6 +48,7 @@ _NAMES = (
     "renew",
     "resume",
     "retire",
+    "retry",
     "revive",
     "settle",
     "start",
@@ -71,7 +74,7 @@ class LeaseStatus(StrEnum):
 class ClaimStatus(StrEnum):
     OK = "ok"
     LOST = "lost"  # the lease is over; another worker may have the chunk
-    CONFLICT = "conflict"  # a recipient is not queued: a defect, never a race
+    CONFLICT = "conflict"  # a recipient is not queued: an event has just told that an earlier attempt was accepted
     EXPIRED = "expired"  # too late to be sent
     HALTED = "halted"
 
@@ -143,6 +146,30 @@ class Settled:
     late: int  # rows that had been settled before
     closed: bool  # nothing in the chunk is open any more
     finished: bool  # nor in its campaign
+    twice: int = 0  # recipients that turned out to be sent to twice
+
+
+class Happening(NamedTuple):
+    """What an event of SES says of one attempt: that it was accepted (SENT), and what came of it since."""
+
+    position: int
+    attempt: int
+    outcome: Outcome  # SENT, DELIVERED, BOUNCED, COMPLAINED, REJECTED or FAILED
+    message_id: str
+    reason: str = ""
+
+
+class Change(NamedTuple):
+    chunk: str
+    position: int
+    was: Outcome
+    now: Outcome
+
+
+class Heard(NamedTuple):
+    known: bool  # the chunk is one that Redis has
+    twice: int  # recipients that turned out to be sent to twice
+    changes: Sequence[Change]
 
 
 class Scripts:
@@ -174,6 +201,7 @@ class Scripts:
             k.payload(chunk),
             k.due,
             k.doubt,
+            k.outcomes,
         ]
 
     async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Lease:
@@ -213,8 +241,34 @@ class Scripts:
         k = self._keys
         keys = [*self._chunk_keys(chunk), *(make(sent.account) for make in (k.account, k.limiter, k.places, k.history))]
         counts = (sent.recipients, sent.accepted, sent.place)
-        late, closed, finished = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *details)
-        return Settled(int(late), bool(closed), bool(finished))
+        late, closed, finished, twice = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *details)
+        return Settled(int(late), bool(closed), bool(finished), int(twice))
+
+    async def hear(self, said: Mapping[str, Sequence[Happening]]) -> list[Heard]:
+        """Apply what events say, by chunk: one script a chunk, all in one round trip; what each did, in the same order.
+        O(events). May be repeated."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for chunk, happenings in said.items():
+                await self._script["event"](keys=self._chunk_keys(chunk), args=[chunk, *_packed(happenings)], client=pipe)
+            found = await pipe.execute()
+        return [_heard(chunk, *one) for chunk, one in zip(said, found, strict=True)]
+
+    async def settle_doubt(self, chunk: str, *, grace_ms: int, policy: str, reason: str) -> int:
+        """What a lane's policy says of those in doubt for longer than the grace; how many. O(recipients of the chunk)."""
+        keys = [*self._chunk_keys(chunk), self._keys.active]
+        return int(await self.run("doubt", keys, chunk, grace_ms, policy, reason))
+
+    async def retry(self, container: str, numbers: Sequence[int], outcomes: Iterable[Outcome]) -> tuple[str, int]:
+        """Queue those of these chunks again that are in one of the states; the campaign's state before, or `expired`, and how
+        many. Each chunk is atomic. O(recipients in them)."""
+        states = "".join(outcome.value for outcome in outcomes)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                chunk = chunk_id(container, number)
+                keys = [*self._chunk_keys(chunk), self._keys.active]
+                await self._script["retry"](keys=keys, args=[chunk, states], client=pipe)
+            found = await pipe.execute()
+        return found[-1][0].decode(), sum(int(n) for _, n in found)
 
     async def start(self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int]) -> str:
         """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
@@ -326,6 +380,26 @@ class Scripts:
             "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
         )
         return found
+
+
+def _packed(happenings: Sequence[Happening]) -> list[Any]:
+    rows, ids, details = bytearray(), bytearray(), list[Any]()
+    for number, one in enumerate(happenings):
+        rows += struct.pack(">HHc", one.position, one.attempt, one.outcome.value.encode())
+        packed = pack_message_id(one.message_id)
+        ids += packed or _NO_ID
+        if packed is None:
+            details += [f"i{number}", one.message_id]
+        if one.reason:
+            details += [number, one.reason]
+    return [bytes(rows), bytes(ids), *details]
+
+
+def _heard(chunk: str, known: int, twice: int, *rest: Any) -> Heard:
+    changes = [
+        Change(chunk, int(rest[i]), Outcome(rest[i + 1].decode()), Outcome(rest[i + 2].decode())) for i in range(0, len(rest), 3)
+    ]
+    return Heard(bool(known), int(twice), changes)
 
 
 def _switched(found: Sequence[Any]) -> Switched:

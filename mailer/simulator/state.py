@@ -12,10 +12,12 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from . import refusals
+from .events import events_of
 from .faults import Faults
 from .journal import Log, Mailroom, Message, Parts
 from .limits import RollingQuota, TokenBucket, domain_of, lower_domain, mailbox
 from .refusals import Code
+from .wire import Json
 
 MAILBOX_SIMULATOR = "simulator.amazonses.com"  # may always be written to, and does not count against the daily quota
 REASONS = ("BOUNCE", "COMPLAINT")
@@ -104,6 +106,7 @@ class State:
 
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
+        self.on_event: Callable[[Json], None] | None = None  # is given what SES would publish of each message, as it accepts it
         self.reset()
 
     def reset(self) -> None:
@@ -243,6 +246,9 @@ class State:
         self.counts["recipients"] += len(entry.recipients)
         self.counts["suppressed"] += len(entry.suppressed)
         self.counts["rendering_failures"] += entry.failure is not None
+        if self.on_event is not None:
+            for event in events_of(entry, account=self.config.account, simulator_domain=MAILBOX_SIMULATOR):
+                self.on_event(event)
         return entry.id
 
     # ---- changing ----

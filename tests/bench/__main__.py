@@ -15,7 +15,7 @@ from .report import Report
 from .rounds import Contender, Results, measure
 from .servers import BenchError, Sink
 
-SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "quota", "lanes", "suppression", "baselines")
+SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "quota", "lanes", "suppression", "events", "baselines")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,10 +75,10 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
 
 
 def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
-    """Figures of our own that nothing is compared with: latency, memory, the use of the quota, the suppression list."""
-    if not {"latency", "memory", "calls", "quota", "lanes", "suppression"} & set(args.sections):
+    """Figures of our own that nothing is compared with: latency, memory, the use of the quota, the suppression list, events."""
+    if not {"latency", "memory", "calls", "quota", "lanes", "suppression", "events"} & set(args.sections):
         return
-    from . import account, pipeline, suppression
+    from . import account, events, pipeline, suppression
 
     try:
         if "latency" in args.sections:
@@ -99,6 +99,9 @@ def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
         if "suppression" in args.sections:
             print("suppression: a million entries", file=sys.stderr)
             report.add_suppression(suppression.suppression())
+        if "events" in args.sections:
+            print(f"events: {events.EVENTS:,}, each one to three times", file=sys.stderr)
+            report.add_events(events.events(target))
     except BenchError as error:
         print(f"  {error}", file=sys.stderr)
         report.failures.append(str(error).splitlines()[0])

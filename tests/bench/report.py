@@ -17,6 +17,7 @@ from .rounds import Run
 
 if TYPE_CHECKING:
     from .account import Use
+    from .events import Events
     from .pipeline import Memory
     from .suppression import Suppression
 
@@ -45,6 +46,8 @@ TARGETS = {
     "throttled": Target(0, "0", at_least=False),
     "bulk p99": Target(500, "≤ 500 ms", at_least=False),
     "bulk max": Target(2000, "≤ 2,000 ms", at_least=False),
+    "events": Target(5000, "≥ 5,000/s"),
+    "wrong": Target(0, "0", at_least=False),
     "suppression_mb": Target(100, "≤ 100 MB", at_least=False),
     "suppression_ms": Target(2, "< 2 ms", at_least=False),
 }
@@ -146,6 +149,15 @@ class Report:
             "checks": len(ms),
             **{f"{name}_ms": value for name, value in figures.items()},
         }
+
+    def add_events(self, measured: Events) -> None:
+        label = f"events of SES through SQS, one worker process, {measured.messages:,} messages"
+        cpu = "" if measured.cpu_s is None else f"{measured.cpu_s / measured.messages * 1e6:,.0f} µs"
+        asked = self._target(label, TARGETS["events"], measured.per_s)
+        self.rows.append((label, f"{three(measured.per_s)}/s", "", cpu, "", asked))
+        label = f"recipients whose state is not the model's, after {measured.events:,} events, each one to three times, shuffled"
+        self.rows.append((label, f"{measured.wrong}", "", "", "", self._target(label, TARGETS["wrong"], measured.wrong)))
+        self.data["events"] = asdict(measured) | {"per_s": measured.per_s}
 
     def _target(self, label: str, target: Target | None, value: float | None) -> str:
         """What was asked for, and whether it is met; a miss is a failure of the run."""

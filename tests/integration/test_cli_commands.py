@@ -26,7 +26,7 @@ import pytest
 from .forks import Forks
 
 MAILER = str(Path(sys.executable).with_name("mailer"))
-CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at"}
+CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at", "twice"}
 MESSAGE = {"id", "to", "state", "reason", "ses_message_id", "mode", "attempts", "updated_at"}
 LINE = ["id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -783,3 +783,25 @@ def test_help_goes_to_standard_output_and_is_not_cut(here: Installation) -> None
         assert (said.status, said.err) == (0, "")
         assert said.out.startswith("Usage: mailer")
         assert "..." not in said.out.replace("[ARGS]...", "")
+
+
+def test_retry_sends_again_to_those_that_failed_and_says_how_many(here: Installation) -> None:
+    rows = "email,name\na@example.org,Ana\nb@example.org,\n"
+    (here.folder / "retry.csv").write_text(rows)
+    (here.folder / "templates" / "strict").mkdir(exist_ok=True)
+    (here.folder / "templates" / "strict" / "subject.txt").write_text("Hello {{ name if name else missing }}")
+    (here.folder / "templates" / "strict" / "body.txt").write_text("x")
+    said = here.mailer("campaign", "start", "--recipients", "retry.csv", "--template", "strict", "--sender", "news", "--watch")
+    id = said.out.split()[0]
+    assert here.json("campaign", "status", id)["counts"] == {"sent": 1, "failed": 1}
+    again = here.mailer("campaign", "retry", id, "--state", "failed")
+    assert (again.status, again.out) == (0, "")
+    assert f"campaign {id}: 1 recipient" in again.err
+    here.mailer("campaign", "watch", id)
+    assert here.json("campaign", "status", id)["counts"] == {"sent": 1, "failed": 1}
+    nobody = here.mailer("campaign", "retry", id, "--state", "unknown")
+    assert (nobody.status, "has no recipients that are unknown" in nobody.err) == (0, True)
+    words = here.mailer("campaign", "retry", id, "--state", "sent")
+    assert (words.status, "failed, unknown" in words.err) == (2, True)
+    missing = here.mailer("campaign", "retry", "c1m85badtpadyb0w2kk", "--state", "failed")
+    assert (missing.status, missing.err) == (1, f"mailer: {NO_ID.format('c1m85badtpadyb0w2kk')}\n")

@@ -27,6 +27,9 @@ PROMISED = {
     "mailer_admission_wait_seconds": ("lane",),
     "mailer_throttled_total": (),
     "mailer_events_total": ("type",),
+    "mailer_events_unread_total": (),
+    "mailer_events_unmatched_total": (),
+    "mailer_duplicates_total": (),
 }
 
 

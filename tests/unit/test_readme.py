@@ -40,7 +40,7 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
         if name in IN_TOML_ONLY or name.startswith("log_"):
             continue
         default = field.default
-        text = "unset" if default is None else ",".join(default) if isinstance(default, tuple) else f"{default}"
+        text = "unset" if default is None else ",".join(default) or "empty" if isinstance(default, tuple) else f"{default}"
         assert table[f"MAILER_{name.upper()}"] == text, name
 
 

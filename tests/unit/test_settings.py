@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from mailer.email import Lane
 from mailer.errors import ConfigError, UnknownSender
-from mailer.settings import NOT_YET, LogFormat, Settings, config_path, load_settings
+from mailer.settings import LogFormat, Policy, Settings, config_path, load_settings
 
 
 def toml(text: str | bytes, name: str = "mailer.toml") -> Path:
@@ -56,6 +56,11 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
     "account_refresh_s": ("5", "5", 5.0),
     "suppression_sync_s": ("30", "30", 30.0),
+    "events_sqs_url": ("https://sqs.example/1/q", '"https://sqs.example/1/q"', "https://sqs.example/1/q"),
+    "events_topic_arns": ("a, b", '["a", "b"]', ("a", "b")),
+    "unknown_grace_s": ("5", "5", 5.0),
+    "unknown_transactional": ("hold", '"hold"', Policy.HOLD),
+    "unknown_bulk": ("assume_sent", '"assume_sent"', Policy.ASSUME_SENT),
     "retention_s": ("60", "60", 60),
     "log_format": ("json", '"json"', LogFormat.JSON),
     "log_level": ("DEBUG", '"DEBUG"', "DEBUG"),
@@ -277,11 +282,11 @@ def test_bulk_calls_of_no_kind_are_refused(value: str) -> None:
 
 
 def test_the_secret_key_is_several_where_it_is_being_replaced_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAILER_SECRET_KEY", "old , new,")
+    monkeypatch.setenv("MAILER_SECRET_KEY", "aged , new,")
     settings = load_settings()
-    assert settings.secret_keys == ["old", "new"]
-    assert "old" not in repr(settings)
-    assert Settings().secret_keys == ["old", "new"]
+    assert settings.secret_keys == ["aged", "new"]
+    assert "aged" not in repr(settings)
+    assert Settings().secret_keys == ["aged", "new"]
     monkeypatch.delenv("MAILER_SECRET_KEY")
     assert load_settings().secret_keys == []
 
@@ -296,8 +301,7 @@ def test_settings_do_not_change_under_a_running_worker() -> None:
     [
         ("MAILER_REDIS_URI", "is MAILER_REDIS_URL meant?"),
         ("MAILER_XYZZY", "there is no such setting"),
-        ("MAILER_EVENTS_SQS_URL", "cannot be used in this version; unset it"),
-        ("MAILER_UNKNOWN_BULK", "cannot be used in this version; unset it"),
+        ("MAILER_UNKNOWN_BULKS", "is MAILER_UNKNOWN_BULK meant?"),
     ],
 )
 def test_a_variable_that_nothing_reads_is_a_mistake_that_is_said(name: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,5 +311,21 @@ def test_a_variable_that_nothing_reads_is_a_mistake_that_is_said(name: str, word
     load_settings()
 
 
-def test_what_is_not_in_this_version_is_what_the_settings_lack() -> None:
-    assert not {name.removeprefix("MAILER_").lower() for name in NOT_YET} & set(Settings.model_fields)
+def test_the_queue_the_topics_and_what_becomes_of_who_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [load_settings().unknown(lane) for lane in Lane] == [Policy.RESEND, Policy.HOLD]
+    queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
+    for name, value in {
+        "EVENTS_SQS_URL": queue,
+        "EVENTS_TOPIC_ARNS": "arn:aws:sns:eu-west-1:123456789012:a, arn:aws:sns:eu-west-1:123456789012:b",
+        "UNKNOWN_GRACE_S": "60",
+        "UNKNOWN_BULK": "assume_sent",
+    }.items():
+        monkeypatch.setenv(f"MAILER_{name}", value)
+    settings = load_settings()
+    assert (settings.events_sqs_url, settings.unknown_grace_s, settings.unknown(Lane.BULK)) == (queue, 60, Policy.ASSUME_SENT)
+    assert [arn.rpartition(":")[2] for arn in settings.events_topic_arns] == ["a", "b"]
+    monkeypatch.setenv("MAILER_EVENTS_SQS_URL", "arn:aws:sqs:eu-west-1:123456789012:events")
+    assert "use the queue's URL" in refused()
+    monkeypatch.delenv("MAILER_EVENTS_SQS_URL")
+    monkeypatch.setenv("MAILER_UNKNOWN_BULK", "drop")
+    assert "resend" in refused()

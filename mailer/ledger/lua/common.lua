@@ -156,3 +156,83 @@ local function close_what_is_over(keys, chunk_id, now)
   end
   return 1, 1
 end
+
+-- ---- what becomes of recipients --------------------------------------------------------------------------------------
+
+local NO_ID = string.rep('\0', MESSAGE_ID)
+local OUTCOMES_KEPT = 100000  -- entries, about 50 bytes each
+
+local LABELS = {q = 'queued', s = 'sent', d = 'delivered', b = 'bounced', m = 'complained', p = 'suppressed', r = 'rejected',
+                f = 'failed', u = 'duplicate', x = 'expired', n = 'cancelled', k = 'unknown'}
+
+-- Tell the readers of the stream of outcomes: an entry a change.
+local function publish(outcomes, chunk_id, position, state, attempts, reason)
+  redis.call('XADD', outcomes, 'MAXLEN', '~', OUTCOMES_KEPT, '*', 'id', chunk_id .. '-' .. position, 'state', LABELS[state],
+             'attempts', attempts, 'reason', reason or '')
+end
+
+-- SES's message id of a recipient: 27 bytes, a text where it does not have the usual form, or nil.
+local function known_id(ids, details, position)
+  local text = redis.call('HGET', details, 'i' .. position)
+  if text then return text end
+  local packed = redis.call('GETRANGE', ids, position * MESSAGE_ID, (position + 1) * MESSAGE_ID - 1)
+  if #packed == MESSAGE_ID and packed ~= NO_ID then return packed end
+  return nil
+end
+
+local function store_id(ids, details, records, position, id)
+  if #id ~= MESSAGE_ID then
+    redis.call('HSET', details, 'i' .. position, id)
+    return
+  end
+  if redis.call('EXISTS', ids) == 0 then
+    -- At full length at once: growing it bit by bit would make Redis reserve twice the room.
+    redis.call('SETRANGE', ids, redis.call('STRLEN', records) / RECORD * MESSAGE_ID - 1, '\0')
+  end
+  redis.call('SETRANGE', ids, position * MESSAGE_ID, id)
+end
+
+local function as_text(id)
+  if #id ~= MESSAGE_ID then return id end
+  local hex = id:gsub('.', function(c) return string.format('%02x', c:byte()) end)
+  return table.concat({hex:sub(1, 16), hex:sub(17, 24), hex:sub(25, 28), hex:sub(29, 32), hex:sub(33, 36), hex:sub(37, 48),
+                       hex:sub(49)}, '-')
+end
+
+-- SES accepted a recipient's message under this id, and another one under the id that is kept: it was sent twice. Returns 1
+-- where that was not known; `d<position>` has the ids of those that were too many.
+local function note_duplicate(container, details, position, id)
+  local field, text = 'd' .. position, as_text(id)
+  local known = redis.call('HGET', details, field) or ''
+  for one in known:gmatch('%S+') do
+    if one == text then return 0 end
+  end
+  redis.call('HSET', details, field, known == '' and text or (known .. ' ' .. text))
+  redis.call('HINCRBY', container, 'twice', 1)
+  return 1
+end
+
+-- Keys that were made just now, beside those of a chunk that is on its way to be forgotten.
+local function forget_with(records, ...)
+  local ttl = redis.call('PTTL', records)
+  if ttl > 0 then
+    for _, key in ipairs({...}) do redis.call('PEXPIRE', key, ttl) end
+  end
+end
+
+-- A recipient is owed another attempt, in a chunk, and maybe a container, that was over: it goes on. `keys` as in
+-- close_what_is_over.
+local function reopen(keys, active, chunk_id, n, now)
+  local container, chunk, window, due = keys[1], keys[2], keys[4], keys[8]
+  redis.call('HINCRBY', chunk, 'open', n)
+  redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
+  redis.call('ZADD', due, 'NX', digits(now), chunk_id)
+  if redis.call('HGET', container, 'state') == 'finished' then
+    redis.call('HSET', container, 'state', 'running')
+    redis.call('HDEL', container, 'finished')
+  end
+  for i = 1, 7 do redis.call('PERSIST', keys[i]) end
+  if not redis.call('HGET', container, 'keep') then
+    make_active(container, window, active, (chunk_id:match('^[^-]+')))
+  end
+end

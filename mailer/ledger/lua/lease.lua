@@ -1,9 +1,9 @@
 -- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
 -- ARGV: chunk id, owner, lease (ms)
 -- Returns {status, fence, records, now (ms)}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its time has not come)
 -- | the container's state, if not sending.
-local container, chunk, records, window, details, _, _, due, doubt = unpack(KEYS)
+local container, chunk, records, window, details, _, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 
@@ -28,7 +28,9 @@ for position = 0, tonumber(meta[4]) - 1 do
   if all:sub(at + 1, at + 1) == 'c' then
     local failures, attempts = struct.unpack('>BH', all, at + 3)
     redis.call('SETRANGE', records, at, record('k', all:sub(at + 2, at + 2), failures, attempts, now))
-    redis.call('HSET', details, position, 'the worker stopped before SES\'s answer was stored')
+    local reason = 'the worker stopped before SES\'s answer was stored'
+    redis.call('HSET', details, position, reason)
+    publish(outcomes, chunk_id, position, 'k', attempts, reason)
     doubtful = doubtful + 1
   end
 end

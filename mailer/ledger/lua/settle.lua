@@ -1,21 +1,21 @@
 -- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
 -- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, account, limiter, places, history
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, account, limiter, places, history
 -- ARGV: chunk id, recipients of SES calls that were answered, of them those that SES accepted, their place in the rate or '',
 --       packed rows: position (2), attempt (2), state (1), failures to add (1); message ids, 27 bytes a row (zeros: none);
 --       then pairs field, value for the details
--- Returns {late, chunk closed, container finished}: `late` rows were settled before, by somebody who knew as much.
-local container, chunk, records, window, details, ids, _, due, doubt, account, limiter, places, history = unpack(KEYS)
+-- Returns {late, chunk closed, container finished, recipients found to be sent to twice}: `late` rows were settled before, by
+-- somebody who knew as much. A row whose event came before the answer is not late: what the answer counts is counted here.
+local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history = unpack(KEYS)
 local chunk_id, answered, accepted, place, rows, packed_ids = unpack(ARGV, 1, 6)
 local now = now_ms()
 answer_place(limiter, places, place, now_us())
 local all = redis.call('GET', records)
 if not all then
-  return {#rows / 6, 0, 0}
+  return {#rows / 6, 0, 0, 0}
 end
 
-local NO_ID = string.rep('\0', MESSAGE_ID)
-local moves, opened, doubtful, late, sent = {}, 0, 0, 0, 0
+local moves, opened, doubtful, late, sent, twice = {}, 0, 0, 0, 0, 0
 local first, run = nil, {}   -- consecutive message ids are written at once
 local said = {}
 for i = 7, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
@@ -35,7 +35,8 @@ for i = 1, #rows, 6 do
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
   -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template.
-  local ours = was == 'c' or was == 'k' or (was == 'q' and state ~= 's' and state ~= 'k')
+  -- One that is queued again after it was in doubt may turn out to be accepted.
+  local ours = was == 'c' or was == 'k' or (was == 'q' and state ~= 'k' and (state ~= 's' or attempt > 0))
   if ours and attempts == attempt and was ~= state then
     redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempts, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
@@ -63,8 +64,19 @@ for i = 1, #rows, 6 do
         run[#run + 1] = id
       end
     end
+    if state ~= 'q' then publish(outcomes, chunk_id, position, state, attempts, said[tostring(position)]) end
   else
-    late = late + 1
+    if state == 's' then
+      local n = (i - 1) / 6
+      local id = said['i' .. position] or packed_ids:sub(n * MESSAGE_ID + 1, (n + 1) * MESSAGE_ID)
+      local known = id ~= NO_ID and known_id(ids, details, position)
+      if known and known ~= id then twice = twice + note_duplicate(container, details, position, id) end
+    end
+    if redis.call('HGET', details, 'e' .. position) == tostring(attempt) then
+      redis.call('HDEL', details, 'e' .. position)  -- the event was faster than the answer; it has said the same, or more
+    else
+      late = late + 1
+    end
   end
 end
 write_run()
@@ -96,4 +108,4 @@ if sent > 0 then
   end
 end
 local closed, finished = close_what_is_over(KEYS, chunk_id, now)
-return {late, closed, finished}
+return {late, closed, finished, twice}

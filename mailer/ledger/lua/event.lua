@@ -1,0 +1,92 @@
+-- Apply what SES's events say of recipients of one chunk. Events come late, early, twice and in any order: what counts is how
+-- strong a state is, complained > bounced > delivered > rejected by SES > sent > not known, and SES's message id, which tells
+-- whether a recipient was sent to once or twice.
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
+-- ARGV: chunk id; packed rows: position (2), attempt (2), state (1); message ids, 27 bytes a row (zeros: see below);
+--       then pairs: row -> reason, `i<row>` -> a message id that does not have SES's usual form
+-- Returns {1 where the chunk is known, recipients found to be sent to twice, position, old state and new state, ...}
+local container, chunk, records, window, details, ids, _, due, doubt, outcomes = unpack(KEYS)
+local chunk_id, rows, packed_ids = unpack(ARGV, 1, 3)
+local now = now_ms()
+local size = redis.call('STRLEN', records) / RECORD
+if size == 0 or redis.call('EXISTS', container) == 0 then return {0, 0} end
+
+local RANK = {s = 1, r = 2, f = 2, d = 3, b = 4, m = 5}
+local said = {}
+for i = 4, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
+local moves, opened, doubtful, twice, answered = {}, 0, 0, 0, 0
+local out = {1, 0}
+
+-- Whether the event's state takes the place of what is known. What SES accepted and did not send (r, f) counts only for the
+-- attempt that is the last: the others were followed by another one, which decides.
+local function stronger(was, state, known, id, attempt, attempts)
+  if was == 'u' then return false end
+  if state == 'r' or state == 'f' then
+    return attempt == attempts and (was == 'c' or was == 'k' or was == 's') and (not known or known == id)
+  end
+  -- `rejected` and `failed` without a message id are our own words, about a call that SES seemed to refuse.
+  local rank = RANK[was] or 0
+  if (was == 'r' or was == 'f') and not known then rank = 0 end
+  return RANK[state] > rank
+end
+
+for i = 1, #rows, 5 do
+  local position, attempt = struct.unpack('>HH', rows, i)
+  local state, row = rows:sub(i + 4, i + 4), (i - 1) / 5
+  if position < size and attempt > 0 then
+    local at = position * RECORD
+    local all = redis.call('GETRANGE', records, at, at + RECORD - 1)
+    local was, mode, failures, attempts = all:sub(1, 1), all:sub(2, 2), struct.unpack('>BH', all, 3)
+    local known = known_id(ids, details, position)
+    local id = said['i' .. row] or packed_ids:sub(row * MESSAGE_ID + 1, (row + 1) * MESSAGE_ID)
+    -- `x`: up to this attempt SES accepted it and did not send it, and somebody wants it sent again.
+    local again = redis.call('HGET', details, 'x' .. position)
+    if not (again and attempt <= tonumber(again) and RANK[state] <= 2) then
+      local applies = stronger(was, state, known, id, attempt, attempts)
+      if known and known ~= id then
+        twice = twice + note_duplicate(container, details, position, id)
+      elseif not known and was ~= 'u' then
+        -- Where a later attempt is under way the reject of an earlier one means nothing, nor does its id.
+        if applies or RANK[state] ~= 2 then store_id(ids, details, records, position, id) end
+      end
+      if applies then
+        redis.call('SETRANGE', records, at, record(state, mode, failures, math.max(attempts, attempt), now))
+        moves[was .. state] = (moves[was .. state] or 0) + 1
+        if was == 'k' then doubtful = doubtful - 1 end
+        if is_open(was) then opened = opened - 1 end
+        if was == 'c' then
+          -- The answer of this attempt is yet to come, and what it means for the quota: settle.lua looks for this.
+          redis.call('HSET', details, 'e' .. position, attempts)
+          answered = answered + 1
+        end
+        local reason = said[tostring(row)]
+        if reason then
+          redis.call('HSET', details, position, reason)
+        elseif was ~= 's' then
+          redis.call('HDEL', details, position)
+        end
+        publish(outcomes, chunk_id, position, state, math.max(attempts, attempt), reason)
+        out[#out + 1] = position
+        out[#out + 1] = was
+        out[#out + 1] = state
+      end
+    end
+  end
+end
+
+out[2] = twice
+count_moves(container, moves)
+change_doubt(chunk, doubt, chunk_id, doubtful, now)
+forget_with(records, ids, details)
+if answered > 0 then
+  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', answered) end
+  redis.call('HSET', container, 'settled', digits(now))
+  if redis.call('HGET', container, 'state') == 'parked' then
+    redis.call('HSET', container, 'state', 'running', 'reason', '')
+  end
+end
+if opened ~= 0 then
+  redis.call('HINCRBY', chunk, 'open', opened)
+  close_what_is_over(KEYS, chunk_id, now)
+end
+return out

@@ -1,0 +1,38 @@
+-- Somebody wants some recipients of a chunk sent to again.
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
+-- ARGV: chunk id, the states of those recipients, a byte each: f, k
+-- Returns {the container's state before, or 'expired', how many are queued again}
+local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
+local chunk_id, states = ARGV[1], ARGV[2]
+local now = now_ms()
+local c = redis.call('HMGET', container, 'state', 'expires', 'ready')
+if not c[1] or not c[3] then return {c[1] or 'gone', 0} end
+if c[1] == 'cancelled' or c[1] == 'planned' then return {c[1], 0} end
+if c[2] and tonumber(c[2]) <= now then return {'expired', 0} end
+
+local all = redis.call('GET', records) or ''
+local moves, n, doubtful = {}, 0, 0
+for at = 0, #all - 1, RECORD do
+  local was = all:sub(at + 1, at + 1)
+  if states:find(was, 1, true) then
+    local position, attempts = at / RECORD, struct.unpack('>H', all, at + 4)
+    if was == 'f' and known_id(ids, details, position) then
+      -- SES had accepted it, and could not render it. What is still said of that attempt is not said of the next.
+      redis.call('HSET', details, 'x' .. position, attempts)
+      redis.call('HDEL', details, 'i' .. position)
+      redis.call('SETRANGE', ids, position * MESSAGE_ID, NO_ID)
+    end
+    redis.call('SETRANGE', records, at, record('q', all:sub(at + 2, at + 2), 0, attempts, now))
+    redis.call('HDEL', details, position)
+    publish(outcomes, chunk_id, position, 'q', attempts)
+    moves[was .. 'q'] = (moves[was .. 'q'] or 0) + 1
+    if was == 'k' then doubtful = doubtful - 1 end
+    n = n + 1
+  end
+end
+if n > 0 then
+  count_moves(container, moves)
+  change_doubt(chunk, doubt, chunk_id, doubtful, now)
+  reopen(KEYS, active, chunk_id, n, now)
+end
+return {c[1], n}

@@ -1,0 +1,273 @@
+"""What SES's events do to the ledger: in whatever order, however often, before the answer or long after it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from mailer.email import Mode, Outcome, State
+from mailer.errors import NotFound
+from mailer.ids import new_campaign_id
+from mailer.ledger import ClaimStatus, Happening, Ledger, Work
+from mailer.ledger.control import Control
+from mailer.ledger.scripts import Settlement
+
+from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
+
+STRENGTH = {"unknown": 0, "sent": 1, "rejected": 2, "failed": 2, "delivered": 3, "bounced": 4, "complained": 5}
+SENT, DELIVERED, BOUNCED, COMPLAINED = Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED
+
+
+def said(position: int, outcome: Outcome, *, attempt: int = 1, id: str | None = None, reason: str = "") -> Happening:
+    return Happening(position, attempt, outcome, id or ses_id(position, attempt), reason)
+
+
+def ses_id(position: int, attempt: int = 1) -> str:
+    return MESSAGE_ID.format(position * 10 + attempt)
+
+
+async def hear(ledger: Ledger, chunk: str, *happenings: Happening) -> int:
+    """How many recipients turned out to be sent to twice."""
+    (heard,) = await ledger.scripts.hear({chunk: happenings})
+    assert heard.known
+    return heard.twice
+
+
+async def answer(ledger: Ledger, work: Work, *positions: int, attempt: int = 1) -> int:
+    """SES's answer is stored; how many rows had been settled before."""
+    rows = [settled(p, SENT, attempt=attempt, message_id=ses_id(p, attempt)) for p in positions]
+    return (await ledger.scripts.settle(work.chunk, rows)).late
+
+
+async def in_doubt(ledger: Ledger, size: int, *positions: int) -> str:
+    """A campaign of one chunk whose worker died after the claim of these; the chunk is free again."""
+    id = await campaign(ledger, size)
+    work = await take(ledger, f"{id}-0", lease_ms=60)
+    assert await claim(ledger, work, *positions) is ClaimStatus.OK
+    await asyncio.sleep(0.08)
+    taken = await ledger.lease(f"{id}-0", owner="me", lease_ms=LEASE_MS)
+    if isinstance(taken, Work):
+        await ledger.scripts.release(taken.chunk, fence=taken.fence)
+    return id
+
+
+@pytest.mark.parametrize("outcome", [SENT, DELIVERED, BOUNCED, COMPLAINED, Outcome.REJECTED, Outcome.FAILED])
+async def test_the_first_event_settles_who_was_in_doubt_and_brings_the_message_id(ledger: Ledger, outcome: Outcome) -> None:
+    id = await in_doubt(ledger, 3, 1)
+    assert await ledger.in_doubt() == 1
+    await hear(ledger, f"{id}-0", said(1, outcome, reason="why"))
+    assert await ledger.in_doubt() == 0
+    assert await counts(ledger, id) == {"queued": 2, outcome.label: 1}
+    assert (await lines(ledger, id))[1].ses_message_id == ses_id(1)
+
+
+async def test_an_event_before_the_answer_counts_once_and_the_answer_does_not_weaken_it(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1, 2)
+    await hear(ledger, work.chunk, said(0, SENT), said(0, DELIVERED), said(1, SENT))
+    assert await counts(ledger, id) == {"delivered": 1, "sent": 1, "claimed": 1}
+    assert await answer(ledger, work, 0, 1, 2) == 0, "the quota counts an answer that nobody has stored yet"
+    assert await answer(ledger, work, 0, 1, 2) == 3
+    assert await counts(ledger, id) == {"delivered": 1, "sent": 2}
+    status = await ledger.campaign(id)
+    assert (status.state, status.twice) == (State.FINISHED, 0)
+
+
+async def test_an_event_that_settles_the_last_recipient_finishes_the_campaign(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await hear(ledger, work.chunk, said(0, BOUNCED, reason="Permanent/NoEmail"))
+    assert (await ledger.campaign(id)).state is State.FINISHED
+    assert (await lines(ledger, id))[0].reason == "Permanent/NoEmail"
+
+
+async def test_a_recipient_that_is_queued_again_and_was_accepted_after_all_is_not_sent_to_again(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 2, 0)
+    assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="") == 1
+    assert await states(ledger, id) == ["queued", "queued"]
+    await hear(ledger, f"{id}-0", said(0, DELIVERED))
+    work = await take(ledger, f"{id}-0")
+    assert [record.outcome for record in work.records] == [DELIVERED, Outcome.QUEUED]
+    assert (await ledger.campaign(id)).twice == 0
+
+
+async def test_an_event_of_an_earlier_attempt_after_a_resend_is_a_duplicate_counted_once(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 1, 0)
+    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, attempt=2)
+    await answer(ledger, work, 0, attempt=2)
+    assert [await hear(ledger, work.chunk, said(0, SENT)), await hear(ledger, work.chunk, said(0, DELIVERED))] == [1, 0]
+    assert (await ledger.campaign(id)).twice == 1
+    (line,) = await lines(ledger, id)
+    assert (line.state, line.attempts, line.ses_message_id) == ("delivered", 2, ses_id(0, 2))
+    assert ses_id(0, 1) in line.reason
+
+
+async def test_an_earlier_attempts_event_while_the_next_is_under_way_is_a_duplicate_once_that_is_accepted(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 1, 0)
+    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, attempt=2)
+    assert await hear(ledger, work.chunk, said(0, SENT)) == 0
+    await answer(ledger, work, 0, attempt=2)
+    assert (await ledger.campaign(id)).twice == 1
+    assert await counts(ledger, id) == {"sent": 1}
+
+
+async def test_events_of_what_is_forgotten_or_was_never_there_change_nothing(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2)
+    (gone, beyond) = await ledger.scripts.hear({f"{id}-7": [said(0, SENT)], f"{id}-0": [said(9, DELIVERED)]})
+    assert (gone.known, beyond.known, beyond.changes) == (False, True, [])
+    assert await counts(ledger, id) == {"queued": 2}
+
+
+async def test_a_message_id_of_another_form_is_kept_and_not_a_duplicate_of_itself(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 1, 0)
+    assert [await hear(ledger, f"{id}-0", said(0, outcome, id="odd-1")) for outcome in (SENT, DELIVERED, SENT)] == [0, 0, 0]
+    (line,) = await lines(ledger, id)
+    assert (line.state, line.ses_message_id) == ("delivered", "odd-1")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_order_the_strongest_state_stays(ledger: Ledger, seed: int) -> None:
+    """Claims, answers and events of 300 recipients in a random order, each event one to three times."""
+    chance, size = random.Random(seed), 300
+    id = await campaign(ledger, size)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, *range(size))
+    steps: list[Settlement | Happening] = []
+    model = list[str]()
+    for position in range(size):
+        fates = chance.choice([[], [SENT], [SENT, DELIVERED], [SENT, BOUNCED], [DELIVERED, BOUNCED], [DELIVERED, COMPLAINED],
+                               [SENT, DELIVERED, BOUNCED, COMPLAINED], [SENT, Outcome.REJECTED], [Outcome.FAILED]])  # fmt: skip
+        answered = chance.random() < 0.8
+        if answered:
+            steps += [settled(position, SENT, message_id=ses_id(position))] * chance.choice([1, 2])
+        for outcome in fates:
+            steps += [said(position, outcome, reason=outcome.label)] * chance.choice([1, 2, 3])
+        strongest = max((outcome.label for outcome in fates), key=STRENGTH.__getitem__, default="")
+        model.append(strongest or ("sent" if answered else "claimed"))
+    chance.shuffle(steps)
+    await run(ledger, work, steps, chance)
+    assert await states(ledger, id) == model
+    assert await counts(ledger, id) == dict(Counter(model))
+    assert (await ledger.campaign(id)).twice == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_who_was_sent_to_twice_is_counted_once_in_whatever_order_it_comes_out(ledger: Ledger, seed: int) -> None:
+    """All were in doubt and sent to again; of some the first attempt had been accepted, too."""
+    chance, size = random.Random(seed), 100
+    id = await in_doubt(ledger, size, *range(size))
+    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
+    work = await take(ledger, f"{id}-0")
+    rows = [(position, 2) for position in range(size)]
+    assert await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows) is ClaimStatus.OK
+    steps: list[Settlement | Happening] = []
+    model, twice = list[str](), 0
+    for position in range(size):
+        steps.append(settled(position, SENT, attempt=2, message_id=ses_id(position, 2)))
+        second = chance.choice([[], [SENT], [SENT, DELIVERED], [BOUNCED]])
+        first = chance.choice([[], [], [SENT], [SENT, DELIVERED], [DELIVERED, COMPLAINED]])
+        twice += bool(first)
+        model.append(max((outcome.label for outcome in (SENT, *first, *second)), key=STRENGTH.__getitem__))
+        for attempt, fates in ((1, first), (2, second)):
+            for outcome in fates:
+                steps += [said(position, outcome, attempt=attempt)] * chance.choice([1, 2])
+    chance.shuffle(steps)
+    await run(ledger, work, steps, chance)
+    assert await states(ledger, id) == model
+    assert await counts(ledger, id) == dict(Counter(model))
+    assert (await ledger.campaign(id)).twice == twice
+
+
+async def run(ledger: Ledger, work: Work, steps: Sequence[Settlement | Happening], chance: random.Random) -> None:
+    """Some at a time, as they come."""
+    at = 0
+    while at < len(steps):
+        some = steps[at : at + chance.randint(1, 40)]
+        at += len(some)
+        answers = list({one.position: one for one in some if isinstance(one, Settlement)}.values())
+        events = [one for one in some if isinstance(one, Happening)]
+        if chance.random() < 0.5 and answers:
+            await ledger.scripts.settle(work.chunk, answers)
+            answers = []
+        await ledger.scripts.hear({work.chunk: events})
+        if answers:
+            await ledger.scripts.settle(work.chunk, answers)
+
+
+# ---- campaigns that go on ------------------------------------------------------------------------------------------
+
+
+async def test_after_the_grace_each_policy_does_what_it_says(ledger: Ledger) -> None:
+    for policy, state in (("hold", "unknown"), ("assume_sent", "sent"), ("resend", "queued")):
+        id = await in_doubt(ledger, 1, 0)
+        assert (await ledger.campaign(id)).state is State.FINISHED
+        assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=60_000, policy=policy, reason="assumed") == 0
+        assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy=policy, reason="assumed") == (policy != "hold")
+        assert await counts(ledger, id) == {state: 1}
+        goes_on = State.RUNNING if policy == "resend" else State.FINISHED
+        assert (await ledger.campaign(id)).state is goes_on
+    assert [chunk for chunk, _ in await ledger.scripts.reap(limit=10, patience_ms=1000)] == [f"{id}-0"]
+
+
+async def test_a_cancelled_campaign_resends_to_nobody(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 2, 0)
+    await Control(ledger).cancel(id)
+    assert await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="") == 0
+    assert (await states(ledger, id))[0] == "unknown"
+
+
+async def test_retry_queues_those_that_failed_and_those_in_doubt_and_nobody_else(ledger: Ledger) -> None:
+    id = await campaign(ledger, 4, 2)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1, 2, 3)
+    rows = [settled(0, Outcome.FAILED), settled(1, Outcome.UNKNOWN), settled(2, SENT, message_id=ses_id(2))]
+    await ledger.scripts.settle(work.chunk, [*rows, settled(3, Outcome.REJECTED)])
+    control = Control(ledger)
+    assert await control.retry(id, {Outcome.FAILED}, 0, chunks=10) == (1, 0)
+    assert await control.retry(id, {Outcome.FAILED, Outcome.UNKNOWN}, 0, chunks=1) == (1, 1)
+    assert await counts(ledger, id) == {"queued": 4, "sent": 1, "rejected": 1}
+    assert await ledger.in_doubt() == 0
+    with pytest.raises(NotFound):
+        await control.retry(new_campaign_id(), {Outcome.FAILED}, 0, chunks=1)
+
+
+async def test_what_could_not_be_rendered_is_sent_again_though_its_events_come_once_more(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await answer(ledger, work, 0)
+    await hear(ledger, work.chunk, said(0, Outcome.FAILED, reason="no name"))
+    await Control(ledger).retry(id, {Outcome.FAILED}, 0, chunks=1)
+    await hear(ledger, work.chunk, said(0, SENT), said(0, Outcome.FAILED))
+    assert await counts(ledger, id) == {"queued": 1}
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    again = await take(ledger, work.chunk)
+    await claim(ledger, again, 0, attempt=2)
+    await answer(ledger, again, 0, attempt=2)
+    assert await hear(ledger, work.chunk, said(0, DELIVERED, attempt=2)) == 0
+    assert await counts(ledger, id) == {"delivered": 1}
+
+
+async def test_each_change_is_an_entry_of_the_stream_of_outcomes(ledger: Ledger) -> None:
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1)
+    await answer(ledger, work, 0, 1)
+    await hear(ledger, work.chunk, said(0, DELIVERED), said(0, DELIVERED), said(0, SENT), said(1, BOUNCED, reason="Permanent"))
+    entries = [fields for _, fields in await ledger.redis.xrange(ledger.keys.outcomes)]
+    assert [(e[b"id"].decode(), e[b"state"].decode(), e[b"reason"].decode()) for e in entries] == [
+        (f"{id}-0-0", "sent", ""),
+        (f"{id}-0-1", "sent", ""),
+        (f"{id}-0-0", "delivered", ""),
+        (f"{id}-0-1", "bounced", "Permanent"),
+    ]

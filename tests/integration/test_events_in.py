@@ -1,0 +1,393 @@
+"""From what SES publishes to what the ledger says: through SQS as moto has it, and through SNS over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+from urllib.parse import unquote
+
+import boto3
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from mailer import Email, Mailer, Settings, State
+from mailer.errors import FetchFailed
+from mailer.events import Certificates, Verifier, read
+from mailer.ids import Attempt, new_campaign_id
+from mailer.ledger.suppressed import Reason
+from mailer.metrics import REGISTRY
+from mailer.settings import Policy
+from mailer.simulator import Fault, Kind, Simulator
+from worker import events, http, maintenance, sns
+from worker.runtime import Runtime
+
+from .. import sns as signed
+from ..bench.events import answer, claimed, made
+from ..conftest import running_worker
+from ..ses_events import ANA, forms, notified, published
+from .test_delivery import FROM, finished, letter, rows, settled
+
+QUEUES = count()
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def until(condition: Callable[[], Any], within: float = 15) -> None:
+    async with asyncio.timeout(within):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def state_of(mailer: Mailer, id: str, *states: str) -> None:
+    async def is_there() -> bool:
+        return (await mailer.status(id)).state in states
+
+    await until(is_there)
+
+
+@pytest.fixture
+async def idle(settings: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runtime]:
+    """A worker in which nothing runs by itself."""
+    monkeypatch.setattr(sns, "BLOCK_MS", 1)
+    async with Runtime(settings) as runtime:
+        yield runtime
+
+
+# ---- SQS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+class Sqs:
+    """A queue of the test's own, with a dead-letter queue behind it."""
+
+    def __init__(self, url: str) -> None:
+        keys = {"aws_access_key_id": "simulated", "aws_secret_access_key": "simulated"}
+        self._client = boto3.client("sqs", endpoint_url=url, region_name="eu-west-1", **keys)
+        name = f"events{next(QUEUES)}"
+        self._dead = self._client.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+        arn = f"arn:aws:sqs:eu-west-1:123456789012:{name}-dead"
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "2"})
+        attributes = {"RedrivePolicy": policy, "VisibilityTimeout": "1"}
+        self.url: str = self._client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+    async def send(self, *bodies: str) -> None:
+        for first in range(0, len(bodies), 10):
+            entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies[first : first + 10])]
+            await asyncio.to_thread(self._client.send_message_batch, QueueUrl=self.url, Entries=entries)
+
+    async def count(self, *, dead: bool = False) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        url = self._dead if dead else self.url
+        found = await asyncio.to_thread(self._client.get_queue_attributes, QueueUrl=url, AttributeNames=names)
+        return sum(map(int, found["Attributes"].values()))
+
+    async def empty(self) -> bool:
+        return not await self.count()
+
+
+@pytest.fixture
+async def sqs(moto: str, monkeypatch: pytest.MonkeyPatch) -> Sqs:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", moto)
+    return await asyncio.to_thread(Sqs, moto)
+
+
+@pytest.fixture
+async def told(ses: Simulator, sqs: Sqs, settings: Settings) -> AsyncIterator[Settings]:
+    """Settings with the queue, into which the simulated SES publishes in all forms in turn."""
+    waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    ses.on_event = waiting.put_nowait
+
+    async def publish() -> None:
+        for number in count():
+            bodies = list(forms(await waiting.get()).values())
+            await sqs.send(bodies[number % len(bodies)])
+
+    task = asyncio.create_task(publish())
+    yield settings.model_copy(update={"events_sqs_url": sqs.url, "unknown_grace_s": 3600.0})
+    task.cancel()
+
+
+async def test_a_campaigns_outcomes_come_in_through_the_queue(
+    told: Settings, ses: Simulator, sqs: Sqs, mailer: Mailer, caplog: pytest.LogCaptureFixture
+) -> None:
+    test_addresses = [{"email": f"{name}@simulator.amazonses.com", "name": name} for name in ("bounce", "complaint", "success")]
+    before = metric("mailer_events_total", type="Delivery")
+    async with running_worker(told):
+        id = await mailer.start_campaign(letter(), [*rows(12), *test_addresses])
+        await finished(mailer, id)
+
+        async def all_told() -> bool:
+            counts = (await mailer.campaign(id)).counts
+            return counts == {"delivered": 13, "bounced": 1, "complained": 1}
+
+        await until(all_told)
+        await until(sqs.empty)
+    lines = {line.to.partition("@")[0]: line async for line in mailer.outcomes(id)}
+    assert lines["bounce"].reason == "Permanent/General: 5.1.1 smtp; 550 5.1.1 user unknown"
+    assert (lines["complaint"].reason, lines["u0"].reason) == ("abuse", "")
+    assert lines["u0"].ses_message_id in {entry.id for entry in ses.log}
+    assert {e.reason for name in ("bounce", "complaint") for e in await mailer.suppressed(f"{name}@simulator.amazonses.com")} == {
+        Reason.BOUNCE, Reason.COMPLAINT,
+    }  # fmt: skip
+    assert await mailer.suppressed("u0@example.org") == ()
+    assert metric("mailer_events_total", type="Delivery") - before == 14
+
+
+async def test_an_answer_that_got_lost_is_made_up_for_by_the_event(told: Settings, ses: Simulator, mailer: Mailer) -> None:
+    ses.faults.set([Fault(operation="SendEmail", kind=Kind.CUT_AFTER, count=1)])
+    async with running_worker(told):
+        id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="Code", text="1234"))
+        await state_of(mailer, id, "delivered")
+    status = await mailer.status(id)
+    assert (status.attempts, status.ses_message_id) == (1, next(iter(ses.log)).id)
+
+
+async def test_what_is_no_event_goes_the_queues_own_way_and_stops_nothing(
+    settings: Settings, ses: Simulator, sqs: Sqs, mailer: Mailer
+) -> None:
+    unread = metric("mailer_events_unread_total")
+    await sqs.send("{", json.dumps({"hello": 1}), *forms(notified("Bounce")).values(), '{"eventType": "Novel", "mail": {}}')
+    with_queue = settings.model_copy(update={"events_sqs_url": sqs.url})
+    async with running_worker(with_queue):
+
+        async def dead() -> bool:
+            return await sqs.count(dead=True) == 2 and await sqs.empty()
+
+        await until(dead)
+    assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
+    assert metric("mailer_events_unread_total") - unread >= 2
+
+
+# ---- the grace -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+async def test_without_an_event_the_lanes_policy_decides_after_the_grace(
+    settings: Settings, ses: Simulator, mailer: Mailer, policy: Policy
+) -> None:
+    key = f"{settings.namespace}:clock"
+    clock = (
+        "local function now_us() local t = redis.call('TIME') "
+        f"return t[1] * 1000000 + t[2] + (redis.call('GET', '{key}') or 0) end\n"
+    )
+    ses.faults.set([Fault(operation="SendEmail", kind=Kind.CUT_AFTER, count=1)])
+    chosen = settings.model_copy(update={"unknown_transactional": policy})
+    async with running_worker(chosen, clock=clock) as runtime:
+        id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="Code", text="1234"))
+        await state_of(mailer, id, "unknown")
+        await runtime.redis.set(key, 890_000_000)
+        assert await runtime.ledger.doubtful(900_000, limit=10) == []
+        await runtime.redis.set(key, 905_000_000)
+        if policy is Policy.HOLD:
+            await maintenance.settle_doubts(runtime)
+            assert (await mailer.status(id)).state == "unknown"
+        else:
+            await state_of(mailer, id, "sent")
+    assert len(ses.log) == (2 if policy is Policy.RESEND else 1)
+    assert (await mailer.status(id)).attempts == len(ses.log)
+
+
+async def test_retry_sends_again_to_those_that_failed(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+    id = await mailer.start_campaign(letter(), rows(3))
+    await finished(mailer, id)
+    first = next(iter(ses.log)).tags["mailer_id"]
+    failed = read(
+        json.dumps(
+            published("Rendering Failure") | {"mail": {"messageId": next(iter(ses.log)).id, "tags": {"mailer_id": [first]}}}
+        )
+    )
+    await events.apply(runtime, [failed])
+    assert (await mailer.campaign(id)).counts == {"sent": 2, "failed": 1}
+    assert await mailer.retry(id, ["failed"]) == 1
+    status = await finished(mailer, id)
+    assert (status.counts, status.state, status.twice, len(ses.log)) == ({"sent": 3}, State.FINISHED, 0, 4)
+
+
+# ---- many ----------------------------------------------------------------------------------------------------------
+
+
+async def test_5000_events_shuffled_and_repeated_some_before_the_answer_end_as_the_model_says(idle: Runtime) -> None:
+    id, chance = new_campaign_id(), random.Random(5)
+    bodies, model = made(id, 5000, chance)
+    works = await claimed(idle.ledger, id, len(model))
+    answering = asyncio.create_task(answer(idle.ledger, works, chance))
+    while bodies:
+        some, bodies = bodies[:300], bodies[300:]
+        await events.apply(idle, list(map(read, some)))
+    await answering
+    status = await idle.ledger.campaign(id)
+    assert [line.state async for line in idle.ledger.report(id)] == model
+    assert (status.counts, status.state, status.twice) == (Counter(model), State.FINISHED, 0)
+
+
+# ---- suppression ---------------------------------------------------------------------------------------------------
+
+
+def event(type: str, attempt: Attempt | str = "", to: str = ANA, **block: Any) -> Any:
+    found = published(type, **block)
+    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(attempt)]}}
+    return read(json.dumps(found))
+
+
+async def test_who_is_suppressed_and_that_a_delivery_does_not_lift_it(idle: Runtime, mailer: Mailer) -> None:
+    transient = {"bounceType": "Transient", "bounceSubType": "MailboxFull"}
+    cases: list[tuple[str, dict[str, Any], bool]] = [
+        ("Bounce", {}, True),
+        ("Bounce", transient, False),
+        ("Bounce", {"bounceType": "Undetermined"}, False),
+        ("Bounce", {"bounceSubType": "OnAccountSuppressionList"}, False),
+        ("Complaint", {}, True),
+        ("Complaint", {"complaintFeedbackType": "not-spam"}, False),
+        ("Delivery", {}, False),
+    ]
+    found = dict[str, bool]()
+    for number, (type, block, _) in enumerate(cases):
+        to = f"u{number}@example.org"
+        named: dict[str, Any] = {name: [{"emailAddress": to}] for name in ("bouncedRecipients", "complainedRecipients")}
+        await events.apply(idle, [event(type, "", to, **named, **block), event("Delivery", "", to)])
+        found[f"{type} {block}"] = bool(await mailer.suppressed(to))
+    assert found == {f"{type} {block}": suppressed for type, block, suppressed in cases}
+
+
+@pytest.mark.parametrize("reasons", [("COMPLAINT",), ("BOUNCE", "COMPLAINT")])
+async def test_sess_list_is_written_to_where_ses_does_not_do_it_itself(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, reasons: tuple[str, ...]
+) -> None:
+    ses.suppressed_reasons = reasons
+
+    async def read_again() -> bool:
+        known = await runtime.accounts.load(runtime.own.account)
+        return known is not None and known.suppressed_reasons == set(reasons)
+
+    await until(read_again)
+    id = await mailer.send(Email(to=ANA, from_=FROM, subject="Code", text="1234"))
+    await settled(mailer, id)
+    await events.apply(runtime, [event("Bounce", Attempt(id, 0, 0, 1))])
+    assert (await mailer.status(id)).state == "bounced"
+    assert (ANA in ses.suppressed) is ("BOUNCE" not in reasons)
+
+
+async def test_who_leaves_sess_contact_list_gets_no_more_of_that_stream(
+    runtime: Runtime, settings: Settings, mailer: Mailer
+) -> None:
+    id = await mailer.send(Email(to=ANA, from_=FROM, subject="News", text="…"))
+    await settled(mailer, id)
+    wanted = {"unsubscribeAll": False, "topicSubscriptionStatus": [{"topicName": "news", "subscriptionStatus": "OptIn"}]}
+    await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1), newTopicPreferences=wanted)])
+    assert await mailer.suppressed(ANA) == ()
+    await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1))])
+    assert [(e.reason, e.stream) for e in await mailer.suppressed(ANA)] == [(Reason.UNSUBSCRIBE, "")]
+    assert (await mailer.status(id)).state == "sent"
+
+
+# ---- SNS over HTTP -------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def posted(runtime: Runtime, sns_of_ours: signed.Sns) -> AsyncIterator[httpx.AsyncClient]:
+    keys = Certificates(sns_of_ours.trust, sns_of_ours.web.fetch, clock=signed.NOW.timestamp)
+    seen = sns.seen(runtime.redis, runtime.ledger.keys)
+    verifier = Verifier([signed.TOPIC], keys, seen=seen, clock=signed.NOW.timestamp)
+
+    async def nothing() -> Any:
+        return {}
+
+    endpoint = sns.Endpoint(runtime.redis, runtime.ledger.keys, [signed.TOPIC], verifier)
+    app = http.create_app(alive=dict, ready=nothing, collect=nothing, events=endpoint)
+    async with (
+        http.serve(app, "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        yield client
+
+
+async def test_a_signed_notification_is_answered_and_applied_afterwards_once(idle: Runtime, mailer: Mailer) -> None:
+    ours = signed.Sns()
+    body = signed.body(ours.notification(json.dumps(published("Bounce"))))
+    before = metric("mailer_events_total", type="Bounce")
+    async with posted(idle, ours) as client:
+        assert [(await client.post("/events/ses", content=body)).status_code for _ in range(3)] == [200, 200, 200]
+    assert await mailer.suppressed(ANA) == ()
+    for _ in range(3):
+        await sns.take_in(idle)
+    assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
+    assert metric("mailer_events_total", type="Bounce") - before == 1
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+
+
+async def test_what_is_not_signed_is_refused_and_never_queued(idle: Runtime) -> None:
+    ours = signed.Sns()
+    forged = ours.notification() | {"Message": "other"}
+    async with posted(idle, ours) as client:
+        answers = [
+            (await client.post("/events/ses", content=content)).status_code
+            for content in (signed.body(forged), b"{", b"x" * 2**20)
+        ]
+    assert answers == [403, 403, 413]
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+
+
+async def test_what_could_not_be_queued_is_not_taken_for_seen(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = signed.Sns()
+    body = signed.body(ours.notification(json.dumps(published("Bounce"))))
+    async with posted(idle, ours) as client:
+        with monkeypatch.context() as patch:
+
+            async def gone(*_: Any, **__: Any) -> None:
+                raise ConnectionError
+
+            patch.setattr(idle.redis, "xadd", gone)
+            assert (await client.post("/events/ses", content=body)).status_code == 503
+        assert (await client.post("/events/ses", content=body)).status_code == 200
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 1
+
+
+async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    visited, answers = list[str](), iter([FetchFailed(url="", why="there is no whole answer after 5 s"), None])
+
+    async def fetch(url: str) -> bytes:
+        visited.append(url)
+        if error := next(answers):
+            raise error
+        return b""
+
+    monkeypatch.setattr(sns, "fetch", fetch)
+    monkeypatch.setattr(sns, "CLAIM_AFTER_MS", 0)
+    ours = signed.Sns()
+    async with posted(idle, ours) as client:
+        assert (await client.post("/events/ses", content=signed.body(ours.confirmation()))).status_code == 200
+    for _ in range(3):
+        await sns.take_in(idle)
+    assert [unquote(url) for url in visited] == [signed.subscribe_url()] * 2
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+
+
+async def test_without_topics_there_is_no_such_page() -> None:
+    async def nothing() -> Any:
+        return {}
+
+    app = http.create_app(alive=dict, ready=nothing, collect=nothing)
+    async with (
+        http.serve(app, "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        assert (await client.post("/events/ses", content=b"{}")).status_code == 404

@@ -1,0 +1,292 @@
+"""What SES says of what it accepted: read, applied to the ledger, and acted upon.
+
+Events come from an SQS queue, or from SNS over HTTP by way of a stream in Redis (`worker/sns.py`). Each is applied before it
+is deleted there, so what a crash interrupts comes again, and applying it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+from redis.exceptions import RedisError
+
+from mailer import metrics
+from mailer.email import Lane, Outcome
+from mailer.errors import MailerError, NotAnEvent, QueueUnavailable
+from mailer.events import Event, EventType, read
+from mailer.ids import Attempt, chunk_id, container_of
+from mailer.ledger import Change, Happening, Spec
+from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.ses.refusals import classify
+from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
+from mailer.tasks import to_the_end
+
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+POLLERS = 16  # at the same time, while the queue has enough for all
+TOGETHER = 50  # calls' worth of messages that are applied at once
+DELETING = 4  # batches that are being deleted while the next is applied
+PAUSE_S = (1.0, 30.0)  # after the queue did not answer; doubling
+MAX_REASON = 500  # characters
+
+_STATES = {
+    EventType.SEND: Outcome.SENT,
+    EventType.DELIVERY_DELAY: Outcome.SENT,
+    EventType.DELIVERY: Outcome.DELIVERED,
+    EventType.BOUNCE: Outcome.BOUNCED,
+    EventType.COMPLAINT: Outcome.COMPLAINED,
+    EventType.REJECT: Outcome.REJECTED,
+    EventType.RENDERING_FAILURE: Outcome.FAILED,
+}
+# SES did not try to deliver: the address is on a list of SES's already, or left one topic. Our own list would make that last.
+_NOT_TRIED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "UnsubscribedRecipient"})
+_NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
+
+
+# ---- what an event means -------------------------------------------------------------------------------------------
+
+
+def happening(event: Event, attempt: Attempt) -> Happening | None:
+    """What the ledger is told; None where the event says nothing of the message's fate."""
+    outcome = _STATES.get(event.type)
+    if outcome is Outcome.COMPLAINED and event.complaint_type == _NOT_SPAM:
+        outcome = Outcome.DELIVERED
+    if outcome is None:
+        return None
+    return Happening(attempt.position, attempt.attempt, outcome, event.ses_message_id, _reason(event)[:MAX_REASON])
+
+
+def _reason(event: Event) -> str:
+    if event.type is EventType.BOUNCE:
+        return _said(event, "/".join(filter(None, (event.bounce_type, event.bounce_subtype))) or "bounced")
+    if event.type is EventType.COMPLAINT and event.complaint_type != _NOT_SPAM:
+        return _said(event, ", ".join(filter(None, (event.complaint_type, event.complaint_subtype))) or "complaint")
+    if event.type is EventType.REJECT:
+        return f"SES accepted it and did not send it: {event.reason or 'rejected'}"
+    if event.type is EventType.RENDERING_FAILURE:
+        return f"SES accepted it and could not render it: {event.reason or 'no reason was given'}"
+    return ""
+
+
+def _said(event: Event, what: str) -> str:
+    """With what the other side's server said; and whom it is of, where the message was for several."""
+    if not event.recipients:
+        return what
+    one = event.recipients[0]
+    text = " ".join(filter(None, (one.status, one.diagnostic)))
+    whom = f"{one.address}: " if len(event.destination) > 1 else ""
+    return f"{whom}{what}: {text}" if text else f"{whom}{what}"
+
+
+def suppressions(event: Event) -> list[NewEntry]:
+    """Whom nothing is to be sent to any more: who does not exist, and who complained."""
+    reason = None
+    if event.type is EventType.BOUNCE and event.bounce_type == "Permanent" and event.bounce_subtype not in _NOT_TRIED:
+        reason = Reason.BOUNCE
+    if event.type is EventType.COMPLAINT and event.complaint_type != _NOT_SPAM and event.complaint_subtype not in _NOT_TRIED:
+        reason = Reason.COMPLAINT
+    if reason is None:
+        return []
+    named = tuple(one.address for one in event.recipients)
+    if not named and len(event.destination) == 1:
+        named = event.destination
+    return [NewEntry(address, reason) for address in named]
+
+
+def _left(event: Event) -> bool:
+    """Whether a Subscription event says that its recipient does not want this mail any more."""
+    if event.subscription is None:
+        return False
+    new, old = event.subscription.new, event.subscription.old
+    if new.unsubscribe_all:
+        return True
+    return any(not wanted and (old is None or old.topics.get(topic, True)) for topic, wanted in new.topics.items())
+
+
+# ---- to apply them -------------------------------------------------------------------------------------------------
+
+
+async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
+    """Store what they say. Raises what redis-py raises; then all of them may be applied again."""
+    said = defaultdict[str, list[Happening]](list)
+    unmatched = 0
+    for event in events:
+        attempt = event.attempt
+        if attempt is None:
+            unmatched += event.type is not EventType.TEST
+        elif (one := happening(event, attempt)) is not None:
+            said[chunk_id(attempt.container, attempt.chunk)].append(one)
+    # First of all: from here on nobody is sent to who must not be.
+    entries = [entry for event in events for entry in suppressions(event)]
+    if entries:
+        await runtime.ledger.suppressed.add(entries)
+    changes = list[Change]()
+    if said:
+        for happenings, heard in zip(said.values(), await runtime.ledger.scripts.hear(said), strict=True):
+            changes += heard.changes
+            unmatched += 0 if heard.known else len(happenings)
+            metrics.record_duplicates(heard.twice)
+    await _count(runtime, changes)
+    for event in events:
+        metrics.record_event(event.type.value)
+    if unmatched:
+        metrics.record_unmatched(unmatched)
+    await _act(
+        runtime, [event for event in events if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
+    )
+
+
+async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
+    lanes = dict[str, Lane | None]()
+    for change in changes:
+        container = container_of(change.chunk)
+        if container not in lanes:
+            lanes[container] = await runtime.lane(container)
+        lane = lanes[container]
+        # Of what is on its way to SES the answer is counted when it is settled.
+        if lane is not None and not (change.was is Outcome.CLAIMED and change.now is Outcome.SENT):
+            metrics.record_outcomes(lane, change.now, 1)
+
+
+async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
+    """What depends on who sent the message."""
+    by_container = defaultdict[str, list[Event]](list)
+    for event in events:
+        if event.attempt is not None:
+            by_container[event.attempt.container].append(event)
+    for container, found in by_container.items():
+        spec = await runtime.ledger.spec(container)
+        if spec is None:
+            log.info("events are of a message that is not known here", id=container, events=len(found))
+            continue
+        left = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
+        if left:  # SES's own list has it; ours has it for the stream that the message was of
+            entries = [NewEntry(event.destination[0], Reason.UNSUBSCRIBE, spec.stream) for event in left]
+            await runtime.ledger.suppressed.add(entries)
+        await _tell_ses(runtime, spec, [event for event in found if event.type is not EventType.SUBSCRIPTION])
+
+
+async def _tell_ses(runtime: Runtime, spec: Spec, events: Sequence[Event]) -> None:
+    """Put on SES's list what SES does not put there itself. Our own list has it already, so this may fail."""
+    try:
+        for name, found in _by_set(events, spec.configuration_set or "").items():
+            reach = await runtime.reaches.get(spec.route)
+            known = await runtime.accounts.load(reach.account)
+            own = (await reach.register.look_up_set(name)).suppressed_reasons if name else None
+            reasons = own if own is not None else known.suppressed_reasons if known else None
+            for event in found:
+                reason = "BOUNCE" if event.type is EventType.BOUNCE else "COMPLAINT"
+                if reasons is not None and reason not in reasons:
+                    for entry in suppressions(event):
+                        await reach.gateway.suppress(entry.address, reason)
+    except (RedisError, OSError):
+        raise
+    except MailerError as error:
+        log.warning("SES's suppression list could not be written to; ours has the addresses", reason=str(error))
+    except Exception as error:
+        log.warning("SES's suppression list could not be written to; ours has the addresses", code=classify(error).code)
+
+
+def _by_set(events: Sequence[Event], otherwise: str) -> dict[str, list[Event]]:
+    """Configuration set → its events."""
+    found = defaultdict[str, list[Event]](list)
+    for event in events:
+        found[event.tags.get("ses:configuration-set", otherwise)].append(event)
+    return found
+
+
+# ---- from SQS ------------------------------------------------------------------------------------------------------
+
+
+async def from_sqs(runtime: Runtime, url: str) -> None:
+    """Take in what the queue brings, for ever."""
+    pause, longest = PAUSE_S
+    while True:
+        try:
+            async with EventQueue(url) as queue:
+                if not await queue.has_dead_letters():
+                    log.warning("the queue of SES's events has no dead-letter queue: what cannot be read comes again and again")
+                pause = PAUSE_S[0]
+                await Intake(runtime, queue).run()
+        except QueueUnavailable as error:
+            log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
+        except (RedisError, OSError) as error:
+            log.warning("redis does not answer; the events come again", error=type(error).__name__)
+        except Exception:
+            log.exception("events were not taken in; they come again")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, longest)
+
+
+class Intake:
+    """Several calls receive while the queue is full, one waits when it is empty; what they bring is applied together."""
+
+    def __init__(self, runtime: Runtime, queue: EventQueue) -> None:
+        self._runtime, self._queue = runtime, queue
+        self._found: asyncio.Queue[list[Received]] = asyncio.Queue(maxsize=TOGETHER)
+        self._deleting = asyncio.Semaphore(DELETING)
+        self._tasks: asyncio.TaskGroup
+        self._pollers = 0
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._poll(LONG_POLL_S))
+                while True:
+                    await self._take_in(await self._next())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _poll(self, wait_s: int) -> None:
+        """The first one stays; the others go when they find the queue empty."""
+        self._pollers += 1
+        try:
+            while True:
+                found = await self._queue.receive(wait_s)
+                if found:
+                    await self._found.put(found)
+                if len(found) == BATCH and self._pollers < POLLERS:
+                    self._tasks.create_task(self._poll(0))
+                    await asyncio.sleep(0)
+                elif not found and wait_s == 0:
+                    return
+        finally:
+            self._pollers -= 1
+
+    async def _next(self) -> list[Received]:
+        messages = list(await self._found.get())
+        with suppress(asyncio.QueueEmpty):
+            while len(messages) < TOGETHER * BATCH:
+                messages += self._found.get_nowait()
+        return messages
+
+    async def _take_in(self, messages: Sequence[Received]) -> None:
+        events, applied = list[Event](), list[str]()
+        for message in messages:
+            try:
+                events.append(read(message.body))
+            except NotAnEvent as error:
+                # It is left alone: after its visibility time-out it comes again, until the queue's policy takes it away.
+                metrics.record_unread()
+                if message.times <= 1:
+                    log.warning("a message of the queue is no event of SES", reason=str(error))
+            else:
+                applied.append(message.receipt)
+        await to_the_end(apply(self._runtime, events))
+        await self._deleting.acquire()
+        self._tasks.create_task(self._delete(applied))
+
+    async def _delete(self, receipts: Sequence[str]) -> None:
+        try:
+            parts = [receipts[first : first + BATCH] for first in range(0, len(receipts), BATCH)]
+            left = sum(await asyncio.gather(*map(self._queue.delete, parts)))
+            if left:
+                log.warning("events could not be deleted from the queue; they come again", messages=left)
+        finally:
+            self._deleting.release()

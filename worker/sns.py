@@ -1,0 +1,160 @@
+"""`POST /events/ses`: SNS's messages are verified, queued in Redis and answered within a second; a loop applies them.
+
+What is queued is a stream with one consumer group. Whoever takes an entry and dies leaves it to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from mailer import metrics
+from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
+from mailer.events import Believed, Certificates, Event, MessageType, Trust, Verifier, fetch, read
+from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
+from mailer.ledger.keys import Keys
+from mailer.ledger.redis import RedisClient
+from mailer.tasks import to_the_end
+
+from .events import apply
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+ANSWER_S = 0.9  # SNS is answered within a second; what could not be queued by then comes again
+GROUP = "workers"
+TOGETHER = 500  # messages
+BLOCK_MS = 1000
+CLAIM_AFTER_MS = 60_000  # a message that another process took so long ago is taken over
+CONFIRM = "confirm"  # the field of an address to be visited; else "message"
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+class Endpoint:
+    """What the route asks: verify, queue, answer. `verifier` is for tests; an async context manager."""
+
+    def __init__(self, redis: RedisClient, keys: Keys, topics: Sequence[str], verifier: Verifier | None = None) -> None:
+        """Raises ConfigError where a topic is not one."""
+        self._redis, self._keys = redis, keys
+        self._certificates: Certificates | None = None
+        if verifier is None:
+            self._certificates = Certificates(Trust.of_this_machine(), fetch)
+            verifier = Verifier(topics, self._certificates, seen=seen(redis, keys))
+        self._verifier = verifier
+
+    async def __aenter__(self) -> Endpoint:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._certificates is not None:
+            await self._certificates.close()
+
+    async def __call__(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """The HTTP status. SNS tries again after 5xx, and gives up after 4xx."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._queue(await self._verifier.believe(body, headers))
+        except SeenBefore:
+            return 200  # it is queued, or applied
+        except CannotVerify as error:
+            log.info("an SNS message cannot be verified now; it comes again", reason=str(error))
+            return 503
+        except NotBelieved as error:
+            metrics.record_unread()
+            log.warning("a request that is no message of ours was refused", reason=str(error))
+            return 403
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("an SNS message was not queued; it comes again", error=type(error).__name__)
+            return 503
+        return 200
+
+    async def _queue(self, believed: Believed) -> None:
+        fields = {b"message": believed.message.encode()}
+        if believed.subscribe_url is not None:
+            fields = {CONFIRM.encode(): believed.subscribe_url.encode()}
+        elif believed.type is not MessageType.NOTIFICATION:
+            log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
+            return
+        try:
+            await self._redis.xadd(self._keys.inbox, fields)
+        except BaseException:
+            # It was noted as seen, and when it comes again it must not be taken for one that is queued.
+            await to_the_end(self._forget(believed.id))
+            raise
+
+    async def _forget(self, id: str) -> None:
+        await self._redis.delete(self._keys.notified(id))
+
+
+def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
+    """Was this id there before? It is noted as it is asked."""
+
+    async def ask(id: str) -> bool:
+        return not await redis.set(keys.notified(id), 1, nx=True, ex=MAX_AGE_S + MAX_AHEAD_S)
+
+    return ask
+
+
+# ---- the loop that applies ------------------------------------------------------------------------------------------
+
+
+async def take_in(runtime: Runtime) -> None:
+    """Apply what is queued, one batch; waits for it for a moment."""
+    redis, keys = runtime.redis, runtime.ledger.keys
+    try:
+        _, entries, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
+        if not entries:
+            found = await redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=BLOCK_MS)
+            entries = found[0][1] if found else []
+    except ResponseError as error:
+        if not str(error).startswith("NOGROUP"):
+            raise
+        await _make_group(redis, keys)
+        return
+    if entries:
+        await to_the_end(_apply(runtime, entries))
+
+
+async def _make_group(redis: RedisClient, keys: Keys) -> None:
+    try:
+        await redis.xgroup_create(keys.inbox, GROUP, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):  # another process was faster
+            raise
+
+
+async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
+    events, done = list[Event](), [id for id, _ in entries]
+    for id, fields in entries:
+        if url := fields.get(CONFIRM.encode()):
+            if not await _confirmed(url.decode()):
+                done.remove(id)  # it is tried again, by whoever claims it
+            continue
+        try:
+            events.append(read(fields[b"message"]))
+        except NotAnEvent as error:
+            metrics.record_unread()
+            log.warning("a message of a topic of ours is no event of SES", reason=str(error))
+    if events:
+        await apply(runtime, events)
+    async with runtime.redis.pipeline(transaction=False) as pipe:
+        if done:
+            pipe.xack(runtime.ledger.keys.inbox, GROUP, *done)
+            pipe.xdel(runtime.ledger.keys.inbox, *done)
+        await pipe.execute()
+
+
+async def _confirmed(url: str) -> bool:
+    try:
+        await fetch(url)
+    except FetchFailed as error:
+        gone = "the answer is 4" in str(error)  # the token is over, or was used
+        log.warning("a subscription of this endpoint was not confirmed", reason=str(error), again=not gone)
+        return gone
+    log.info("a subscription of this endpoint is confirmed")
+    return True
