@@ -24,6 +24,7 @@ from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
+from .storage import open_objects
 from .suppression.entries import checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
@@ -49,7 +50,8 @@ class Mailer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._redis = connect(self.settings)
-        self._ledger = Ledger(self._redis, self.settings.namespace)
+        self._objects = open_objects(self.settings)
+        self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
         self._control = Control(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._prepare = prepare.Preparation(self.settings)
@@ -66,6 +68,8 @@ class Mailer:
         await self.aclose()
 
     async def aclose(self) -> None:
+        if self._objects is not None:
+            await self._objects.close()
         await disconnect(self._redis)
 
     # ---- send ----------------------------------------------------------------------------------
@@ -130,6 +134,8 @@ class Mailer:
                 return await self._earlier(earlier, key, rows)
         guard = prepare.guard_of(campaign)
         spec, blobs = self._prepare.campaign(campaign)
+        if self._objects is not None:
+            await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
         async with open_recipients(recipients) as rows:
