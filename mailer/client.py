@@ -24,7 +24,7 @@ from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
-from .storage import open_objects
+from .storage import open_list, open_objects
 from .suppression.entries import checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
@@ -130,7 +130,7 @@ class Mailer:
         key = prepare.idempotency_key(idempotency_key, campaign)
         if key and (earlier := await self._ledger.find_key(key)):
             _same_or_raise(earlier, key)
-            async with open_recipients(recipients) as rows:
+            async with open_recipients(recipients, remote=open_list) as rows:
                 return await self._earlier(earlier, key, rows)
         guard = prepare.guard_of(campaign)
         spec, blobs = self._prepare.campaign(campaign)
@@ -138,7 +138,7 @@ class Mailer:
             await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
-        async with open_recipients(recipients) as rows:
+        async with open_recipients(recipients, remote=open_list) as rows:
             await self._store(blobs, campaign.send_at)
             added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if not added.new:
@@ -271,7 +271,7 @@ class Mailer:
         """The same of a campaign's first rows that can be used; 50 of them are looked at. Raises RecipientsError, too."""
         spec, blobs = self._prepare.campaign(campaign)
         entries, unusable = list[Entry](), list[str]()
-        async with open_recipients(recipients, batch_rows=ROWS) as rows:
+        async with open_recipients(recipients, batch_rows=ROWS, remote=open_list) as rows:
             async for row in (usable(spec, row) async for batch in rows for row in batch):
                 if isinstance(row, BadRow):
                     unusable.append(row.reason)

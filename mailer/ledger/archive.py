@@ -138,9 +138,11 @@ class Archive:
         """True where Redis has the chunk when this returns, so that something can be said of its recipients. It is archived
         again when nothing more has been said for a while. Raises StoreFailed."""
         for _ in range(TRIES):
+            if await self._redis.exists(self._keys.records(chunk)):
+                return True
             found = await self._newest(chunk)
             if found is None:
-                return bool(await self._redis.exists(self._keys.records(chunk)))
+                return False
             token, packed = found
             _, known = await asyncio.to_thread(unpack, packed)
             status = await self._scripts.unarchive(

@@ -187,7 +187,7 @@ class FileObjects:
     def _path(self, name: str) -> Path:
         """Names are made of our own ids; one that leads out of the folder is a defect."""
         folder, _, file = name.partition("/")
-        if not (folder.isalnum() and folder.isascii()) or "/" in file or file.startswith("."):
+        if not (folder.isalnum() and folder.isascii()) or "/" in file or file[:1] in ("", "."):
             raise ValueError(f"not the name of an object: {name!r}")
         return self._root / folder / file
 

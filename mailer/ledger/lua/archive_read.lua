@@ -21,8 +21,10 @@ for at = 1, #all, RECORD do
 end
 local doubtful = tonumber(meta[3] or '0') > 0
 local need = doubtful and doubt_quiet or quiet
--- What is in doubt is looked after while its campaign goes on, and for a time after that.
-if doubtful and not is_over(container) then latest = now end
+if doubtful and not is_over(container) then  -- somebody looks after those in doubt
+  redis.call('ZADD', over, digits(now), chunk_id)
+  return {'early'}
+end
 if now - latest < need then
   redis.call('ZADD', over, digits(latest + need - quiet), chunk_id)
   return {'early'}
