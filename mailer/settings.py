@@ -136,7 +136,7 @@ class Settings(BaseSettings):
 
 def _check_folder(host: str, path: str) -> None:
     """Raises ValueError."""
-    if host or not path.strip("/") or "\0" in path:
+    if host or not path.startswith("/") or not path.strip("/") or "\0" in path:
         raise ValueError("the folder must be given from the root, with three slashes: file:///var/lib/mailer")
     if ".." in path.split("/"):
         raise ValueError("the folder must be written without `..`")
