@@ -73,7 +73,8 @@ async def _retire(runtime: Runtime, campaign: ActiveCampaign) -> None:
     """Let it be forgotten after a while: one whose chunks are archived, when they all are."""
     keep_s = runtime.settings.retention_s
     if runtime.ledger.archive is not None and campaign.unarchived > 0 and campaign.ready:
-        await runtime.ledger.archive.enlist(campaign.id, campaign.chunks)
+        if not campaign.enlisted:
+            await runtime.ledger.archive.enlist(campaign.id, campaign.chunks)
         over_s = (await runtime.ledger.scripts.now_ms() - (campaign.finished_ms or 0)) / 1000
         if campaign.state is not State.STOPPED and over_s < keep_s:  # of a stopped one only what was sent can be archived
             return

@@ -180,6 +180,7 @@ class Archive:
         for first in range(0, len(missing), 1000):
             part = {chunk_id(id, number): now for number in missing[first : first + 1000]}
             await self._redis.zadd(self._keys.over, part, nx=True)
+        await self._redis.hset(self._keys.container(id), "enlisted", 1)
 
 
 def token_of(digest: str) -> bytes:

@@ -30,6 +30,7 @@ UNREAD = "its list was not read to its end, so nothing of it was sent; start it 
 KEYS_CHUNKS = 100  # chunks whose keys one script goes through: less than a millisecond
 STORE_S = 6.0  # a worker waits so long for a payload, well within its lease
 STORE_PAUSE_MS = 10_000  # after which it asks again
+ACTIVE_FIELDS = ("state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted")
 READS = 5  # of a chunk that is archived or taken back while it is being read
 OUTLIVES_S = 3600  # chunks outlive their campaign by so much, or a twentieth: one that is resumed in its last moment is whole
 
@@ -65,6 +66,7 @@ class ActiveCampaign:
     retired: bool  # it goes on, and some of its keys may still have been told to expire
     chunks: int = 0
     unarchived: int = 0  # of a campaign whose chunks are archived: those that never were
+    enlisted: bool = False  # all of them are on the list of what is to be archived
     finished_ms: int | None = None
 
     @property
@@ -345,7 +347,9 @@ class Ledger:
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(self.keys.container(id), "state", "ready", "finished", "retired", "chunks", "archived", "over")
+                pipe.hmget(
+                    self.keys.container(id), "state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted"
+                )
             found = await pipe.execute()
         return [
             ActiveCampaign(
@@ -356,9 +360,10 @@ class Ledger:
                 retired=bool(retired),
                 chunks=int(chunks or 0),
                 unarchived=int(chunks or 0) - int(archived or 0) if over else 0,
+                enlisted=bool(enlisted),
                 finished_ms=int(finished) if finished else None,
             )
-            for id, (state, ready, finished, retired, chunks, archived, over) in zip(ids, found, strict=True)
+            for id, (state, ready, finished, retired, chunks, archived, over, enlisted) in zip(ids, found, strict=True)
         ]
 
     async def lane(self, container: str) -> Lane | None:
@@ -487,8 +492,9 @@ class Ledger:
                     return _report_lines(chunk, entries, known)
             elif self.archive is not None and (found := await self.archive.read(chunk)) is not None:
                 return _report_lines(chunk, *found)
-        if self.archive is not None and await self.redis.exists(self.keys.container(container_of(chunk))):
-            raise StoreFailed(url=self._store_name, why=f"it does not have chunk {chunk}")
+        if await self.redis.hget(k.container(container_of(chunk)), "ready"):  # else it was given up, and nothing is left of it
+            why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
+            raise StoreFailed(url=self._store_name, why=why)
         return []
 
     async def outcome_counts(self, id: str) -> dict[Outcome, int]:

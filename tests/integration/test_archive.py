@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from unittest.mock import patch
 
 import orjson
@@ -18,13 +20,14 @@ from mailer import Mailer, Settings
 from mailer.email import Outcome
 from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Work
 from mailer.ledger.archive import Archive
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.store import FileObjects
 from mailer.queue import connect, disconnect
 from mailer.simulator import Simulator
-from worker import maintenance
+from worker import maintenance, settle
+from worker.runtime import Runtime
 
 from ..conftest import running_worker
 from ..servers import RedisServer
@@ -180,12 +183,10 @@ async def test_an_answer_of_ses_that_comes_after_the_chunk_was_archived_is_store
     assert await counts(ledger, id) == {"unknown": 2}
     await archive_of(ledger).archive_due(limit=10, **NOW)
     assert (await keys_of(ledger, f"{id}-0"), await ledger.in_doubt()) == ([], 0)
-    rows = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0))]
-    assert (await ledger.scripts.settle(f"{id}-0", rows)).late == 1
-    assert await ledger.unarchive(f"{id}-0")
-    assert await ledger.in_doubt() == 2
-    assert (await ledger.scripts.settle(f"{id}-0", rows)).late == 0
+    rows, runtime = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0))], cast(Runtime, SimpleNamespace(ledger=ledger))
+    assert (await settle._stored(runtime, f"{id}-0", rows, None)).late == 0
     assert await counts(ledger, id) == {"sent": 1, "unknown": 1}
+    assert await ledger.in_doubt() == 1
 
 
 async def test_what_redis_never_knew_is_not_taken_back(ledger: Ledger) -> None:
@@ -400,6 +401,28 @@ async def test_with_redis_nothing_is_archived(ledger: Ledger, namespace: str, tm
     assert await inside.redis.exists(inside.keys.over) == 0
     assert not await inside.unarchive(f"{id}-0")
     assert (await inside.redis.exists(inside.keys.payload(f"{id}-0")), files(tmp_path)) == (1, [])
+
+
+async def test_a_report_where_the_store_is_not_set_is_an_error_and_not_a_short_report(
+    ledger: Ledger, namespace: str, tmp_path: Path
+) -> None:
+    id = await campaign(ledger, 3)
+    inside = Ledger(ledger.redis, namespace)
+    hint = r"redis: .* does not have chunk .*; has MAILER_STORE_URL the value here that it has for the workers\?"
+    with pytest.raises(StoreFailed, match=hint):
+        await lines(inside, id)
+    await sent(ledger, f"{id}-0", 3)
+    await archive_of(ledger).archive(f"{id}-0", **NOW)
+    with pytest.raises(StoreFailed, match=hint):
+        await lines(inside, id)
+
+
+async def test_a_worker_without_the_store_parks_what_it_cannot_read(ledger: Ledger, namespace: str) -> None:
+    id = await campaign(ledger, 3)
+    inside = Ledger(ledger.redis, namespace)
+    assert await inside.lease(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.UNREAD
+    assert (await inside.campaign(id)).state == "parked"
+    assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), Work)  # given back, not run out
 
 
 async def test_a_campaign_that_is_given_up_leaves_no_payloads(ledger: Ledger, tmp_path: Path) -> None:
