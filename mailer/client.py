@@ -24,6 +24,7 @@ from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
+from .storage import open_list, open_objects
 from .suppression.entries import checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
@@ -50,7 +51,8 @@ class Mailer:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._redis = connect(self.settings)
-        self._ledger = Ledger(self._redis, self.settings.namespace)
+        self._objects = open_objects(self.settings)
+        self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
         self._control = Control(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._prepare = prepare.Preparation(self.settings)
@@ -67,6 +69,8 @@ class Mailer:
         await self.aclose()
 
     async def aclose(self) -> None:
+        if self._objects is not None:
+            await self._objects.close()
         await disconnect(self._redis)
 
     # ---- send ----------------------------------------------------------------------------------
@@ -127,13 +131,15 @@ class Mailer:
         key = prepare.idempotency_key(idempotency_key, campaign)
         if key and (earlier := await self._ledger.find_key(key)):
             _same_or_raise(earlier, key)
-            async with open_recipients(recipients) as rows:
+            async with open_recipients(recipients, remote=open_list) as rows:
                 return await self._earlier(earlier, key, rows)
         guard = prepare.guard_of(campaign)
         spec, blobs = self._prepare.campaign(campaign)
+        if self._objects is not None:
+            await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
-        async with open_recipients(recipients) as rows:
+        async with open_recipients(recipients, remote=open_list) as rows:
             await self._store(blobs, campaign.send_at)
             added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if not added.new:
@@ -284,7 +290,7 @@ class Mailer:
         """The same of a campaign's first rows that can be used; 50 of them are looked at. Raises RecipientsError, too."""
         spec, blobs = self._prepare.campaign(campaign)
         entries, unusable = list[Entry](), list[str]()
-        async with open_recipients(recipients, batch_rows=ROWS) as rows:
+        async with open_recipients(recipients, batch_rows=ROWS, remote=open_list) as rows:
             async for row in (usable(spec, row) async for batch in rows for row in batch):
                 if isinstance(row, BadRow):
                     unusable.append(row.reason)

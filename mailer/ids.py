@@ -42,6 +42,11 @@ def is_message(container: str) -> bool:
     return container.startswith("m")
 
 
+def is_container(text: str) -> bool:
+    """Whether it has the form of a campaign's or message's id."""
+    return re.fullmatch(f"[cm][{_ALPHABET}]{{{_TIME_CHARS + _RANDOM_CHARS}}}", text) is not None
+
+
 def chunk_id(container: str, number: int) -> str:
     return f"{container}-{number}"
 

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveFloat, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -57,7 +58,7 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     namespace: Namespace = "mailer"
     templates_dir: Path = Path("templates")
-    store_url: str = "redis:"
+    store_url: str = "redis:"  # where payloads of chunks and archives live; also file:///dir, s3://bucket/prefix
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
     lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)
@@ -100,8 +101,17 @@ class Settings(BaseSettings):
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if value != "redis:":
-            raise ValueError("only 'redis:' can be used in this version")
+        parts = urlsplit(value)
+        if value == "redis:":
+            return value
+        if parts.scheme not in ("file", "s3") or parts.query or parts.fragment:
+            raise ValueError("use redis:, file:///dir or s3://bucket/prefix")
+        if parts.scheme == "file":
+            _check_folder(parts.netloc, unquote(parts.path))
+        elif re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc) is None:
+            raise ValueError(f"'{parts.netloc}' is not the name of a bucket; write s3://bucket/prefix")
+        elif re.fullmatch(r"(/[A-Za-z0-9!_.*'()-]+)*/?", parts.path) is None:
+            raise ValueError("the prefix must be of letters, digits and ! - _ . * ' ( ), with single slashes between them")
         return value
 
     @field_validator("redis_url")
@@ -146,6 +156,14 @@ class Settings(BaseSettings):
             else:
                 known = f"no {DEFAULT_CONFIG} was found, so make one with [senders.{name}]"
             raise UnknownSender(name=name, known=known) from None
+
+
+def _check_folder(host: str, path: str) -> None:
+    """Raises ValueError."""
+    if host or not path.startswith("/") or not path.strip("/") or "\0" in path:
+        raise ValueError("the folder must be given from the root, with three slashes: file:///var/lib/mailer")
+    if ".." in path.split("/"):
+        raise ValueError("the folder must be written without `..`")
 
 
 def config_path() -> Path | None:

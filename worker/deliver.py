@@ -50,7 +50,7 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
     try:
         work = await runtime.ledger.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS)
         if not isinstance(work, Work):
-            say = log.warning if work is LeaseStatus.GONE else log.debug
+            say = log.warning if work in (LeaseStatus.GONE, LeaseStatus.UNREAD) else log.debug
             say("chunk not taken", chunk=chunk, why=work.value)
             if work is LeaseStatus.OVER and not is_message(chunk):
                 await _feed(runtime, chunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -20,6 +20,7 @@ from mailer.errors import MailerError, NotAnEvent, QueueUnavailable
 from mailer.events import Event, EventType, read
 from mailer.ids import Attempt, chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
+from mailer.ledger.scripts import Heard
 from mailer.ledger.suppressed import NewEntry, Reason
 from mailer.ses.refusals import classify
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
@@ -128,9 +129,9 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
         await runtime.ledger.suppressed.add(entries)
     changes = list[Change]()
     if said:
-        for happenings, heard in zip(said.values(), await runtime.ledger.scripts.hear(said), strict=True):
+        for chunk, heard in (await _hear(runtime, said)).items():
             changes += heard.changes
-            unmatched += 0 if heard.known else len(happenings)
+            unmatched += 0 if heard.known else len(said[chunk])
             metrics.record_duplicates(heard.twice)
     await _count(runtime, changes)
     for event in events:
@@ -140,6 +141,15 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
     await _act(
         runtime, [event for event in events if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
     )
+
+
+async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> dict[str, Heard]:
+    """By chunk. One that was archived comes back for it; raises StoreFailed where that cannot be had now."""
+    heard = dict(zip(said, await runtime.ledger.scripts.hear(said), strict=True))
+    back = {chunk: said[chunk] for chunk, one in heard.items() if not one.known and await runtime.ledger.unarchive(chunk)}
+    if back:
+        heard |= zip(back, await runtime.ledger.scripts.hear(back), strict=True)
+    return heard
 
 
 async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:

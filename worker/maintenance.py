@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from mailer import metrics
 from mailer.account import read_account
 from mailer.email import Outcome, State
+from mailer.errors import StoreFailed
 from mailer.ids import container_of
 from mailer.ledger import ActiveCampaign
 from mailer.reach import Reach
@@ -35,6 +36,10 @@ SUPPRESSION_CHECK_S = 1.0  # as with the account
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
 START_S = 2.0  # a start does not wait longer for the list of identities
 INTAKE_DEAD_AFTER_S = 120  # a reader that has said nothing for this long is gone; it says something every ten seconds
+ARCHIVE_EVERY_S = 2.0
+ARCHIVE_LIMIT = 20  # chunks of one round
+ARCHIVE_AFTER_S = 900.0  # most events come within minutes, and meet their recipient in Redis
+DOUBT_AFTER_S = 6 * 3600.0  # longer than who is in doubt waits for an event
 SWEEP_CHUNKS = 200  # chunks of a cancelled campaign that are counted out before the other campaigns have their turn
 DOUBT_EVERY_S = 1.0
 DOUBTS = 200  # chunks that are looked at in one step
@@ -59,7 +64,7 @@ async def look_after_campaigns(runtime: Runtime) -> None:
     for campaign in await runtime.ledger.active_campaigns():
         id, state = campaign.id, campaign.state
         if campaign.over:
-            await runtime.ledger.retire_campaign(id, runtime.settings.retention_s)
+            await _retire(runtime, campaign)
         elif state is State.CANCELLED:
             await _count_out(runtime, id)
         elif state is State.PLANNED and not campaign.ready:
@@ -67,6 +72,33 @@ async def look_after_campaigns(runtime: Runtime) -> None:
                 log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
         else:
             await _keep_going(runtime, campaign)
+
+
+async def _retire(runtime: Runtime, campaign: ActiveCampaign) -> None:
+    """Let it be forgotten after a while: one whose chunks are archived, when they all are."""
+    keep_s = runtime.settings.retention_s
+    if runtime.ledger.archive is not None and campaign.unarchived > 0 and campaign.ready:
+        if not campaign.enlisted:
+            await runtime.ledger.archive.enlist(campaign.id, campaign.chunks)
+        over_s = (await runtime.ledger.scripts.now_ms() - (campaign.finished_ms or 0)) / 1000
+        if campaign.state is not State.STOPPED and over_s < keep_s:  # of a stopped one only what was sent can be archived
+            return
+    await runtime.ledger.retire_campaign(campaign.id, keep_s)
+
+
+async def archive(runtime: Runtime) -> None:
+    """Chunks in which nothing has changed for a while leave Redis for the store."""
+    if runtime.ledger.archive is None:
+        return
+    latest_ms = runtime.settings.retention_s * 1000 // 4
+    doubt_s = max(DOUBT_AFTER_S, 2 * runtime.settings.unknown_grace_s)
+    quiet_ms, doubt_ms = (min(int(after_s * 1000), latest_ms) for after_s in (ARCHIVE_AFTER_S, doubt_s))
+    try:
+        due = ARCHIVE_LIMIT
+        while due == ARCHIVE_LIMIT:
+            due = await runtime.ledger.archive.archive_due(limit=ARCHIVE_LIMIT, quiet_ms=quiet_ms, doubt_quiet_ms=doubt_ms)
+    except StoreFailed as error:
+        log.warning("a chunk cannot be archived; trying again", reason=str(error))
 
 
 async def _count_out(runtime: Runtime, id: str) -> None:
@@ -167,6 +199,7 @@ async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, e
 LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "reaper": (reap, REAP_EVERY_S),
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
+    "archive": (archive, ARCHIVE_EVERY_S),
     "account": (read_accounts, ACCOUNT_CHECK_S),
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
     "doubts": (settle_doubts, DOUBT_EVERY_S),

@@ -11,8 +11,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar
 
+import structlog
+
 from mailer.compose import Loaded
 from mailer.email import Lane
+from mailer.errors import StoreFailed
 from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
@@ -21,11 +24,13 @@ from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.settings import Settings
+from mailer.storage import open_objects
 from mailer.templates import Compiled, Content
 
 from .stored import StoredTemplates
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third
 LANES_KEPT = 10_000  # containers of which events were taken in
@@ -48,9 +53,15 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def open_runtime(settings: Settings) -> Runtime:
-    """A runtime that is entered; leaving it is the caller's. Raises MailerError where AWS is not set up."""
+    """A runtime that is entered; leaving it is the caller's. Raises MailerError where AWS or the store is not set up."""
     with set_up():
-        return await Runtime(settings).__aenter__()
+        runtime = await Runtime(settings).__aenter__()
+    try:
+        await runtime.check_store()
+    except BaseException:
+        await runtime.__aexit__(None, None, None)
+        raise
+    return runtime
 
 
 class Runtime:
@@ -60,7 +71,8 @@ class Runtime:
         self.settings = settings
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
-        self.ledger = Ledger(self.redis, settings.namespace, clock)
+        self.objects = open_objects(settings)
+        self.ledger = Ledger(self.redis, settings.namespace, clock, self.objects)
         self.control = Control(self.ledger)
         self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
@@ -75,8 +87,18 @@ class Runtime:
 
     async def __aenter__(self) -> Runtime:
         self._stack.push_async_callback(disconnect, self.redis)
+        if self.objects is not None:
+            self._stack.push_async_callback(self.objects.close)
         await self._stack.enter_async_context(self.reaches)
         return self
+
+    async def check_store(self) -> None:
+        """Raises ConfigError. One that is only away for a while is waited for, by what needs it."""
+        if self.objects is not None:
+            try:
+                await self.objects.check()
+            except StoreFailed as error:
+                log.warning("the store does not answer; campaigns wait for it", reason=str(error))
 
     @property
     def own(self) -> Reach:

@@ -16,8 +16,9 @@ from mailer import metrics
 from mailer.address import bare, identities_of
 from mailer.compose import Call, Item, Operation
 from mailer.email import Outcome
+from mailer.errors import StoreFailed
 from mailer.ids import container_of, is_message
-from mailer.ledger import Sent, Settlement, Work
+from mailer.ledger import Sent, Settled, Settlement, Work
 from mailer.ledger.limiter import Told
 from mailer.reach import Reach
 from mailer.ses.gateway import Answer
@@ -203,7 +204,7 @@ async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlemen
     settled = await until_stored(
         runtime,
         shift,
-        lambda: runtime.ledger.scripts.settle(shift.work.chunk, settlements, sent),
+        lambda: _stored(runtime, shift.work.chunk, settlements, sent),
     )
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished
@@ -214,6 +215,18 @@ async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlemen
         metrics.record_outcomes(lane, outcome, count)
         if outcome is Outcome.SENT:
             metrics.record_delivery(lane, age, count)
+
+
+async def _stored(runtime: Runtime, chunk: str, settlements: Sequence[Settlement], sent: Sent | None) -> Settled:
+    """An answer that comes very late meets a chunk that is archived, and has it taken back."""
+    settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
+    if settlements and settled.late == len(settlements):
+        try:
+            if await runtime.ledger.unarchive(chunk):
+                settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
+        except StoreFailed as error:
+            log.error("a late answer of SES could not be stored: its chunk is archived", chunk=chunk, reason=str(error))
+    return settled
 
 
 async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaitable[T]]) -> T:

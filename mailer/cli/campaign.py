@@ -311,8 +311,11 @@ def report(
 
 async def _report(id: str, format: Format) -> None:
     async with Mailer(load_settings()) as mailer:
-        await mailer.campaign(id)
+        outcomes = mailer.outcomes(id)
+        first = await anext(outcomes, None)  # says what is wrong before anything is written
         lines = Report(format.value)
-        async for line in mailer.outcomes(id):
+        if first is not None:
+            lines.add(first)
+        async for line in outcomes:
             lines.add(line)
         lines.close()

@@ -40,7 +40,7 @@ Sender = Annotated[
     str | None, typer.Option("--sender", metavar="NAME", help="A [senders.NAME] of mailer.toml, instead of --from.")
 ]
 ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="May be given several times.")]
-LIST = "CSV or NDJSON file, plain or gzipped; - for standard input."
+LIST = "CSV or NDJSON file, plain or gzipped; s3://bucket/key; - for standard input."
 
 # ---- what --------------------------------------------------------------------------------------
 Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="With --text or --html; Jinja2 with --data.")]

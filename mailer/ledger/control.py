@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..email import Outcome, State
 from ..errors import NotACampaign, NotFound, PastExpiry, WrongState
-from ..ids import is_message
+from ..ids import chunk_id, is_message
 from .ledger import SENDING, Ledger
 from .scripts import Switched
 
@@ -64,6 +64,8 @@ class Control:
         end, n = min(first + chunks, total), 0
         for start in range(first, max(end, first + 1), SWEEP_CHUNKS):
             numbers = range(start, max(min(start + SWEEP_CHUNKS, end), start + 1))
+            for number in numbers:
+                await self._ledger.unarchive(chunk_id(id, number))
             state, queued = await self._scripts.retry(id, numbers, outcomes)
             n += queued
             if state == "expired":

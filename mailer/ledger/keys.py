@@ -33,6 +33,11 @@ class Keys:
         """Sorted set: all campaigns that Redis still knows → the time (ms) they were made."""
         return f"{self.namespace}:campaigns"
 
+    @property
+    def over(self) -> str:
+        """Sorted set: chunks that are over and not archived yet → since when (ms)."""
+        return f"{self.namespace}:over"
+
     def queue(self, lane: Lane) -> str:
         """Sorted set of arq's: the wake-ups of a lane."""
         return f"{self.namespace}:queue:{lane.value}"
@@ -60,6 +65,10 @@ class Keys:
     def window(self, id: str) -> str:
         """Set: the numbers of the chunks that are queued or being worked on."""
         return f"{self.namespace}:w:{id}"
+
+    def tokens(self, id: str) -> str:
+        """String: four bytes a chunk, which tell its archive from an older one of it; zeros: it has not been archived."""
+        return f"{self.namespace}:a:{id}"
 
     def content(self, digest: str) -> str:
         """String: a template with all that it includes, an attachment or a MIME message; named by its digest: stored once."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ..email import Lane, Mode, Outcome, State
-from ..errors import CampaignGone, NotFound
-from ..ids import chunk_id, container_of, is_message
+from ..errors import CampaignGone, NotFound, StoreFailed
+from ..ids import chunk_id, container_of, is_container, is_message
+from .archive import Archive, Chunk
 from .keys import Keys
-from .records import MESSAGE_ID_BYTES, Record, unpack_message_id, unpack_records
+from .records import Record, unpack_message_id, unpack_records
 from .redis import RedisClient
 from .scripts import Added, Key, LeaseStatus, Scripts
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
-from .store import RedisStore
+from .store import Objects, ObjectStore, RedisStore, Store
 from .suppressed import Suppressed
 
 CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
@@ -26,7 +28,10 @@ CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by 
 SENDING = (State.RUNNING, State.PARKED)
 UNREAD = "its list was not read to its end, so nothing of it was sent; start it again"
 KEYS_CHUNKS = 100  # chunks whose keys one script goes through: less than a millisecond
-REASONS = {Outcome.CANCELLED: "the campaign was cancelled before its turn came"}  # where each has the same, none is stored
+STORE_S = 6.0  # a worker waits so long for a payload, well within its lease
+STORE_PAUSE_MS = 10_000  # after which it asks again
+ACTIVE_FIELDS = ("state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted")
+READS = 5  # of a chunk that is archived or taken back while it is being read
 OUTLIVES_S = 3600  # chunks outlive their campaign by so much, or a twentieth: one that is resumed in its last moment is whole
 
 
@@ -59,6 +64,10 @@ class ActiveCampaign:
     ready: bool  # its list has been read to the end
     finished: bool  # nothing in it is open any more
     retired: bool  # it goes on, and some of its keys may still have been told to expire
+    chunks: int = 0
+    unarchived: int = 0  # of a campaign whose chunks are archived: those that never were
+    enlisted: bool = False  # all of them are on the list of what is to be archived
+    finished_ms: int | None = None
 
     @property
     def over(self) -> bool:
@@ -143,11 +152,16 @@ def _expiry(spec: Spec) -> dict[str, int]:
 
 
 class Ledger:
-    def __init__(self, redis: RedisClient, namespace: str, clock: str | None = None) -> None:
+    """`objects`: the place outside Redis where payloads and archives live; without one, all of it is in Redis."""
+
+    def __init__(self, redis: RedisClient, namespace: str, clock: str | None = None, objects: Objects | None = None) -> None:
         self.redis = redis
         self.keys = Keys(namespace)
         self.scripts = Scripts(redis, self.keys, clock)
-        self.store = RedisStore(redis, self.keys)
+        inside = RedisStore(redis, self.keys)
+        self.store: Store = ObjectStore(objects, inside) if objects else inside
+        self.archive = Archive(redis, self.keys, self.scripts, self.store, objects) if objects else None
+        self._store_name = objects.url if objects else "redis:"
         self.suppressed = Suppressed(redis, self.keys, self.scripts)
 
     # ---- content -------------------------------------------------------------------------------
@@ -191,6 +205,8 @@ class Ledger:
     ) -> Added:
         """Open a campaign for its list; or find the earlier one. Nothing of it is sent before `start_campaign`."""
         fields: dict[str, Any] = {"lane": spec.lane.value, "spec": spec.dump(), "name": spec.name, **_expiry(spec)}
+        if self.archive is not None:
+            fields["over"] = self.keys.over
         if send_at is not None:
             fields |= {"at": _ms(send_at), "at_text": _iso(send_at)}
         if guard is not None:
@@ -257,7 +273,7 @@ class Ledger:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.zrem(self.keys.campaigns, id)
             pipe.zrem(self.keys.active, id)
-            pipe.unlink(self.keys.container(id), self.keys.window(id))
+            pipe.unlink(self.keys.container(id), self.keys.window(id), self.keys.tokens(id))
             await pipe.execute()
         return True
 
@@ -277,18 +293,45 @@ class Ledger:
             return lease.status
         container = self.keys.container(container_of(chunk))
         packed_spec, created = await self.redis.hmget(container, "spec", "created")
-        payload = await self.store.get(chunk)
-        if packed_spec is None or created is None or payload is None:
+        if packed_spec is None or created is None:
             return LeaseStatus.GONE
+        try:
+            entries = await self._entries(chunk)
+        except StoreFailed as error:
+            await self.park(container_of(chunk), f"waiting: {error}")
+            await self.scripts.release(chunk, fence=lease.fence, delay_ms=STORE_PAUSE_MS)
+            return LeaseStatus.UNREAD
         return Work(
             chunk=chunk,
             fence=lease.fence,
             spec=Spec.load(packed_spec),
             created_ms=int(created),
-            entries=unpack_entries(payload),
+            entries=entries,
             records=list(unpack_records(lease.records)),
             now_ms=lease.now_ms,
         )
+
+    async def _entries(self, chunk: str) -> list[Entry]:
+        """Raises StoreFailed where the store does not answer in time, and where it has lost them."""
+        try:
+            async with asyncio.timeout(STORE_S):
+                found = await self._rows(chunk)
+        except TimeoutError:
+            raise StoreFailed(url=self._store_name, why=f"it has not answered within {STORE_S:g} s") from None
+        if found is None:
+            raise StoreFailed(url=self._store_name, why=f"it does not have the recipients of chunk {chunk}")
+        return found
+
+    async def _rows(self, chunk: str) -> list[Entry] | None:
+        if self.archive is not None:
+            return await self.archive.entries(chunk)
+        payload = await self.store.get(chunk)
+        return None if payload is None else unpack_entries(payload)
+
+    async def unarchive(self, chunk: str) -> bool:
+        """To be called where something is to be said of a chunk whose records are not in Redis: True where they are when this
+        returns. Raises StoreFailed."""
+        return self.archive is not None and await self.archive.unarchive(chunk)
 
     async def stop(self, container: str, reason: str) -> None:
         """A configuration error: nothing more of it is sent, and the reason is kept once."""
@@ -305,7 +348,9 @@ class Ledger:
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(self.keys.container(id), "state", "ready", "finished", "retired")
+                pipe.hmget(
+                    self.keys.container(id), "state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted"
+                )
             found = await pipe.execute()
         return [
             ActiveCampaign(
@@ -314,8 +359,12 @@ class Ledger:
                 ready=bool(ready),
                 finished=bool(finished),
                 retired=bool(retired),
+                chunks=int(chunks or 0),
+                unarchived=int(chunks or 0) - int(archived or 0) if over else 0,
+                enlisted=bool(enlisted),
+                finished_ms=int(finished) if finished else None,
             )
-            for id, (state, ready, finished, retired) in zip(ids, found, strict=True)
+            for id, (state, ready, finished, retired, chunks, archived, over, enlisted) in zip(ids, found, strict=True)
         ]
 
     async def lane(self, container: str) -> Lane | None:
@@ -409,39 +458,49 @@ class Ledger:
         )
 
     async def report(self, id: str) -> AsyncIterator[RecipientStatus]:
-        """Every recipient of a campaign in the order of its list; one chunk in memory at a time. Raises NotFound."""
-        await self.campaign(id)
+        """Every recipient of a campaign in the order of its list; one chunk in memory at a time. Raises NotFound, StoreFailed.
+
+        Of a campaign that Redis has forgotten: what the store has in its archive.
+        """
+        try:
+            await self.campaign(id)
+        except NotFound:
+            async for line in self._forgotten_report(id):
+                yield line
+            return
         chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
         for number in range(chunks):
             for line in await self._report_chunk(chunk_id(id, number)):
                 yield line
 
+    async def _forgotten_report(self, id: str) -> AsyncIterator[RecipientStatus]:
+        names = await self.archive.forgotten(id) if self.archive and not is_message(id) and is_container(id) else []
+        if not names or self.archive is None:
+            raise NotFound(id=id)
+        for name in names:
+            found = await self.archive.read_object(name)
+            for line in _report_lines(name.replace("/", "-").rpartition("-")[0], *found) if found else ():
+                yield line
+
     async def _report_chunk(self, chunk: str) -> list[RecipientStatus]:
+        """Wherever the chunk is; on its way from one place to the other it is in both."""
         k = self.keys
-        async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.get(k.records(chunk))
-            pipe.get(k.message_ids(chunk))
-            pipe.hgetall(k.details(chunk))
-            records, ids, details = await pipe.execute()
-        payload = await self.store.get(chunk)
-        if payload is None or records is None:
-            return []
-        lines = []
-        for position, (entry, record) in enumerate(zip(unpack_entries(payload), unpack_records(records), strict=True)):
-            packed = (ids or b"")[position * MESSAGE_ID_BYTES : (position + 1) * MESSAGE_ID_BYTES]
-            lines.append(
-                RecipientStatus(
-                    id=f"{chunk}-{position}",
-                    row=entry.row,
-                    to=entry.to,
-                    state=record.outcome.label,
-                    ses_message_id=unpack_message_id(packed) or details.get(b"i%d" % position, b"").decode() or None,
-                    reason=_why(details, position) or REASONS.get(record.outcome, ""),
-                    attempts=record.attempts,
-                    updated_at=datetime.fromtimestamp(record.updated_at, UTC),
-                )
-            )
-        return lines
+        for _ in range(READS):
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.get(k.records(chunk))
+                pipe.get(k.message_ids(chunk))
+                pipe.hgetall(k.details(chunk))
+                records, ids, details = await pipe.execute()
+            if records is not None:
+                known = Chunk(list(unpack_records(records)), ids or b"", details)
+                if (entries := await self._rows(chunk)) is not None:
+                    return _report_lines(chunk, entries, known)
+            elif self.archive is not None and (found := await self.archive.read(chunk)) is not None:
+                return _report_lines(chunk, *found)
+        if await self.redis.hget(k.container(container_of(chunk)), "ready"):  # else it was given up, and nothing is left of it
+            why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
+            raise StoreFailed(url=self._store_name, why=why)
+        return []
 
     async def outcome_counts(self, id: str) -> dict[Outcome, int]:
         found = await self.redis.hgetall(self.keys.container(id))
@@ -468,11 +527,27 @@ class Ledger:
         return int(await self.redis.zcard(self.keys.queue(lane)))
 
 
-def _why(details: dict[bytes, bytes], position: int) -> str:
+def _why(details: Mapping[bytes, bytes], position: int) -> str:
     reason = details.get(b"%d" % position, b"").decode()
     if others := details.get(b"d%d" % position, b"").decode():
         reason = "; ".join(filter(None, (reason, f"SES accepted it again, as {others}")))
     return reason
+
+
+def _report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[RecipientStatus]:
+    return [
+        RecipientStatus(
+            id=f"{chunk}-{position}",
+            row=entry.row,
+            to=entry.to,
+            state=record.outcome.label,
+            ses_message_id=known.message_id(position),
+            reason=_why(known.details, position) or known.reason(position),
+            attempts=record.attempts,
+            updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+        )
+        for position, (entry, record) in enumerate(zip(entries, known.records, strict=True))
+    ]
 
 
 def _counts(found: dict[bytes, bytes]) -> dict[Outcome, int]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from ..email import Mode, Outcome, State
-from ..ids import chunk_id, container_of
+from ..ids import chunk_id, chunk_number, container_of
 from .keys import Keys
-from .records import MESSAGE_ID_BYTES, MODE_BYTES, pack_message_id
+from .records import MESSAGE_ID_BYTES, MODE_BYTES, Record, pack_message_id
 from .redis import RedisClient
 
 KEY_LIFE_S = 86_400  # of an idempotency key
@@ -23,6 +23,10 @@ _NO_ID = bytes(MESSAGE_ID_BYTES)
 _NAMES = (
     "add",
     "admit",
+    "archive_done",
+    "archive_drop",
+    "archive_due",
+    "archive_read",
     "cancel",
     "claim",
     "delisted",
@@ -57,6 +61,7 @@ _NAMES = (
     "sweep",
     "sweep_listed",
     "turn",
+    "unarchive",
     "unsuppress",
     "walk",
 )
@@ -69,6 +74,7 @@ class LeaseStatus(StrEnum):
     GONE = "gone"  # Redis does not know it any more
     EARLY = "early"  # its time to be sent has not come
     HALTED = "halted"  # its campaign is paused, stopped, cancelled or not started
+    UNREAD = "unread"  # the store does not give its recipients; it waits for that
 
 
 class ClaimStatus(StrEnum):
@@ -77,6 +83,25 @@ class ClaimStatus(StrEnum):
     CONFLICT = "conflict"  # a recipient is not queued: an event has just told that an earlier attempt was accepted
     EXPIRED = "expired"  # too late to be sent
     HALTED = "halted"
+
+
+class ArchiveStatus(StrEnum):
+    OVER = "over"  # it is to be archived
+    EARLY = "early"  # it has changed lately, or a worker has it; it is listed for later
+    OPEN = "open"  # it is not over; it is listed again when it is
+    ARCHIVED = "archived"
+    GONE = "gone"  # Redis does not know it
+
+
+@dataclass(frozen=True, slots=True)
+class ToArchive:
+    """A chunk as archive_read.lua found it; only the status, where that is not OVER."""
+
+    status: ArchiveStatus
+    digest: str = ""
+    records: bytes = b""
+    message_ids: bytes = b""
+    details: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,17 +354,61 @@ class Scripts:
     async def retire(self, container: str, chunks: Sequence[str], *, keep_s: int, known_s: int, last: bool) -> bool:
         """See retire.lua; False where it is not over (any more). O(chunks)."""
         k = self._keys
-        keys = [k.container(container), k.window(container), k.active, *self._kept_keys(chunks)]
+        keys = [k.container(container), k.window(container), k.active, k.tokens(container), *self._kept_keys(chunks)]
         return bool(await self.run("retire", keys, container, keep_s, known_s, int(last)))
 
     async def revive(self, container: str, chunks: Sequence[str], *, retired: int, last: bool) -> bool:
         """See revive.lua; False where it is over. O(chunks)."""
-        keys = [self._keys.container(container), *self._kept_keys(chunks)]
+        keys = [self._keys.container(container), self._keys.tokens(container), *self._kept_keys(chunks)]
         return bool(await self.run("revive", keys, retired, int(last)))
 
     def _kept_keys(self, chunks: Sequence[str]) -> list[str]:
         k = self._keys
         return [make(chunk) for chunk in chunks for make in (k.chunk, k.records, k.details, k.message_ids, k.payload)]
+
+    async def archive_due(self, *, limit: int, quiet_ms: int, patience_ms: int) -> list[str]:
+        """Chunks that have been over for so long. Handed to one caller only. O(log(over) + limit)."""
+        found = await self.run("archive_due", [self._keys.over], limit, quiet_ms, patience_ms)
+        return [chunk.decode() for chunk in found]
+
+    async def archive_read(self, chunk: str, *, quiet_ms: int, doubt_quiet_ms: int) -> ToArchive:
+        """See archive_read.lua. May be repeated. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.tokens(container), k.over]
+        status, *found = await self.run("archive_read", keys, chunk, chunk_number(chunk), quiet_ms, doubt_quiet_ms)
+        if not found:
+            return ToArchive(ArchiveStatus(status.decode()))
+        digest, records, ids, said = found
+        details = dict(zip(said[::2], said[1::2], strict=True))
+        return ToArchive(ArchiveStatus.OVER, digest.decode(), records, ids, details)
+
+    async def archive_drop(self, chunk: str, *, digest: str, token: bytes) -> bytes | None:
+        """Let go of an archived chunk's keys; the token of its archive before this one, or None where nothing is let go of,
+        because something has been said of it since it was read. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.payload(chunk), k.tokens(container), k.doubt]
+        dropped, before = await self.run("archive_drop", keys, chunk, chunk_number(chunk), digest, token)
+        return bytes(before) if dropped else None
+
+    async def archive_done(self, chunk: str) -> bool:
+        """Nothing of an archived chunk is left to be cleared away; False where it is in Redis again. O(log(over))."""
+        return bool(await self.run("archive_done", [self._keys.records(chunk), self._keys.over], chunk))
+
+    async def unarchive(
+        self, chunk: str, *, token: bytes, records: Sequence[Record], message_ids: bytes, details: Mapping[bytes, bytes]
+    ) -> str:
+        """Take a chunk back into Redis: `live`, `changed` or `gone`. May be repeated. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.tokens(container), k.over, k.doubt]
+        states = [record.outcome for record in records]
+        counts = (sum(map(states.count, (Outcome.QUEUED, Outcome.CLAIMED))), states.count(Outcome.UNKNOWN))
+        packed = b"".join(record.pack() for record in records)
+        args = (chunk, chunk_number(chunk), token, packed, message_ids, *counts, *_flat(details))
+        return str((await self.run("unarchive", keys, *args)).decode())
+
+    def _archived_keys(self, chunk: str) -> list[str]:
+        k = self._keys
+        return [k.container(container_of(chunk)), k.chunk(chunk), k.records(chunk), k.message_ids(chunk), k.details(chunk)]
 
     async def add(
         self,
@@ -408,5 +477,5 @@ def _switched(found: Sequence[Any]) -> Switched:
     return Switched(state.decode(), bool(changed), bool(ready), chunks)
 
 
-def _flat(fields: Mapping[str, Any]) -> list[Any]:
+def _flat(fields: Mapping[Any, Any]) -> list[Any]:
     return [part for pair in fields.items() for part in pair]

@@ -1,4 +1,4 @@
-"""Where the recipients of a campaign come from: CSV, NDJSON and iterables → batches of checked rows.
+"""Where the recipients of a campaign come from: CSV, NDJSON (files, standard input, S3) and iterables → batches of checked rows.
 
     async with open_recipients("list.csv.gz") as recipients:
         async for batch in recipients:              # list[Recipient | BadRow], at most BATCH_ROWS, in the order of the source
@@ -12,7 +12,7 @@ a RecipientsError. Memory is bounded whatever the source: rows are streamed, and
 
 from .row import MAX_ROW_BYTES, BadRow, Recipient, Row
 from .seen import Seen
-from .stream import BATCH_ROWS, Recipients, Source, open_recipients
+from .stream import BATCH_ROWS, Recipients, Remote, Source, open_recipients
 
 __all__ = [
     "BATCH_ROWS",
@@ -20,6 +20,7 @@ __all__ = [
     "BadRow",
     "Recipient",
     "Recipients",
+    "Remote",
     "Row",
     "Seen",
     "Source",

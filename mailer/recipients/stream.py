@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import chain
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from ..address import dedup_key
 from ..email import Outcome
@@ -30,14 +30,19 @@ Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]] | AsyncIterable[Ma
 T = TypeVar("T")
 
 
-def open_recipients(source: Source, *, batch_rows: int = BATCH_ROWS) -> Recipients:
-    """The rows of `source`: a path (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable of mappings.
+# Opens an object of S3, by bucket and key: its bytes and how many there are. Raises RecipientsNotFound.
+Remote = Callable[[str, str], tuple[BinaryIO, int]]
+
+
+def open_recipients(source: Source, *, batch_rows: int = BATCH_ROWS, remote: Remote | None = None) -> Recipients:
+    """The rows of `source`: a path (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable of mappings; where
+    `remote` is given, also `s3://bucket/key`.
 
     `async with` opens it, reads the first rows and raises what is wrong with the source as a whole: RecipientsNotFound,
     NoEmailColumn, EmptyRecipients, NotUtf8, BrokenGzip, RecipientsError (their base). Of these, NotUtf8, BrokenGzip and
     RecipientsNotFound can still come later, from rows further down. What an iterable raises itself comes out as it is.
     """
-    return Recipients(source, batch_rows=batch_rows)
+    return Recipients(source, batch_rows=batch_rows, remote=remote)
 
 
 class Recipients:
@@ -47,10 +52,11 @@ class Recipients:
     nor a million rows stop the event loop. Async iterables are read where they live, on the loop.
     """
 
-    def __init__(self, source: Source, *, batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(self, source: Source, *, batch_rows: int = BATCH_ROWS, remote: Remote | None = None) -> None:
         self.rows = 0  # handed out so far
         self._source = source
         self._batch_rows = batch_rows
+        self._remote = remote
         self._name = "what was given"
         self._file: ByteSource | None = None
         self._seen = Seen()
@@ -105,11 +111,21 @@ class Recipients:
 
     def _open_file(self, path: str) -> Iterator[Group]:
         if scheme := re.match(r"(\w\w+):/", path):  # one slash, because Path("s3://bucket/key") has only one left
-            why = f"{scheme[1]}:// cannot be read yet, only files and standard input; copy the file here, or pipe it into `-`"
-            raise RecipientsError(source=path, why=why)
-        self._file = open_path(path)
+            self._file = self._open_remote(path, scheme[1])
+        else:
+            self._file = open_path(path)
         self._name = self._file.name
         return _reader(path, self._name, self._file.blocks())
+
+    def _open_remote(self, path: str, scheme: str) -> ByteSource:
+        bucket, _, key = path.partition(":")[2].lstrip("/").partition("/")
+        if scheme != "s3" or self._remote is None:
+            why = f"{scheme}:// cannot be read, only files, s3:// and standard input; copy the file here, or pipe it into `-`"
+            raise RecipientsError(source=path, why=why)
+        if not bucket or not key:
+            raise RecipientsError(source=path, why="names no object; write s3://bucket/key")
+        raw, size = self._remote(bucket, key)
+        return ByteSource(f"s3://{bucket}/{key}", raw, size)
 
     async def _close(self) -> None:
         """Closes in the thread of the source, after what it is doing now; that goes on even if the wait for it is cancelled."""

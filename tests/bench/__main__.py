@@ -53,7 +53,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
         from . import pipeline  # here, so that the baselines can be measured without our own service
 
         chosen += [pipeline.DELIVERY] if "delivery" in args.sections else []
-        chosen += [pipeline.INTAKE] if "intake" in args.sections else []
+        chosen += [pipeline.INTAKE, pipeline.INTAKE_OUTSIDE] if "intake" in args.sections else []
     if "baselines" in args.sections:
         chosen += [baseline for baseline in BASELINES if not args.only or baseline.key in args.only]
     return chosen
@@ -65,10 +65,11 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
     ours = {key: results.median(key) for key in ("delivery", "intake")}
     labels = {contender.key: contender.label for contender in measured if results.runs[contender.key]}
     for key, label in labels.items():
-        if key != "intake":
+        if not key.startswith("intake"):
             report.add_throughput(key, label, results.runs[key], None if key == "delivery" else ours["delivery"])
-    if "intake" in labels:
-        report.add_throughput("intake", labels["intake"], results.runs["intake"], None)
+    for key in ("intake", "intake_outside"):
+        if key in labels:
+            report.add_throughput(key, labels[key], results.runs[key], None)
     for key, label in (("arq", "arq, enqueueing one job an e-mail"), ("celery", "Celery, enqueueing one task an e-mail")):
         if key in labels:
             report.add_enqueueing(f"{key}_enqueue", label, results.runs[key], ours["intake"])
@@ -87,6 +88,9 @@ def add_single(report: Report, args: argparse.Namespace, target: Sink) -> None:
         for n in args.memory if "memory" in args.sections else ():
             print(f"memory: {n:,} recipients", file=sys.stderr)
             report.add_memory(pipeline.memory(target, n))
+        if "memory" in args.sections:
+            print(f"memory: {max(args.memory):,} recipients, payloads in a folder", file=sys.stderr)
+            report.add_memory_outside(pipeline.memory_outside(target, max(args.memory)))
         if "calls" in args.sections:
             print("calls: one SendBulkEmail call a second", file=sys.stderr)
             report.add_calls([account.calls() for _ in range(args.rounds)])

@@ -39,12 +39,14 @@ class Memory:
     recipients: int
     worker_peak_bytes: int | None  # None where there is no /proc
     redis_bytes_per_recipient: float  # at the fullest moment, above what the empty server uses
+    redis_peak_bytes: int = 0  # used_memory at that moment
+    store: str = "redis:"
 
 
-def on_empty_redis(target: Sink, measurement: Measurement[T]) -> T:
+def on_empty_redis(target: Sink, measurement: Measurement[T], **extra: str) -> T:
     """Makes a measurement on an empty Valkey, in the environment of an application that is set as the worker is."""
     with servers.valkey() as redis_url:
-        env = servers.clean_env(servers.worker_env(redis_url, target))
+        env = servers.clean_env({**servers.worker_env(redis_url, target), **extra})
         with patch.dict(os.environ, env, clear=True):
             target.reset()
             return asyncio.run(measurement(redis_url))
@@ -85,6 +87,15 @@ def delivery(target: Sink, n: int) -> Run:
 
 def intake(target: Sink, n: int) -> Run:
     """A CSV file of n rows becomes a campaign in Redis; no worker runs."""
+    return _intake(target, n, outside=False)
+
+
+def intake_outside(target: Sink, n: int) -> Run:
+    """The same with the payloads of chunks in a folder."""
+    return _intake(target, n, outside=True)
+
+
+def _intake(target: Sink, n: int, *, outside: bool) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder, "recipients.csv")
         write_csv(path, n)
@@ -95,7 +106,7 @@ def intake(target: Sink, n: int) -> Run:
                 await mailer.start_campaign(campaign("intake"), recipients=path)
                 return Run(messages=n, seconds=time.perf_counter() - start)
 
-        return on_empty_redis(target, measurement)
+        return on_empty_redis(target, measurement, MAILER_STORE_URL=f"file://{folder}/store" if outside else "redis:")
 
 
 def latency(target: Sink, k: int) -> list[float]:
@@ -129,19 +140,31 @@ async def _send_singles(mailer: Mailer, k: int) -> dict[str, float]:
     return called
 
 
-def memory(target: Sink, n: int) -> Memory:
+def memory(target: Sink, n: int, store: str = "redis:") -> Memory:
     """A campaign of n rows from its start to its end: what the worker and Redis hold at most."""
 
     async def measurement(redis_url: str) -> Memory:
         async with _fullest(redis_url) as fullest, Mailer() as mailer:
             campaign_id = await mailer.start_campaign(campaign("memory"), recipients=rows(n))
-            with servers.worker(redis_url, target) as worker:
+            with servers.worker(redis_url, target, MAILER_STORE_URL=store) as worker:
                 await finish(mailer, campaign_id, Watch(target, worker, n))
                 peak = worker.peak_rss_bytes()
         used = fullest["peak"] - fullest["empty"]
-        return Memory(recipients=n, worker_peak_bytes=peak, redis_bytes_per_recipient=used / n)
+        return Memory(
+            recipients=n,
+            worker_peak_bytes=peak,
+            redis_bytes_per_recipient=used / n,
+            redis_peak_bytes=fullest["peak"],
+            store=store.partition(":")[0] + ":",
+        )
 
-    return on_empty_redis(target, measurement)
+    return on_empty_redis(target, measurement, MAILER_STORE_URL=store)
+
+
+def memory_outside(target: Sink, n: int) -> Memory:
+    """The same with the payloads of chunks in a folder."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return memory(target, n, f"file://{folder}/store")
 
 
 @asynccontextmanager
@@ -171,3 +194,9 @@ async def _fullest(redis_url: str) -> AsyncIterator[dict[str, int]]:
 
 DELIVERY = Contender(key="delivery", label="this service, one worker process", first_n=100_000, run=delivery)
 INTAKE = Contender(key="intake", label="intake of a CSV file, `Mailer.start_campaign`", first_n=500_000, run=intake)
+INTAKE_OUTSIDE = Contender(
+    key="intake_outside",
+    label="intake of a CSV file with `MAILER_STORE_URL=file:`",
+    first_n=200_000,
+    run=intake_outside,
+)

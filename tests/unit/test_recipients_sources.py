@@ -62,7 +62,7 @@ async def test_gzip_members_one_after_the_other_are_one_file(tmp_path: Path) -> 
 @pytest.mark.parametrize("scheme", ["s3://bucket/list.csv", "https://example.com/list.csv"])
 async def test_a_url_is_refused_with_a_way_out(scheme: str) -> None:
     for source in (scheme, Path(scheme)):
-        with pytest.raises(RecipientsError, match=r"(s3|https):// cannot be read yet, only files and standard input"):
+        with pytest.raises(RecipientsError, match=r"(s3|https):// cannot be read, only files, s3:// and standard input"):
             await rows_of(source)
 
 

@@ -140,7 +140,8 @@ local function close_what_is_over(keys, chunk_id, now)
   end
   redis.call('ZREM', due, chunk_id)
   redis.call('SREM', window, chunk_id:match('%-(%d+)$'))
-  local c = redis.call('HMGET', container, 'n:q', 'n:c', 'state', 'keep', 'finished')
+  local c = redis.call('HMGET', container, 'n:q', 'n:c', 'state', 'keep', 'finished', 'over')
+  if c[6] then redis.call('ZADD', c[6], digits(now), chunk_id) end  -- the index of what is to be archived
   local left = tonumber(c[1] or '0') + tonumber(c[2] or '0')
   if left > 0 or c[3] == 'finished' or c[3] == 'planned' or (c[3] == 'cancelled' and c[5]) then
     return 1, 0
@@ -235,4 +236,20 @@ local function reopen(keys, active, chunk_id, n, now)
   if not redis.call('HGET', container, 'keep') then
     make_active(container, window, active, (chunk_id:match('^[^-]+')))
   end
+end
+
+-- The four bytes that tell a chunk's archive from an older one; '' where it has none.
+local TOKEN = 4
+local function token_of(tokens, number)
+  local token = redis.call('GETRANGE', tokens, number * TOKEN, (number + 1) * TOKEN - 1)
+  return #token == TOKEN and token ~= string.rep('\0', TOKEN) and token or ''
+end
+
+-- What is known of a chunk's recipients, in one digest: it changes with whatever is said of any of them.
+local function chunk_digest(records, ids, details)
+  local said, pairs_ = redis.call('HGETALL', details), {}
+  for i = 1, #said, 2 do pairs_[#pairs_ + 1] = #said[i] .. ':' .. said[i] .. #said[i + 1] .. ':' .. said[i + 1] end
+  table.sort(pairs_)
+  local known = redis.call('GET', ids) or ''
+  return redis.sha1hex(redis.call('GET', records) .. #known .. ':' .. known .. table.concat(pairs_)), known, said
 end

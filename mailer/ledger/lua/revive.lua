@@ -1,5 +1,5 @@
 -- Take back what retire.lua did to some chunks of a campaign that goes on.
--- KEYS: container, then the keys of chunks   ARGV: `retired` when this was begun, 1 with the last of them
+-- KEYS: container, tokens, then the keys of chunks   ARGV: `retired` when this was begun, 1 with the last of them
 -- Returns 0, with nothing done, where it is over.
 local container = KEYS[1]
 if is_over(container) then
