@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mailer import Campaign, Email, Mailer, Sender, Settings, State
-from mailer.gates import register
+from mailer.gates import register, suppression
 from mailer.ledger import Ledger, RecipientStatus, Work
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
 from mailer.simulator.state import ConfigurationSet, Identity
@@ -362,7 +362,7 @@ def suppress(monkeypatch: pytest.MonkeyPatch) -> Suppress:
             asked.append(fields)
             return {address: "it bounced" for address in fields["addresses"] if address in addresses}
 
-        monkeypatch.setattr(gate.suppression, "check", check)
+        monkeypatch.setattr(suppression, "check", check)
         return asked
 
     return set_up
