@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from urllib.parse import urlsplit
 
 from .email import Lane, Outcome, State
 from .errors import AccountUnknown, NotFound
@@ -18,10 +16,8 @@ from .reach import Reach
 from .ses.refusals import classify
 from .settings import Settings
 
-NUMBER_S = 3.0  # for STS to say whose credentials these are
 ASK_S = 12.0  # for SES, with the client's own retries
 CAMPAIGNS = 200  # of those that go on, how many are looked at
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 async def read_account(accounts: Accounts, reach: Reach) -> None:
@@ -67,7 +63,7 @@ class AccountView:
 
 async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refresh: bool) -> AccountView:
     """What the workers read last; where that is too old for them, or with `refresh`, SES is asked. Raises AccountUnknown."""
-    number = asyncio.create_task(_number(reach))
+    number = asyncio.create_task(reach.gateway.known_account())
     try:
         accounts = Accounts(ledger.redis, ledger.keys, ledger.scripts)
         oldest_s = settings.account_refresh_s * STALE_AFTER_REFRESHES
@@ -119,19 +115,6 @@ async def _ask(accounts: Accounts, reach: Reach) -> str:
     except Exception as error:
         return classify(error).reason
     return ""
-
-
-async def _number(reach: Reach) -> str | None:
-    """The number of the AWS account, if STS says it in time."""
-    # A simulated SES has no STS beside it, and the real one would only refuse the simulated credentials.
-    simulated = urlsplit(reach.gateway.endpoint_url).hostname in _LOOPBACK
-    if simulated and not (os.environ.get("AWS_ENDPOINT_URL_STS") or os.environ.get("AWS_ENDPOINT_URL")):
-        return None
-    try:
-        async with asyncio.timeout(NUMBER_S):
-            return await reach.gateway.own_account()
-    except Exception:  # whatever it is, the rest can be shown without
-        return None
 
 
 async def _campaigns(ledger: Ledger) -> list[CampaignStatus]:

@@ -25,7 +25,7 @@ from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
-from .suppression.entries import checked_stream, new_entry
+from .suppression.entries import checked_address, checked_stream, new_entry
 from .tasks import to_the_end
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
@@ -318,12 +318,15 @@ class Mailer:
         return (await self._ledger.suppressed.add([entry]))[0]
 
     async def unsuppress(self, address: str, *, stream: str = "") -> bool:
-        """Take back what `suppress` did with the same `stream`; False where it was not on the list. SES's list is not changed."""
-        return bool(await self._ledger.suppressed.remove(address, checked_stream(stream)))
+        """Take back what `suppress` did with the same `stream`; False where it was not on the list. SES's list is not changed.
+
+        Raises InvalidEmail.
+        """
+        return bool(await self._ledger.suppressed.remove(checked_address(address), checked_stream(stream)))
 
     async def suppressed(self, address: str) -> Sequence[OwnEntry]:
-        """The entries of our own list about the address: reason, stream, since. SES's list is not asked."""
-        hits = (await self._ledger.suppressed.check([address], account=None)).hits
+        """The entries of our own list about the address: reason, stream, since. SES's list is not asked. Raises InvalidEmail."""
+        hits = (await self._ledger.suppressed.check([checked_address(address)], account=None)).hits
         return tuple(hits[0].own) if hits else ()
 
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:

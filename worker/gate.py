@@ -32,9 +32,8 @@ async def gated(runtime: Runtime, shift: Shift) -> bool:
             await _wait_for_the_account(runtime, shift)
             return False
         shift.configuration_set = admitted.configuration_set
-        if admitted.set_state is not None and not admitted.set_state.sending_enabled:
-            why = f"waiting: sending is paused for the configuration set {admitted.configuration_set}; resume it in SES"
-            await settle.park(runtime, shift, why)
+        if admitted.configuration_set and admitted.set_state is not None and not admitted.set_state.sending_enabled:
+            await settle.park(runtime, shift, settle.set_paused(admitted.configuration_set))
             return False
         if not admitted.glance.production:
             await _reject_unverified(runtime, shift)

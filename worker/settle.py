@@ -16,7 +16,7 @@ from mailer import metrics
 from mailer.address import bare, identities_of
 from mailer.compose import Call, Item, Operation
 from mailer.email import Outcome
-from mailer.errors import StoreFailed
+from mailer.errors import NotKnown, StoreFailed
 from mailer.ids import container_of, is_message
 from mailer.ledger import Sent, Settled, Settlement, Work
 from mailer.ledger.limiter import Told
@@ -167,10 +167,30 @@ async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> No
     if refusal.kind is Kind.CONFIG:
         await stop(runtime, shift, refusal.reason)
         return
+    if refusal.kind is Kind.PAUSED and shift.configuration_set and await _set_awaited(runtime, shift, refusal):
+        return
     if refusal.kind in _TOLD:
         await shift.reach.quota.refused(_TOLD[refusal.kind])
     daily = refusal.kind is Kind.DAILY
     await park(runtime, shift, await shift.reach.quota.daily_reason() if daily else f"waiting: {refusal.reason}")
+
+
+async def _set_awaited(runtime: Runtime, shift: Shift, refusal: Refusal) -> bool:
+    """SES has one code for an account and a configuration set of which sending is paused. True where it is the set, or cannot
+    be known: the others that share the account go on."""
+    name = shift.configuration_set or ""
+    try:
+        if not await shift.reach.register.is_set_paused(name):
+            return False
+        why = set_paused(name)
+    except NotKnown:
+        why = f"waiting: {refusal.reason}"
+    await park(runtime, shift, why)
+    return True
+
+
+def set_paused(name: str) -> str:
+    return f"waiting: sending is paused for the configuration set {name}; resume it in SES"
 
 
 async def park(runtime: Runtime, shift: Shift, reason: str) -> None:

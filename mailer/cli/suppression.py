@@ -19,7 +19,7 @@ from ..ledger.accounts import Accounts
 from ..ledger.suppressed import Found, Reason, SesList
 from ..reach import Reach
 from ..suppression.both import Both, SesRefused
-from ..suppression.entries import checked_stream, new_entry
+from ..suppression.entries import checked_address, checked_stream, new_entry
 from ..suppression.files import Format, List, Writer, as_row, create, format_of
 from ..suppression.sync import Sync
 from . import options
@@ -138,6 +138,7 @@ def remove(
 
 
 async def _remove(addresses: list[str], stream: str | None, local: bool, sender: str | None, as_json: bool) -> None:
+    addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger):
         own = {address: await ledger.suppressed.remove(address, stream) for address in addresses}
         at_ses, trouble = (dict[str, bool](), None) if local else await _delete(settings, ledger, sender, addresses)
@@ -199,6 +200,7 @@ def check(
 
 
 async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_json: bool) -> None:
+    addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
         reach = await _reach_if_any(stack, settings, ledger, sender, must=ask_ses)
         checked = await ledger.suppressed.check(addresses, account=reach.account if reach else None)

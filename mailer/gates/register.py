@@ -55,9 +55,9 @@ class Register:
     async def find(self, names: Iterable[str]) -> Found:
         return await self._identities.find(names)
 
-    async def own_account(self) -> str:
-        """The account's number. Raises NotKnown."""
-        return await self._ask("sts:GetCallerIdentity", self._gateway.own_account)
+    async def known_account(self) -> str | None:
+        """The account's number; None where it cannot be learnt."""
+        return await self._gateway.known_account()
 
     async def look_up(self, known: Identity | str, *, since_ms: int = 0) -> Identity:
         """One identity as SES has it now, or as it was looked up since then. Raises NotKnown."""
@@ -75,6 +75,17 @@ class Register:
         await self._identities.use_set(name)
         async with self._one_at_a_time(f"s{name}"):
             return await self._in_turn(partial(self._identities.find_set, name), partial(self._read_set, name))
+
+    async def is_set_paused(self, name: str) -> bool:
+        """Whether SES, which just refused to send by it, says so of the set itself: then everything that uses it waits. Raises
+        NotKnown."""
+
+        async def others() -> KnownSet | None:
+            known = await self._identities.find_set(name)
+            return known if known is not None and not known.sending_enabled and not known.gone else None
+
+        state = await self._in_turn(others, partial(self._read_set, name))
+        return not state.sending_enabled and not state.gone
 
     async def list_anew(self) -> None:
         """A list of all that is only seconds old, made here or by another process. Raises NotKnown."""

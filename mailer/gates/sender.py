@@ -62,14 +62,15 @@ async def admit(register: Register, spec: Spec) -> Admitted | None:
 
 async def _stands(register: Register, spec: Spec) -> tuple[list[Stand], tuple[str, ...]]:
     """What has to be verified, and the identities whose default configuration set may hold, both of the own account only:
-    another account's identity cannot be looked up, and has no set that is one of ours."""
+    another account's identity cannot be looked up, and has no set that is one of ours. Where our own number cannot be learnt,
+    any ARN is taken for another account's: SES itself checks who sends."""
     found, defaults = [], () if spec.configuration_set else identities_of(spec.from_address)
     for address, arn in ((spec.from_address, spec.identity_arn), (spec.feedback_address, spec.feedback_identity_arn)):
         if address is None:
             continue
         if arn is None:
             found.append(Stand(bare(address), identities_of(address)))
-        elif arn.split(":")[4] == await register.own_account():
+        elif arn.split(":")[4] == await register.known_account():
             name = arn.split("identity/", 1)[1]
             found.append(Stand(name, (name,)))
         elif address is spec.from_address:

@@ -7,6 +7,8 @@ validation and serializer, half of the cost of a call, are passed by: it signs a
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,6 +18,7 @@ from datetime import datetime
 from email.utils import getaddresses, parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -27,6 +30,9 @@ CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
 PAGE_SIZE = 1000  # identities or suppressed addresses: SES's most
+NUMBER_S = 3.0  # for STS to say whose credentials these are, where that is not needed
+NUMBER_AGAIN_S = 60.0  # where it did not, it is asked anew after this
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -106,6 +112,8 @@ class Gateway:
         self._session = open_session(region, role_arn, external_id)
         self._endpoint_url = endpoint_url
         self._own_account: str | None = None
+        self._number_after = 0.0  # of time.monotonic; STS is not asked before
+        self._numbering = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._sender: Any = None
         self._reader: Any = None
@@ -172,6 +180,21 @@ class Gateway:
         if self._own_account is None:
             async with self._session.client("sts", config=AioConfig(**_ASKING)) as sts:
                 self._own_account = str((await sts.get_caller_identity())["Account"])
+        return self._own_account
+
+    async def known_account(self) -> str | None:
+        """The same where STS can be asked and soon says it; None else. In a network of its own SES may be all that is reached."""
+        # A simulated SES has no STS beside it, and the real one would only refuse the simulated credentials.
+        simulated = urlsplit(self.endpoint_url).hostname in _LOOPBACK
+        if simulated and not (os.environ.get("AWS_ENDPOINT_URL_STS") or os.environ.get("AWS_ENDPOINT_URL")):
+            return None
+        async with self._numbering:
+            if self._own_account is None and time.monotonic() >= self._number_after:
+                try:
+                    async with asyncio.timeout(NUMBER_S):
+                        await self.own_account()
+                except Exception:  # whatever it is, it can be done without
+                    self._number_after = time.monotonic() + NUMBER_AGAIN_S
         return self._own_account
 
     async def template(self, name: str) -> Mapping[str, str]:

@@ -15,11 +15,17 @@ MAX_SHOWN = 60  # characters of what cannot be used
 def new_entry(address: str, reason: Reason | str, stream: str = "", since: datetime | None = None) -> NewEntry:
     """What a caller gives, checked. Raises InvalidEmail."""
     try:
-        return NewEntry(normalise(address), Reason(reason), checked_stream(stream), since)
-    except InvalidAddress as error:
-        raise InvalidEmail(field=shown(address), why=str(error)) from None
+        return NewEntry(checked_address(address), Reason(reason), checked_stream(stream), since)
     except ValueError:
         raise InvalidEmail(field="reason", why=f"{shown(str(reason))} is not one of {', '.join(Reason)}") from None
+
+
+def checked_address(address: str) -> str:
+    """As it is stored, and so as it has to be looked up: with the domain in Punycode. Raises InvalidEmail."""
+    try:
+        return normalise(address)
+    except InvalidAddress as error:
+        raise InvalidEmail(field=shown(address), why=str(error)) from None
 
 
 def checked_stream(stream: str) -> str:

@@ -10,8 +10,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
+import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -250,6 +254,33 @@ class Writer:
         self._file.write(text.getvalue().encode())
 
 
-def create(path: Path) -> BinaryIO:
-    """A file to write to, gzipped where its name ends in `.gz`."""
-    return gzip.open(path, "wb") if path.suffix.lower() == ".gz" else path.open("wb")  # type: ignore[return-value]
+@contextmanager
+def create(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, gzipped where its name ends in `.gz`. It takes its name once the body has ended: where that raises, a
+    file of that name stays as it was. A device, pipe or link is written to as it is. Raises OSError."""
+    there = os.path.lexists(path)
+    if there and not stat.S_ISREG(path.lstat().st_mode):
+        with path.open("wb") as file, _packed(path, file) as target:
+            yield target
+        return
+    if there:
+        path.open("ab").close()  # whoever may not write to it may not replace it
+    beside = path.with_name(f".mailer-{secrets.token_hex(8)}")
+    try:
+        with beside.open("xb") as file, _packed(path, file) as target:
+            if there:
+                shutil.copymode(path, beside)
+            yield target
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _packed(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
+    if path.suffix.lower() != ".gz":
+        yield file
+        return
+    with gzip.GzipFile(path.name, "wb", fileobj=file) as target:
+        yield target  # type: ignore[misc]

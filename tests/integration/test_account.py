@@ -113,7 +113,7 @@ async def test_an_account_number_that_nobody_tells_is_null_and_not_waited_for(
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr("mailer.account.NUMBER_S", 0.2)
+    monkeypatch.setattr("mailer.ses.gateway.NUMBER_S", 0.2)
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
         started = time.monotonic()

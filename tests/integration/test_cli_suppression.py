@@ -104,8 +104,8 @@ async def test_add_check_and_remove_are_at_ses_too_in_the_case_that_it_has(ledge
     said = await suppression("remove", "ana@EXAMPLE.org", "nobody@example.org")
     assert (said.status, said.out) == (0, "")
     assert said.err.splitlines()[1:] == [
-        "ana@EXAMPLE.org: removed from our own list and SES's list",
-        "ana@EXAMPLE.org: still suppressed for 'news' (complaint); see --stream and --every-stream",
+        "ana@example.org: removed from our own list and SES's list",
+        "ana@example.org: still suppressed for 'news' (complaint); see --stream and --every-stream",
         "nobody@example.org: was not on our own list, nor on SES's",
     ]
     assert "has not been read yet" in said.err
@@ -123,6 +123,16 @@ async def test_local_and_streams_stay_here(ledger: Ledger, ses: Simulator) -> No
     assert "SES's list knows no streams, so it is kept here only" in stream.err
     assert await own(ledger) == {("ana@example.org", "manual", ""), ("ana@example.org", "unsubscribe", "typo")}
     assert (at_ses(ses), ses.counts["PutSuppressedDestination"]) == ({}, 0)
+
+
+async def test_what_was_added_is_found_and_removed_under_the_same_words(ledger: Ledger, ses: Simulator) -> None:
+    assert (await suppression("add", " Ana@MÜNCHEN.de")).status == 0
+    assert set(at_ses(ses)) == {"Ana@xn--mnchen-3ya.de"}
+    (found,) = (await shown("check", "ana@münchen.de"))["addresses"]
+    assert (found["email"], len(found["entries"])) == ("ana@xn--mnchen-3ya.de", 2)
+    said = await suppression("remove", "ana@münchen.de")
+    assert said.err.splitlines()[1:] == ["ana@xn--mnchen-3ya.de: removed from our own list and SES's list"]
+    assert (await own(ledger), at_ses(ses)) == (set(), {})
 
 
 async def test_in_the_sandbox_it_is_kept_here_and_one_sentence_says_so(ledger: Ledger, ses: Simulator) -> None:
@@ -187,6 +197,32 @@ async def test_what_was_exported_can_be_imported(ledger: Ledger, ses: Simulator)
     assert again == {**expected, "added": 0, "there": 2, "ses_written": 0, "ses_left_out": 1}
 
 
+async def test_an_export_that_fails_half_way_leaves_the_file_that_was_there(
+    ledger: Ledger, ses: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.suppressed.add([NewEntry("ana@example.org", Reason.MANUAL)])
+    files = [tmp_path / "out" / name for name in ("all.csv", "all.csv.gz", "new.csv")]
+    files[0].parent.mkdir()
+    for file in files[:2]:
+        file.write_bytes(b"good")
+        file.chmod(0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr("mailer.cli.suppression.as_row", lambda _: {"email": "ana@example.org"})  # no such row can be written
+        for file in files:
+            assert (await suppression("export", str(file), "--list", "own")).status == 1
+    assert {file.name: file.read_bytes() for file in files[0].parent.iterdir()} == {"all.csv": b"good", "all.csv.gz": b"good"}
+    for file in files:
+        assert (await suppression("export", str(file), "--list", "own")).status == 0
+    texts = [(gzip.decompress if file.suffix == ".gz" else bytes)(file.read_bytes()).decode() for file in files]
+    assert len(set(texts)) == 1
+    assert "ana@example.org,own,manual" in texts[0]
+    assert [file.stat().st_mode & 0o777 for file in files[:2]] == [0o600, 0o600]
+    (tmp_path / "link.csv").symlink_to(files[0])
+    assert (await suppression("export", str(tmp_path / "link.csv"), "--reason", "bounce", "--list", "own")).status == 0
+    assert files[0].read_text() == "email,list,reason,stream,since\n"
+    assert sorted(file.name for file in files[0].parent.iterdir()) == ["all.csv", "all.csv.gz", "new.csv"]
+
+
 async def test_an_import_takes_what_it_can_and_names_the_lines_that_it_cannot(ledger: Ledger, ses: Simulator) -> None:
     bad = "".join(f"nobody{number}\n" for number in range(30))
     said = await suppression(
@@ -237,6 +273,8 @@ async def test_our_own_list_can_be_looked_at_without_aws(ledger: Ledger, monkeyp
     ("words", "status", "why"),
     [
         (("add", "nobody"), 1, "mailer: 'nobody': an email address must have an @-sign"),
+        (("check", "nobody"), 1, "mailer: 'nobody': an email address must have an @-sign"),
+        (("remove", "nobody"), 1, "mailer: 'nobody': an email address must have an @-sign"),
         (("add", "ana@example.org", "--reason", "spam"), 2, "'spam' is not one of bounce, complaint, unsubscribe, manual"),
         (("remove", "a@x.org", "--stream", "a", "--every-stream"), 2, "give either --stream or --every-stream, not both"),
         (("import", "none.csv", "--local"), 1, "mailer: none.csv cannot be read: there is no such file."),

@@ -14,7 +14,7 @@ import pytest
 from mailer import Campaign, Email, Mailer, Sender, Settings, State
 from mailer.gates import register, suppression
 from mailer.ledger import Ledger, RecipientStatus, Work
-from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
+from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig, refusals
 from mailer.simulator.state import ConfigurationSet, Identity
 from worker import gate, maintenance, settle
 from worker.runtime import LEASE_MS, Runtime
@@ -224,7 +224,7 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def own_account(_: object) -> str:
         return OWN
 
-    monkeypatch.setattr("mailer.ses.gateway.Gateway.own_account", own_account)
+    monkeypatch.setattr("mailer.ses.gateway.Gateway.known_account", own_account)
 
 
 async def test_another_accounts_identity_is_not_looked_up_and_an_own_one_is(
@@ -244,6 +244,32 @@ async def test_another_accounts_identity_is_not_looked_up_and_an_own_one_is(
         assert (theirs.state, looked_up) == ("sent", 0)
         assert (own.state, "The sender partner.example is not verified" in own.reason) == ("rejected", True)
         assert sends(ses) == 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_an_account_whose_number_nobody_tells_leaves_the_identities_of_arns_to_ses(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    arn, calls = f"arn:aws:ses:eu-west-1:{OTHER}:identity/partner.example", list[None]()
+
+    async def own_account(_: object) -> str:
+        calls.append(None)
+        await asyncio.sleep(3600)
+        return OWN
+
+    monkeypatch.setattr("mailer.ses.gateway.Gateway.own_account", own_account)
+    monkeypatch.setattr("mailer.ses.gateway.NUMBER_S", 0.1)
+    if asked:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+    sender = Sender(**{"from": "a@partner.example", "identity_arn": arn})
+    async with (
+        simulated_ses(monkeypatch, SimulatorConfig(authorised=(arn,), max_send_rate=100)) as ses,
+        serving(settings.model_copy(update={"senders": {"theirs": sender}})) as (_, mailer),
+    ):
+        for _ in range(2):
+            assert (await settled(mailer, await mailer.send(email(from_=None, sender="theirs")))).state == "sent"
+        assert sends(ses) == 2
+    assert len(calls) == (1 if asked else 0)
 
 
 # ---- the configuration set -----------------------------------------------------------------------------------------
@@ -282,6 +308,36 @@ async def test_a_set_that_ses_says_is_paused_parks_the_others_that_use_it_withou
         await runtime.own.register.refresh()
         for id in (first, second):
             assert (await finished(mailer, id)).counts == {"sent": 10}
+
+
+@pytest.mark.parametrize("default", [False, True])
+async def test_a_refusal_that_may_mean_the_set_or_the_account_holds_up_the_set_only_where_that_is_paused(
+    settings: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch, default: bool
+) -> None:
+    monkeypatch.setattr(refusals, "set_paused", lambda _: refusals.account_paused())
+    ses.configuration_sets |= {"news": ConfigurationSet("news"), "other": ConfigurationSet("other")}
+    if default:
+        ses.identities["letter@example.com"] = Identity("letter@example.com", True, configuration_set="news")
+    by_news = email() if default else email(configuration_set="news")
+    async with serving(rarely(settings)) as (runtime, mailer):
+        assert (await settled(mailer, await mailer.send(by_news))).state == "sent"
+        ses.configuration_sets["news"].sending_enabled = False
+        parked = await mailer.send(by_news)
+        why = "waiting: sending is paused for the configuration set news; resume it in SES"
+        async with asyncio.timeout(20):
+            while (await mailer.status(parked)).reason != why:
+                await asyncio.sleep(0.02)
+        assert (await settled(mailer, await mailer.send(email(configuration_set="other")))).state == "sent"
+        account = await runtime.accounts.load("eu-west-1")
+        assert account is not None
+        assert account.sending_enabled
+        ses.sending_enabled = False
+        other = await mailer.send(email(configuration_set="other"))
+        async with asyncio.timeout(20):
+            while account is None or account.sending_enabled:
+                await asyncio.sleep(0.02)
+                account = await runtime.accounts.load("eu-west-1")
+        assert (await mailer.status(other)).state == "queued"
 
 
 @pytest.mark.parametrize("whose", ["example.com", "letter@example.com"])

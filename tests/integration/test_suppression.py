@@ -548,6 +548,12 @@ async def test_an_application_keeps_our_own_list(mailer: Mailer) -> None:
     assert not await mailer.unsuppress("ana@example.org")
     assert await mailer.unsuppress("ana@example.org", stream="news")
     assert await mailer.suppressed("ana@example.org") == ()
+    assert await mailer.suppress("ana@münchen.de")
+    assert [entry.address for entry in await mailer.suppressed(" ana@MÜNCHEN.de")] == ["ana@xn--mnchen-3ya.de"]
+    assert await mailer.unsuppress("ana@münchen.de")
+    for ask in (mailer.suppress, mailer.unsuppress, mailer.suppressed):
+        with pytest.raises(InvalidEmail, match="'nobody': an email address must have an @-sign"):
+            await ask("nobody")
     for bad in ({"address": "ana"}, {"reason": "x"}, {"stream": "a\nb"}, {"stream": "x" * 129}):
         with pytest.raises(InvalidEmail):
             await mailer.suppress(**{"address": "ana@example.org", **bad})
