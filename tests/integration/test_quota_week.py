@@ -17,7 +17,7 @@ from worker import maintenance
 from worker.runtime import Runtime
 
 from ..conftest import running_worker, simulated_ses
-from .test_delivery import accepted, letter, rows, settled
+from .test_delivery import accepted, letter, rows
 
 MAX_24H = 500
 RESERVE = 20
@@ -67,7 +67,13 @@ async def test_a_campaign_waits_for_the_24_h_quota_as_many_days_as_it_takes_and_
                 reasons[re.sub(r"about .*", "about", status.reason)] += 1
                 if step % 4 == 2:
                     code = Email(to=f"code{step}@example.org", from_="a@example.com", subject="Code", text="1234")
-                    assert (await settled(mailer, await mailer.send(code))).state == "sent", "the reserve is for this"
+                    message = await mailer.send(code)
+                    while (state := (await mailer.status(message)).state) in ("queued", "claimed"):
+                        now += 1  # what is put off for a moment waits by this clock, too
+                        await redis.set(key, int(now * 1e6))
+                        await idle(runtime)
+                        await asyncio.sleep(0.05)
+                    assert state == "sent", "the reserve is for this"
         assert ses.counts["over_quota"] == 0
     assert status.counts == {"sent": ROWS}
     assert (now - START_S) / 86_400 >= 6
