@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from mailer import metrics
 from mailer.errors import MailerError
 from mailer.gates.quota import STALE_AFTER_REFRESHES
+from mailer.gates.suppression import why_not_known
 from mailer.log import configure_logging
 from mailer.queue import explain_redis, ping
 from mailer.settings import Settings, load_settings
@@ -103,9 +104,11 @@ async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
         await asyncio.wait_for(runtime.redis.ping(), 2)
         checks["redis"] = http.Check(ok=True, detail="answers")
         checks["account"] = await _account_check(runtime)
+        checks["suppression"] = await _suppression_check(runtime)
     except (RedisError, OSError, TimeoutError) as error:
         checks["redis"] = http.Check(ok=False, detail=explain_redis(error))
         checks["account"] = http.Check(ok=False, detail="not known without redis")
+        checks["suppression"] = http.Check(ok=False, detail="not known without redis", needed=False)
     missing = [lane.value for lane in runtime.settings.lanes if lane not in runtime.serving]
     checks["lanes"] = http.Check(ok=not missing, detail=f"not served: {', '.join(missing)}" if missing else "served")
     return checks
@@ -118,6 +121,16 @@ async def _account_check(runtime: Runtime) -> http.Check:
         why = await runtime.accounts.why_stale(runtime.own.account)
         return http.Check(ok=False, detail=why or "GetAccount has not answered yet")
     return http.Check(ok=True, detail=f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h")
+
+
+async def _suppression_check(runtime: Runtime) -> http.Check:
+    """Shown only: our own list is asked anyway, and what needs SES's waits by itself."""
+    account = await runtime.accounts.load(runtime.own.account)
+    if account is not None and not account.suppressed_reasons:
+        return http.Check(ok=True, detail="the list of SES holds for nothing in this account", needed=False)
+    known = await runtime.ledger.suppressed.ses_list(runtime.own.account)
+    why = why_not_known(known, runtime.settings.suppression_sync_s)
+    return http.Check(ok=why is None, detail=why or f"{known.entries:,} entries on the list of SES", needed=False)
 
 
 async def _collect(runtime: Runtime) -> None:

@@ -70,14 +70,17 @@ async def _leave_out_suppressed(runtime: Runtime, shift: Shift, reasons: frozens
     addresses = {one: bare(one) for each in mailboxes.values() for one in each}
     if not addresses:
         return
-    found = await suppression.check(
-        runtime.ledger,
-        account=shift.reach.account,
-        reasons=reasons,
-        stream=shift.work.spec.stream,
-        addresses=list(dict.fromkeys(addresses.values())),
-        sync_s=runtime.settings.suppression_sync_s,
-    )
+    try:
+        found = await suppression.check(
+            runtime.ledger,
+            account=shift.reach.account,
+            reasons=reasons,
+            stream=shift.work.spec.stream,
+            addresses=list(dict.fromkeys(addresses.values())),
+            sync_s=runtime.settings.suppression_sync_s,
+        )
+    except ValueError as error:  # then nobody knows
+        raise NotKnown(why=str(error)) from None
     if not found:
         return
     suppressed = dict[int, str]()

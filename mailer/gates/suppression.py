@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ..errors import NotKnown
 from ..ledger import Ledger
-from ..ledger.suppressed import Found, OwnEntry, Reason, SesList
+from ..ledger.suppressed import OTHER, Found, OwnEntry, Reason, SesList
 
 STALE_AFTER_SYNCS = 3  # SES's list is not believed when it was read longer ago than so many intervals,
 STALE_S = 900.0  # and never before this
@@ -19,7 +19,7 @@ _OWN = {
     Reason.UNSUBSCRIBE: "its owner unsubscribed",
     Reason.MANUAL: "it was put there",
 }
-_SES = {"BOUNCE": "mail to it bounced", "COMPLAINT": "its owner complained"}
+_SES = {"BOUNCE": "mail to it bounced", "COMPLAINT": "its owner complained", OTHER: "for a reason that is not known here"}
 
 
 async def check(
@@ -34,9 +34,11 @@ async def check(
     """Which of the addresses must not be written to, as they were given, each with one sentence that says why.
 
     `addresses` may have names with them. `reasons`: of SES's list, those that hold for these messages (BOUNCE, COMPLAINT); where
-    none does, its list does not matter, and may be unknown. `stream`: the sender profile's name, empty where there is none.
-    `sync_s`: MAILER_SUPPRESSION_SYNC_S. One round trip. Raises NotKnown where SES's list matters and is not known, RedisError
-    or OSError where Redis does not answer, and ValueError where an entry cannot be read: then nothing may be sent.
+    none does, its list does not matter, and may be unknown; where one does, so does a reason that is not known here. `stream`:
+    the sender profile's name, empty where there is none. `sync_s`: MAILER_SUPPRESSION_SYNC_S. One round trip.
+
+    Raises NotKnown where SES's list matters and is not known, RedisError or OSError where Redis does not answer, and ValueError
+    where an entry cannot be read: then nothing may be sent.
     """
     checked = await ledger.suppressed.check([_bare(address) for address in addresses], account=account if reasons else None)
     if checked.ses is not None and (why := why_not_known(checked.ses, sync_s)):
@@ -51,7 +53,7 @@ def why_suppressed(found: Found, reasons: frozenset[str], stream: str) -> str | 
         if own.stream in ("", stream):
             return _own_sentence(own)
     for ses in found.ses:
-        if ses.reason in reasons:
+        if ses.reason in reasons or ses.reason == OTHER:
             return f"it is on the suppression list of SES: {_SES[ses.reason]} ({_day(ses.updated_at)})"
     return None
 

@@ -322,11 +322,8 @@ async def test_a_refusal_that_may_mean_the_set_or_the_account_holds_up_the_set_o
     async with serving(rarely(settings)) as (runtime, mailer):
         assert (await settled(mailer, await mailer.send(by_news))).state == "sent"
         ses.configuration_sets["news"].sending_enabled = False
-        parked = await mailer.send(by_news)
-        why = "waiting: sending is paused for the configuration set news; resume it in SES"
-        async with asyncio.timeout(20):
-            while (await mailer.status(parked)).reason != why:
-                await asyncio.sleep(0.02)
+        id = await mailer.start_campaign(letter() if default else letter(configuration_set="news"), rows(10))
+        await parked_with(mailer, id, "waiting: sending is paused for the configuration set news; resume it in SES")
         assert (await settled(mailer, await mailer.send(email(configuration_set="other")))).state == "sent"
         account = await runtime.accounts.load("eu-west-1")
         assert account is not None

@@ -189,6 +189,16 @@ async def test_the_reasons_that_hold_decide_over_ses_list(ledger: Ledger) -> Non
     assert await ask(ledger, *both, reasons=()) == {}
 
 
+async def test_a_reason_that_ses_did_not_have_before_holds_whichever_hold(ledger: Ledger) -> None:
+    await known(ledger)
+    await ledger.suppressed.listed(ACCOUNT, [SesEntry("Ana@x.org", "COMPROMISED", NOW), SesEntry("bo@x.org", "", NOW)])
+    assert await copy(ledger) == {"Ana@x.org": "OTHER", "bo@x.org": "OTHER"}
+    for reason in ALL:
+        found = await ask(ledger, "ana@x.org", "bo@x.org", reasons=[reason])
+        why = "it is on the suppression list of SES: for a reason that is not known here (2026-03-04)"
+        assert found == {"ana@x.org": why, "bo@x.org": why}
+
+
 async def test_two_spellings_are_two_entries_of_which_either_holds(ledger: Ledger) -> None:
     await known(ledger)
     await ledger.suppressed.listed(ACCOUNT, [SesEntry("foo@x.org", "BOUNCE", NOW), SesEntry("Foo@x.org", "COMPLAINT", NOW)])

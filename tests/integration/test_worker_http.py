@@ -13,10 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from mailer import metrics
+from mailer import Settings, metrics
+from mailer.account import read_account
 from mailer.errors import ConfigError
-from worker import http
+from mailer.simulator import Simulator
+from worker import __main__ as worker_main
+from worker import http, maintenance
 from worker.http import Check, create_app, serve
+from worker.runtime import Runtime
 
 
 async def nothing() -> None:
@@ -73,6 +77,30 @@ async def test_readyz_has_an_entry_a_check() -> None:
     async with asked(ready=half) as client:
         response = await client.get("/readyz")
         assert (response.status_code, response.json()["redis"]) == (503, {"ok": False, "detail": "refused"})
+
+
+async def test_readyz_shows_a_suppression_list_that_is_not_known_and_stays_200(settings: Settings, ses: Simulator) -> None:
+    async with Runtime(settings) as runtime:
+        runtime.serving.update(settings.lanes)
+        async with asked(ready=lambda: worker_main._ready(runtime)) as client:
+
+            async def shown() -> tuple[int, Any]:
+                response = await client.get("/readyz")
+                return response.status_code, response.json()["suppression"]
+
+            await maintenance.read_accounts(runtime)
+            why = "the suppression list of SES has not been read yet"
+            assert await shown() == (200, {"ok": False, "detail": why})
+            ses.suppress("ana@example.org", "BOUNCE")
+            await maintenance.read_suppression(runtime)
+            assert await shown() == (200, {"ok": True, "detail": "1 entries on the list of SES"})
+            assert await runtime.ledger.suppressed.take_turn(runtime.own.account, "x")
+            assert await runtime.ledger.suppressed.keep_turn(runtime.own.account, "x", {"synced": 1})
+            status, check = await shown()
+            assert (status, check["ok"], "which is too long ago" in check["detail"]) == (200, False, True)
+            ses.suppressed_reasons = ()
+            await read_account(runtime.accounts, runtime.own)
+            assert await shown() == (200, {"ok": True, "detail": "the list of SES holds for nothing in this account"})
 
 
 async def hang() -> Any:
