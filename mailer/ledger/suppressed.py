@@ -50,9 +50,9 @@ class Reason(StrEnum):
 
 
 _LETTERS = {reason.value[0]: reason for reason in Reason}
-_SES_REASONS = {"B": "BOUNCE", "C": "COMPLAINT"}
+OTHER = "OTHER"  # a reason of SES's that we do not know
+_SES_REASONS = {"B": "BOUNCE", "C": "COMPLAINT", "X": OTHER}
 _SES_LETTERS = {reason: letter for letter, reason in _SES_REASONS.items()}
-OTHER = "OTHER"  # a reason of SES's that is none of these; its letter is X
 
 
 class OwnEntry(NamedTuple):
@@ -149,7 +149,7 @@ def unpack_own(folded: bytes, packed: bytes) -> list[OwnEntry]:
 def unpack_ses(folded: bytes, packed: bytes) -> list[SesEntry]:
     """Raises ValueError."""
     return [
-        SesEntry(spelled(folded, mask), _SES_REASONS.get(letter, OTHER), _moment(ms)) for letter, ms, mask in _items(_SES, packed)
+        SesEntry(spelled(folded, mask), _SES_REASONS[letter], _moment(ms)) for letter, ms, mask in _items(_SES, packed)
     ]  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def _items(pattern: re.Pattern[str], packed: bytes) -> list[tuple[str, ...]]:
     found = []
     for item in packed.decode("ascii").split(" ") if packed else ():
         match = pattern.fullmatch(item)
-        if match is None or (pattern is _OWN and match[1] not in _LETTERS):
+        if match is None or match[1] not in (_LETTERS if pattern is _OWN else _SES_REASONS):
             raise ValueError(f"an entry of the suppression list cannot be read: {item[:80]!r}")
         found.append(match.groups())
     return found
@@ -275,7 +275,12 @@ class Suppressed:
             args: list[Any] = [owner, TURN_MS]
             for address, reason, updated_at in entries[first : first + WRITE_STEP]:
                 folded = fold(address)
-                args += [place(folded), folded, f"{_SES_LETTERS.get(reason, 'X')}{ms_of(updated_at)}", capitals(address)]
+                args += [
+                    place(folded),
+                    folded,
+                    f"{_SES_LETTERS.get(reason, _SES_LETTERS[OTHER])}{ms_of(updated_at)}",
+                    capitals(address),
+                ]
             new = int(await self._run("listed", keys, args))
             if new < 0:
                 return None
