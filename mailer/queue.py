@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -172,7 +173,13 @@ class Queue:
 
     async def wake(self, lane: Lane, chunk: str, fence: int = 0) -> None:
         """Queue the wake-up for the lease that follows `fence`."""
-        await self._redis.enqueue_job(JOB, chunk, _job_id=f"{chunk}:{fence}", _queue_name=self._keys.queue(lane))
+        job_id, queue = f"{chunk}:{fence}", self._keys.queue(lane)
+        if await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue) is not None:
+            return
+        # arq has it already. Where the queue has not, because that was lost alone, arq would never run it nor take it anew.
+        if await self._redis.zscore(queue, job_id) is None:
+            await self._redis.delete(job_key_prefix + job_id)
+            await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue)
 
     async def wake_all(self, lane: Lane, chunks: Sequence[str]) -> None:
         for chunk in chunks:

@@ -31,6 +31,14 @@ async def test_a_wake_up_that_waits_is_not_queued_again_and_the_next_lease_s_is(
     await ledger.redis.delete(*[f"arq:job:{job.decode()}" for job in waiting])
 
 
+async def test_a_wake_up_is_queued_anew_where_only_the_queue_was_lost(ledger: Ledger) -> None:
+    queue, name = Queue(ledger.redis, ledger.keys), ledger.keys.queue(Lane.BULK)
+    await queue.wake(Lane.BULK, "c1-0")
+    await ledger.redis.delete(name)  # arq's key of the job stays, for a day
+    await queue.wake(Lane.BULK, "c1-0")
+    assert await ledger.redis.zcard(name) == 1
+
+
 async def test_a_job_in_redis_is_json_that_names_a_chunk_and_nothing_else(ledger: Ledger) -> None:
     await Queue(ledger.redis, ledger.keys).wake(Lane.BULK, "c2-7", 3)
     packed = await ledger.redis.getdel("arq:job:c2-7:3")
