@@ -66,6 +66,18 @@ def own_server() -> Iterator[RedisServer]:
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The URL of a server of SQS, SNS, S3, STS and IAM."""
+    from moto.server import ThreadedMotoServer  # here: it takes most of a second, and few tests need it
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
 def namespace() -> str:
     return f"t{secrets.token_hex(5)}"

@@ -264,7 +264,7 @@ class Scripts:
             if s.reason:
                 details += [s.position, s.reason]
         k = self._keys
-        keys = [*self._chunk_keys(chunk), *(make(sent.account) for make in (k.account, k.limiter, k.places, k.history))]
+        keys = [*self._chunk_keys(chunk), *(make(sent.account) for make in (k.account, k.limiter, k.places, k.history)), k.active]
         counts = (sent.recipients, sent.accepted, sent.place)
         late, closed, finished, twice = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *details)
         return Settled(int(late), bool(closed), bool(finished), int(twice))

@@ -81,7 +81,7 @@ class Sync:
                 if self._clock() >= deadline:
                     break
         except _TurnLost:
-            pass
+            pass  # another process has it, and goes on from where this one came to
         except (asyncio.CancelledError, *_REDIS):
             raise
         except Exception as error:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -15,7 +15,6 @@ from urllib.parse import unquote
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
@@ -63,15 +62,6 @@ async def idle(settings: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPat
 
 
 # ---- SQS -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 class Sqs:

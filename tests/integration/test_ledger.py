@@ -158,6 +158,22 @@ async def test_what_a_lost_lease_learnt_late_still_settles_the_doubt(ledger: Led
     assert await counts(ledger, id) == {"sent": 1, "queued": 1}
 
 
+async def test_a_campaign_that_a_late_refusal_opens_again_is_not_forgotten_on_the_way(ledger: Ledger) -> None:
+    id = await campaign(ledger, 1)
+    old = await take(ledger, f"{id}-0", lease_ms=30)
+    await claim(ledger, old, 0)
+    await asyncio.sleep(0.05)
+    assert await ledger.lease(f"{id}-0", owner="me", lease_ms=LEASE_MS) is LeaseStatus.OVER
+    await ledger.retire_campaign(id, 100)
+    assert await ledger.active_campaigns() == []
+    await ledger.scripts.settle(old.chunk, [settled(0, Outcome.QUEUED, failed=True)])
+    assert [one.id for one in await ledger.active_campaigns()] == [id]
+    assert (await ledger.campaign(id)).state is State.RUNNING
+    for key in (ledger.keys.container(id), ledger.keys.records(f"{id}-0"), ledger.keys.payload(f"{id}-0")):
+        assert await ledger.redis.ttl(key) == -1
+    assert (await take(ledger, f"{id}-0")).records[0].outcome is Outcome.QUEUED
+
+
 async def test_a_late_result_of_an_earlier_attempt_never_touches_a_later_one(ledger: Ledger) -> None:
     id = await campaign(ledger, 1)
     work = await take(ledger, f"{id}-0")

@@ -223,6 +223,17 @@ async def test_bulk_leaves_a_place_that_comes_free_to_what_is_transactional_and_
         assert (await gate.admit(wish(1, Lane.TRANSACTIONAL, asker="code"))).status == "go"
 
 
+async def test_a_code_does_not_wait_behind_a_campaign_in_its_own_lane(server: RedisServer) -> None:
+    some = [Sender(Lane.TRANSACTIONAL, 50, False, "c", 0.0) for _ in range(12)]
+    codes = [Sender(Lane.TRANSACTIONAL, 1, True, "messages", 0.5) for _ in range(10)]
+    async with world(server.url) as w:
+        await w.known(max_send_rate=200.0)
+        seen = await run(w, some + codes, 6, (0.01, 0.02), 1, fixed=True)
+        waits = [wait for (_, wait), (_, _, sender) in zip(seen.waits, seen.counted, strict=True) if sender in codes]
+        assert len(waits) > 30
+        assert max(waits) < 1.1, "a second's places are all taken at worst"
+
+
 @pytest.mark.parametrize("lane", Lane)
 @pytest.mark.parametrize("recipients", [2, 8, 14])
 async def test_a_message_to_several_has_its_turn_however_many_single_ones_take_each_place(

@@ -10,12 +10,13 @@ import pytest
 
 from mailer import Mailer, Settings
 from mailer.email import Lane
-from mailer.gates.quota import Quota, Verdict
+from mailer.gates.quota import Admission, Quota, Verdict
 from mailer.ledger import Ledger
 from mailer.ledger.accounts import Accounts
-from mailer.ledger.limiter import Told
-from mailer.simulator import AccountChange, Fault, Kind, SimulatorConfig, change_account
+from mailer.ledger.limiter import Told, Wish
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from worker import maintenance
+from worker.runtime import Runtime
 
 from ..conftest import running_worker, simulated_ses
 from .limiter import ACCOUNT, STATE, wish
@@ -192,6 +193,29 @@ async def test_a_limit_of_bulk_calls_costs_nobody_and_the_rate_is_used_by_single
         operations = {entry.operation for entry in ses.log}
         assert operations == {"SendEmail", "SendBulkEmail"}
         assert status.rate >= 0.75 * 200, "bulk calls alone would reach a quarter of it; `make bench` has the figure"
+
+
+async def test_what_was_admitted_and_may_not_be_claimed_any_more_is_given_back(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit, given = Quota.admit, []
+
+    async def paused_meanwhile(self: Quota, asked: Wish, *, patience_s: float) -> Admission:
+        admission = await admit(self, asked, patience_s=patience_s)
+        given.append(admission.recipients)
+        await mailer.pause(asked.flow)
+        return admission
+
+    monkeypatch.setattr(Quota, "admit", paused_meanwhile)
+    await mailer.start_campaign(letter(), rows(40))
+    async with asyncio.timeout(10):
+        while not given or await runtime.redis.zcard(runtime.ledger.keys.places(ACCOUNT)):
+            await asyncio.sleep(0.02)
+    assert given == [40]
+    assert not ses.log
+    account = await runtime.accounts.load(ACCOUNT)
+    assert account is not None
+    assert account.used_24h == 0
 
 
 async def test_a_campaigns_own_rate_is_kept_beside_another_that_has_the_rest(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aioboto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from moto.server import ThreadedMotoServer
 
 from mailer import Mailer, Settings
 from mailer.errors import BrokenGzip, ConfigError, RecipientsError, StoreFailed
@@ -27,25 +26,16 @@ from .test_delivery import finished, letter, rows
 BUCKET = "letters"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @asynccontextmanager
-async def client(endpoint: str) -> AsyncIterator[Any]:
-    async with aioboto3.Session().client("s3", endpoint_url=endpoint) as found:
+async def client(moto: str) -> AsyncIterator[Any]:
+    async with aioboto3.Session().client("s3", endpoint_url=moto) as found:
         yield found
 
 
 @pytest.fixture
-async def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    async with client(endpoint) as found:
+async def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
+    async with client(moto) as found:
         await found.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         yield found
         listed = (await found.list_objects_v2(Bucket=BUCKET)).get("Contents", ())
@@ -109,7 +99,7 @@ async def test_a_bucket_that_is_not_there_ends_a_worker_and_a_start_with_one_sen
 
 
 async def test_an_s3_that_does_not_answer_is_waited_for_by_a_worker_and_told_to_whoever_starts_a_campaign(
-    settings: Settings, ses: Simulator, bucket: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, ses: Simulator, bucket: Any, moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(update={"store_url": f"s3://{BUCKET}"})
     async with Mailer(settings) as mailer:
@@ -127,7 +117,7 @@ async def test_an_s3_that_does_not_answer_is_waited_for_by_a_worker_and_told_to_
                 await asyncio.sleep(0.02)
             assert "Could not connect to the endpoint URL" in (await mailer.campaign(id)).reason
             assert len(ses.log) == 0
-            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
             assert isinstance(runtime.objects, S3Objects)
             runtime.objects._found = None  # as it would be once S3 answers
             assert (await finished(mailer, id)).counts == {"sent": 10}

@@ -5,29 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import boto3
 import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from moto.server import ThreadedMotoServer
 
 from mailer.cli.processes import free_port
 from mailer.errors import FetchFailed, NotBelieved
 from mailer.events import Certificates, Doubt, MessageType, Trust, Verifier, fetch, read, web
 from mailer.events.certificates import Place
 from tests.ses_events import ATTEMPT, published
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 class Moto:

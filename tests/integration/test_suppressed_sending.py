@@ -88,6 +88,24 @@ async def test_whoever_is_added_while_a_campaign_runs_is_not_sent_to_after_the_n
     assert late == []
 
 
+async def test_a_chunk_that_takes_long_is_checked_again_while_it_is_sent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, mailer: Mailer
+) -> None:
+    monkeypatch.setattr(deliver, "SLICE_S", 30.0)
+    account = SimulatorConfig(max_send_rate=60, max_24h=-1)
+    async with simulated_ses(monkeypatch, account) as ses, running_worker(settings) as runtime:
+        id = await mailer.start_campaign(letter(), rows(500))
+        async with asyncio.timeout(10):
+            while len(ses.log) < 30:
+                await asyncio.sleep(0.02)
+        everybody = [NewEntry(f"u{i}@example.org", Reason.MANUAL) for i in range(500)]
+        await runtime.ledger.suppressed.add(everybody)
+        sent = len(ses.log)
+        counts = (await finished(mailer, id, 30)).counts
+    assert counts["sent"] + counts["suppressed"] == 500
+    assert counts["sent"] <= sent + 60 * 4, "it would take six seconds more to send it all"
+
+
 async def test_without_an_answer_nothing_is_sent_and_the_chunk_waits(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, ses: Simulator, mailer: Mailer
 ) -> None:

@@ -67,20 +67,26 @@ if rate <= 0 then return {'paused', 0, 0, ''} end
 redis.call('ZREMRANGEBYSCORE', urgent, '-inf', digits(now))
 redis.call('ZREMRANGEBYSCORE', waiting, '-inf', digits(now))
 
--- Who waits with a turn: all that is transactional, with all its recipients, and of bulk what needs several places at once.
--- An entry is `lane|places|since (us)|who|campaign`.
+-- Who waits with a turn: all that is transactional, and of bulk what needs several places at once. What came later in the same
+-- lane leaves each the least that it can do with, or a code would wait behind whole campaigns; bulk leaves all that is asked for.
+-- An entry is `lane|places|least|since (us)|who|campaign`.
 local mine, since, ahead_of_us = nil, now, 0
 local others = {}
 for _, entry in ipairs(redis.call('ZRANGE', urgent, 0, 999)) do
-  local lane, places_, asked, who, whose = entry:match('^(.)|(%d+)|(%d+)|([^|]*)|(.*)$')
+  local lane, all_of_it, at_least, asked, who, whose = entry:match('^(.)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$')
   if who == asker then
     mine, since = entry, math.min(tonumber(asked), now)
   elseif lane == 't' or (bulk and whose == flow) then
-    others[#others + 1] = {lane, tonumber(places_), tonumber(asked)}
+    others[#others + 1] = {bulk and lane == 't', tonumber(all_of_it), tonumber(at_least), tonumber(asked)}
   end
 end
 for _, other in ipairs(others) do
-  if (bulk and other[1] == 't') or other[3] < since then ahead_of_us = ahead_of_us + other[2] end
+  local gives_way, all_of_it, at_least, asked = unpack(other)
+  if gives_way then
+    ahead_of_us = ahead_of_us + all_of_it
+  elseif asked < since then
+    ahead_of_us = ahead_of_us + at_least
+  end
 end
 
 -- Told to wait for the rate: that it waits is known to whoever asks before it does again.
@@ -89,7 +95,7 @@ local function wait(us)
   local until_ = digits(now + us + GRACE)
   if bulk then redis.call('ZADD', waiting, until_, flow) end
   if not bulk or least > 1 then
-    local entry = string.format('%s|%d|%.0f|%s|%s', bulk and 'b' or 't', bulk and least or n, since, asker, flow)
+    local entry = string.format('%s|%d|%d|%.0f|%s|%s', bulk and 'b' or 't', n, least, since, asker, flow)
     if mine and mine ~= entry then redis.call('ZREM', urgent, mine) end
     redis.call('ZADD', urgent, until_, entry)
   end

@@ -221,6 +221,17 @@ local function forget_with(records, ...)
   end
 end
 
+-- SES accepted n recipients, so what it was parked for is over. The rate is measured from the first answer to the last: what
+-- the first one was for is not part of it.
+local function note_accepted(container, n, now)
+  if n == 0 then return end
+  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', n) end
+  redis.call('HSET', container, 'settled', digits(now))
+  if redis.call('HGET', container, 'state') == 'parked' then
+    redis.call('HSET', container, 'state', 'running', 'reason', '')
+  end
+end
+
 -- A recipient is owed another attempt, in a chunk, and maybe a container, that was over: it goes on. `keys` as in
 -- close_what_is_over.
 local function reopen(keys, active, chunk_id, n, now)

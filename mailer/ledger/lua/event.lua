@@ -78,13 +78,7 @@ out[2] = twice
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
 forget_with(records, ids, details)
-if answered > 0 then
-  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', answered) end
-  redis.call('HSET', container, 'settled', digits(now))
-  if redis.call('HGET', container, 'state') == 'parked' then
-    redis.call('HSET', container, 'state', 'running', 'reason', '')
-  end
-end
+note_accepted(container, answered, now)
 if opened ~= 0 then
   redis.call('HINCRBY', chunk, 'open', opened)
   close_what_is_over(KEYS, chunk_id, now)

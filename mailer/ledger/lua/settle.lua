@@ -1,12 +1,14 @@
 -- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
 -- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, account, limiter, places, history
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, account, limiter, places, history,
+--       active
 -- ARGV: chunk id, recipients of SES calls that were answered, of them those that SES accepted, their place in the rate or '',
 --       packed rows: position (2), attempt (2), state (1), failures to add (1); message ids, 27 bytes a row (zeros: none);
 --       then pairs field, value for the details
 -- Returns {late, chunk closed, container finished, recipients found to be sent to twice}: `late` rows were settled before, by
 -- somebody who knew as much. A row whose event came before the answer is not late: what the answer counts is counted here.
-local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history = unpack(KEYS)
+local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history,
+  active = unpack(KEYS)
 local chunk_id, answered, accepted, place, rows, packed_ids = unpack(ARGV, 1, 6)
 local now = now_ms()
 answer_place(limiter, places, place, now_us())
@@ -87,25 +89,12 @@ if answered ~= '0' and late < #rows / 6 then  -- else it was said before
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
-if opened ~= 0 then
+if opened > 0 then
+  -- A recipient that was in doubt turned out to be refused: it is owed another attempt, also in a chunk that was over.
+  reopen(KEYS, active, chunk_id, opened, now)
+elseif opened < 0 then
   redis.call('HINCRBY', chunk, 'open', opened)
-  if opened > 0 then
-    -- A recipient that was in doubt turned out to be refused: it is owed another attempt, also in a chunk that was over.
-    redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
-    redis.call('ZADD', due, 'NX', digits(now), chunk_id)
-    if redis.call('HGET', container, 'state') == 'finished' then
-      redis.call('HSET', container, 'state', 'running')
-      redis.call('HDEL', container, 'finished')
-    end
-  end
 end
-if sent > 0 then
-  -- The rate is measured from the first settle to the last, so what the first one settled is not part of it.
-  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', sent) end
-  redis.call('HSET', container, 'settled', digits(now))
-  if redis.call('HGET', container, 'state') == 'parked' then
-    redis.call('HSET', container, 'state', 'running', 'reason', '')
-  end
-end
+note_accepted(container, sent, now)
 local closed, finished = close_what_is_over(KEYS, chunk_id, now)
 return {late, closed, finished, twice}
