@@ -4,83 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 from mailer import Campaign, Email, Lane, Mailer, Settings, State
-from mailer.cli.processes import free_port
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from worker.lanes import MAX_JOBS
 
 from ..conftest import simulated_ses
 from ..servers import RedisServer
+from .workers import worker
 
 ROWS = 3000
 RATE = 600.0  # recipients per second, so that a campaign takes five seconds and is hit in the middle
-
-
-class Worker:
-    """`python -m worker`, or another command that serves a lane."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, port: int) -> None:
-        self.process = process
-        self.log = log
-        self.port = port
-
-    def signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    async def ended(self, within: float = 30) -> int:
-        return await asyncio.wait_for(self.process.wait(), within)
-
-    async def get(self, path: str) -> tuple[int, bytes]:
-        def fetch() -> tuple[int, bytes]:
-            try:
-                with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                    return answer.status, answer.read()
-            except OSError as error:
-                return getattr(error, "code", 0), b""
-
-        return await asyncio.to_thread(fetch)
-
-    async def ready(self, within: float = 20) -> None:
-        async with asyncio.timeout(within):
-            while (await self.get("/readyz"))[0] != 200:
-                assert self.process.returncode is None, self.log.read_text()
-                await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def worker(settings: Settings, tmp_path: Path, *command: str, **extra: str) -> AsyncIterator[Worker]:
-    port = free_port()
-    log = tmp_path / f"worker-{port}.log"
-    env = {
-        **os.environ,
-        "MAILER_REDIS_URL": settings.redis_url,
-        "MAILER_NAMESPACE": settings.namespace,
-        "MAILER_HTTP_PORT": str(port),
-        "MAILER_ACCOUNT_REFRESH_S": "1",
-        **extra,
-    }
-    with log.open("wb") as out:
-        arguments = command or (sys.executable, "-m", "worker")
-        process = await asyncio.create_subprocess_exec(*arguments, stdout=out, stderr=out, env=env)
-    try:
-        yield Worker(process, log, port)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.fixture
@@ -170,7 +112,7 @@ async def test_redis_going_away_and_coming_back_needs_no_restart_and_costs_nothi
         await asyncio.to_thread(own_server.start)
         async with Mailer(settings) as mailer:
             counts = await over(mailer, id)
-            assert one.process.returncode is None
+            assert not one.status.done()
             await one.ready()
             lost = ROWS - counts["sent"]
             # A SIGKILL may take the last second of the append-only file with it, and then Redis has forgotten claims and
