@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,10 +21,11 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from .refusals import Refusal, classify, classify_entry, unusable
+from .refusals import Kind, Refusal, Written, classify, classify_entry, unusable
 from .session import open_session
 
 CONNECT_TIMEOUT_S = 4
@@ -33,6 +35,9 @@ PAGE_SIZE = 1000  # identities or suppressed addresses: SES's most
 NUMBER_S = 3.0  # for STS to say whose credentials these are, where that is not needed
 NUMBER_AGAIN_S = 60.0  # where it did not, it is asked anew after this
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+AGAIN_S = (0.05, 0.4)  # pauses before a request that provably did not reach SES is made again, at once
+AGAIN_WITHIN_S = 1.0  # of its start; where finding out takes longer, trying again is better done later
+PIECE_BYTES = 64 << 10  # above this aiohttp waits for the connection to take in what was written
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -90,12 +95,47 @@ class ConfigurationSetState(NamedTuple):
     suppressed_reasons: frozenset[str] | None  # of SES's suppression list, those that hold; None: as the account has it
 
 
-_body: ContextVar[bytes] = ContextVar("body")
+class _Body(aiohttp.BytesPayload):
+    """The body of a request, which knows whether all of it was handed to the connection.
+
+    Written piece by piece, each as soon as the connection holds little of those before. A connection that the other side
+    breaks before the last has discarded what it held, so SES did not get a request that is whole.
+    """
+
+    written = False
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        whole = memoryview(self._value)[:content_length]
+        for first in range(0, len(whole), PIECE_BYTES):
+            await writer.write(whole[first : first + PIECE_BYTES])
+        self.written = True
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request on its way through botocore."""
+
+    body: bytes
+    sent: _Body | None = None  # what aiohttp was given; None before that
+
+    @property
+    def written(self) -> Written:
+        if self.sent is None:
+            return Written.NOTHING
+        return Written.ALL if self.sent.written else Written.PART
+
+
+_request: ContextVar[_Request] = ContextVar("request")
 
 
 def _put_body(params: dict[str, Any], **_: Any) -> None:
     """botocore's hook between serializing a request and signing it."""
-    params["body"] = _body.get()
+    params["body"] = _request.get().body
+
+
+def _watch_body(request: Any, **_: Any) -> None:
+    """botocore's hook between signing a request and sending it."""
+    request.body = _request.get().sent = _Body(request.body)
 
 
 class Gateway:
@@ -132,6 +172,7 @@ class Gateway:
             self._sender = await self._client(once)
             for operation in ("SendEmail", "SendBulkEmail"):
                 self._sender.meta.events.register(f"before-call.sesv2.{operation}", _put_body)
+                self._sender.meta.events.register(f"before-send.sesv2.{operation}", _watch_body)
             self._reader = await self._client(reading)
         except BaseException:
             await self._stack.aclose()
@@ -286,18 +327,31 @@ class Gateway:
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.
 
-        `body` is `params` as JSON, and what is sent.
+        `body` is `params` as JSON, and what is sent. A request that provably did not reach SES is made again at once.
         """
+        started = time.perf_counter()
+        for pause_s in AGAIN_S:
+            answers, took = await self._send(operation, params, body)
+            refusal = answers[0].refusal
+            if refusal is None or refusal.kind is not Kind.UNREACHABLE or time.perf_counter() - started > AGAIN_WITHIN_S:
+                return answers, took
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+        return await self._send(operation, params, body)
+
+    async def _send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         entries = len(params["BulkEmailEntries"]) if operation == "SendBulkEmail" else 1
         started = time.perf_counter()
-        _body.set(body)
+        request = _Request(body)
+        _request.set(request)
         try:
             if operation == "SendBulkEmail":
                 found = await self._sender.send_bulk_email(DefaultContent={}, BulkEmailEntries=[])
             else:
                 found = await self._sender.send_email(Content={})
         except Exception as error:
-            return [Answer(None, classify(error, from_address=_ours(params)))] * entries, time.perf_counter() - started
+            await asyncio.sleep(0)  # whoever waits for the connection to take in the rest hears of both in the same moment
+            refusal = classify(error, from_address=_ours(params), written=request.written)
+            return [Answer(None, refusal)] * entries, time.perf_counter() - started
         took = time.perf_counter() - started
         if operation == "SendEmail":
             return [_accepted(found)], took

@@ -3,8 +3,9 @@
 Two rules decide everything here.
  - A *response* of SES that is an error below 500 says that nothing was accepted (Amazon SES API v2 reference,
    "SendEmail": errors). A 5xx does not say so, because the request may have been queued before it broke.
- - Without a response, only a failure that happened while the connection was being made proves that nothing was accepted.
-   Whatever comes after it, even a reset before the first byte of an answer, leaves that open.
+ - Without a response, only a failure that happened while the connection was being made proves that nothing was accepted,
+   and a connection that the other side broke before it had taken in the whole request. Whatever comes after that, even a
+   reset before the first byte of an answer, leaves it open.
 SES takes no idempotency token, so a mistake on the careless side is a second copy in somebody's inbox.
 """
 
@@ -43,6 +44,14 @@ class Kind(Enum):
     UNREACHABLE = "unreachable"  # no connection to SES could be made: park, costs the message no attempt
     RETRY = "retry"  # provably not accepted: again with backoff, a bounded number of times, then it has failed
     AMBIGUOUS = "ambiguous"  # may have been accepted: unknown, never sent again unless a stated policy says so
+
+
+class Written(Enum):
+    """How much of a request was handed to the connection when it failed, as far as is known."""
+
+    NOTHING = "nothing"
+    PART = "part"  # the connection had not taken in the end of it
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +281,9 @@ WHILE_CONNECTING: tuple[type[BaseException], ...] = (
     socket.gaierror,
 )
 
+# The other side broke the connection. A time-out is not among them: closing a connection may still send what it holds.
+BROKEN: tuple[type[BaseException], ...] = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
 # Calls that boto makes on its own to get credentials, in the middle of ours. Theirs is not an answer about a message.
 CREDENTIAL_CALLS = frozenset(
     ("AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetSessionToken", "GetRoleCredentials", "CreateToken")
@@ -282,10 +294,11 @@ CREDENTIAL_HOSTS = re.compile(r"^https?://(sts|oidc|portal\.sso)\.")  # STS, and
 # ---- the functions -------------------------------------------------------------------------------------------------
 
 
-def classify(error: BaseException, *, from_address: str = "", action: str = "") -> Refusal:
+def classify(error: BaseException, *, from_address: str = "", action: str = "", written: Written = Written.ALL) -> Refusal:
     """What an exception out of a call of aioboto3's `sesv2` client means. Raises nothing.
 
     `action`: the IAM action of a call that only asks; where it is missing, the reason names it.
+    `written`: less than ALL only where that is certain.
 
     `from_address`: our own addresses of the call (From, and the feedback address if there is one, comma-separated),
     in any form that a header takes. They tell an unverified sender from an unverified recipient.
@@ -303,6 +316,8 @@ def classify(error: BaseException, *, from_address: str = "", action: str = "") 
     if isinstance(cause, WHILE_CONNECTING):
         do = _DO_TLS if isinstance(cause, aiohttp.ClientSSLError) else _DO_NETWORK
         return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {cause}", do)
+    if written is Written.NOTHING or (written is Written.PART and isinstance(cause, BROKEN)):
+        return _refusal(Kind.UNREACHABLE, code, f"SES did not get the whole request: {_told(cause)}", _DO_NETWORK)
     return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", _do(_DO_OPEN, action))
 
 
