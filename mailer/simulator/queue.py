@@ -11,7 +11,6 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -102,6 +101,7 @@ class Queue:
         self.visibility_s, self.dead = visibility_s, dead
         self._clock = clock
         self._arrived = asyncio.Event()
+        self.pollers = 0  # that wait for something to arrive
         self.clear()
 
     def clear(self) -> None:
@@ -170,9 +170,14 @@ class Queue:
         now = self._clock()
         ends = [now + within_s, *(next(iter(some.values())).until for some in self._hidden.values() if some)]
         ends += [self._later[0][0]] if self._later else []
-        with suppress(TimeoutError):
+        self.pollers += 1
+        try:
             async with asyncio.timeout(max(0.0, min(ends) - now)):
                 await self._arrived.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.pollers -= 1
 
     def delete(self, receipt: str) -> None:
         """With a receipt that is not the newest of its message nothing happens, as SQS documents it. Raises BadReceipt."""
@@ -210,7 +215,7 @@ class Queue:
         return len(self._held) - len(self._again)
 
     def counts(self) -> Json:
-        """Messages: those that are there, hidden, not yet due; and since the start those deleted, dropped and given up."""
+        """Messages that are there, hidden, not yet due; deleted, given up, dropped since the start; and calls that wait for more."""
         self._advance()
         return {
             "waiting": self._new.size + len(self._again),
@@ -219,6 +224,7 @@ class Queue:
             "deleted": self.deleted,
             "dead": self.died,
             "dropped": self.dropped,
+            "pollers": self.pollers,
         }
 
 
