@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verified=_names(options.verified),
         contact_lists=_names(options.contact_lists),
         bulk_calls_per_s=options.bulk_calls_per_s,
+        events=options.events,
+        events_visibility_s=options.events_visibility,
+        events_delay_s=options.events_delay,
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -39,8 +42,10 @@ async def _run(config: SimulatorConfig, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serve(Simulator(config), host, port) as url:
-        sys.stdout.write(json.dumps({"url": url}) + "\n")
+    simulator = Simulator(config)
+    async with serve(simulator, host, port) as url:
+        said = {"url": url, "events": f"{url}{simulator.queues.path}"} if config.events else {"url": url}
+        sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
         await stop.wait()
 
@@ -74,6 +79,21 @@ def _parser() -> argparse.ArgumentParser:
         "--bulk-calls-per-s", type=float, default=None, help="SendBulkEmail calls per second (default: unlimited)"
     )
     parser.add_argument("--contact-lists", default="", help="names of contact lists, with commas")
+    parser.add_argument("--events", action="store_true", help="publish events into a queue that speaks SQS; its URL is said, too")
+    parser.add_argument(
+        "--events-visibility",
+        type=float,
+        default=default.events_visibility_s,
+        metavar="S",
+        help="seconds that an event which was received is hidden (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--events-delay",
+        type=float,
+        default=default.events_delay_s,
+        metavar="S",
+        help="seconds from the Send event to what becomes of the message (default: %(default)s)",
+    )
     parser.add_argument("--sandbox", action="store_true", help="an account without production access")
     parser.add_argument(
         "--verified",

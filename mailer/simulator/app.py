@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import control, pages
+from . import control, pages, sqs
 from .limits import MAX_REQUEST
 from .operations import Simulator, route
 from .refusals import Code, Refusal
@@ -34,6 +34,11 @@ def create_app(simulator: Simulator, *, loopback: bool = True) -> ASGIApp:
         return await _answer(simulator, request)
 
     app.add_route("/v2/{rest:path}", api, methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False)
+
+    async def queue(request: Request) -> Response:
+        return await _answer_sqs(simulator, request)
+
+    app.add_route("/", queue, methods=["POST"], include_in_schema=False)
     app.include_router(control.router(simulator))
     app.include_router(pages.router(simulator))
     return _LocalOnly(app) if loopback else app
@@ -59,6 +64,20 @@ async def _answer(simulator: Simulator, request: Request) -> Response:
         return _json({"message": refusal.text}, refusal.http_status, {"x-amzn-ErrorType": refusal.code})
 
 
+async def _answer_sqs(simulator: Simulator, request: Request) -> Response:
+    """A call of SQS, whose one path this is; the header says which."""
+    try:
+        raw = await _body(request)
+        if not simulator.config.events:
+            raise sqs.no_queue()
+        action = request.headers.get("x-amz-target", "").removeprefix(sqs.TARGET)
+        return _json(await simulator.queues.answer(action, raw, request.receive), media_type=sqs.CONTENT_TYPE)
+    except sqs.SqsError as error:
+        return _json(error.body(), error.status, error.headers(), sqs.CONTENT_TYPE)
+    except Refusal as refusal:
+        return _json({"__type": refusal.code, "message": refusal.text}, refusal.http_status, media_type=sqs.CONTENT_TYPE)
+
+
 async def _body(request: Request) -> bytes:
     """The request body, read to its end even when it is too large: an answer before that would look like a lost connection."""
     chunks, size = [], 0
@@ -71,9 +90,11 @@ async def _body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _json(
+    body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None, media_type: str = "application/json"
+) -> Response:
     headers = {"x-amzn-RequestId": str(uuid4()), **(headers or {})}
-    return Response(orjson.dumps(body), status, headers, "application/json")
+    return Response(orjson.dumps(body), status, headers, media_type)
 
 
 class Cut(Response):

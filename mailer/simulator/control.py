@@ -61,6 +61,7 @@ def stats(simulator: Simulator) -> Json:
         "throttled_calls": counts["throttled_calls"],
         "over_quota": counts["over_quota"],
         "kept": len(simulator.mailroom),
+        "events": simulator.queues.events.counts() if simulator.config.events else None,
         "calls": {name: count for name, count in sorted(counts.items()) if name[0].isupper()},
         "faults": [{"rule": rule, "fired": simulator.faults.fired[index]} for index, rule in enumerate(simulator.faults.rules)],
         "account": {"region": simulator.config.region, "account": simulator.config.account, **get_account(simulator)},

@@ -11,12 +11,15 @@ from itertools import takewhile
 from typing import NamedTuple
 from uuid import uuid4
 
+import orjson
+
 from . import refusals
 from .events import events_of
 from .faults import Faults
-from .journal import Log, Mailroom, Message, Parts
+from .journal import Accepted, Log, Mailroom, Message, Parts
 from .limits import RollingQuota, TokenBucket, domain_of, lower_domain, mailbox
 from .refusals import Code
+from .sqs import Queues
 from .wire import Json
 
 MAILBOX_SIMULATOR = "simulator.amazonses.com"  # may always be written to, and does not count against the daily quota
@@ -38,6 +41,9 @@ class SimulatorConfig:
     configuration_sets: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     contact_lists: tuple[str, ...] = ()  # that ListManagementOptions may name; nobody on them has opted out
+    events: bool = False  # whether what becomes of messages is published into a queue that speaks SQS, /<account>/events
+    events_visibility_s: float = 30.0  # how long an event that was received is hidden
+    events_delay_s: float = 0.0  # from SES's Send event to what becomes of the message
     bulk_calls_per_s: float | None = None  # SendBulkEmail calls; AWS does not publish a number
     daily_code: str = Code.LIMIT_EXCEEDED  # or ThrottlingException: which of the two SES uses is not documented
     keep: int = 20_000  # whole messages; the log keeps a line for every one
@@ -107,6 +113,9 @@ class State:
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
         self.on_event: Callable[[Json], None] | None = None  # is given what SES would publish of each message, as it accepts it
+        self.queues = Queues(
+            account=config.account, region=config.region, visibility_s=config.events_visibility_s, clock=config.monotonic
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -132,6 +141,7 @@ class State:
         self.log = Log()
         self.mailroom = Mailroom(config.keep)
         self.counts: Counter[str] = Counter()
+        self.queues.clear()
 
     # ---- gates ----
 
@@ -246,10 +256,16 @@ class State:
         self.counts["recipients"] += len(entry.recipients)
         self.counts["suppressed"] += len(entry.suppressed)
         self.counts["rendering_failures"] += entry.failure is not None
-        if self.on_event is not None:
-            for event in events_of(entry, account=self.config.account, simulator_domain=MAILBOX_SIMULATOR):
-                self.on_event(event)
+        if self.config.events or self.on_event is not None:
+            self._publish(entry)
         return entry.id
+
+    def _publish(self, entry: Accepted) -> None:
+        for number, event in enumerate(events_of(entry, account=self.config.account, simulator_domain=MAILBOX_SIMULATOR)):
+            if self.on_event is not None:
+                self.on_event(event)
+            if self.config.events:
+                self.queues.events.put(orjson.dumps(event), delay_s=self.config.events_delay_s if number else 0)
 
     # ---- changing ----
 
