@@ -40,7 +40,7 @@ VALKEY, SES, WORKER = "Valkey", "the simulated SES", "the worker"
 T = TypeVar("T")
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """In the child, before it runs: SIGKILL when the parent is gone. After SIGTERM the worker would wait for a Redis that
     is ending as well; Valkey has written what it has answered to, so nothing is lost."""
     if _LIBC is not None:
@@ -191,7 +191,7 @@ class Stack:
                 stderr=log,
                 env={**self.environment, **(extra or {})},
                 start_new_session=True,
-                preexec_fn=partial(_die_with, os.getpid()),
+                preexec_fn=partial(die_with, os.getpid()),
             )
         self._processes[name] = process
         self._stack.push_async_callback(_terminate, process)

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from mailer import Settings
-from mailer.cli.processes import free_port
+from mailer.cli.processes import die_with, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,8 +182,10 @@ def serve() -> None:
 
 
 def _start(request: Mapping[str, object]) -> None:
+    parent = os.getpid()
     child = os.fork()
     if not child:
+        die_with(parent)
         _become(request)
     _say(started=child)
 
