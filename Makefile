@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test interop lint bench lock clean
+.PHONY: help demo dev test chaos interop lint bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ test: $(VENV)/.dev ## every test
 	@$(BIN)/python -m tests.interop.node install-if-node
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
+
+chaos: $(VENV)/.dev ## whole campaigns through crashes of everything, 20 seeds of each kind (some hours)
+	@$(BIN)/python -m tests.crash --jobs 2
 
 interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
 	@$(BIN)/python -m tests.interop.node install
