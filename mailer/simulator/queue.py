@@ -215,7 +215,7 @@ class Queue:
         return len(self._held) - len(self._again)
 
     def counts(self) -> Json:
-        """Messages that are there, hidden, not yet due; deleted, given up, dropped since the start; and calls that wait for more."""
+        """Messages that are there, hidden, not yet due; deleted, given up, dropped since the start. And calls that wait."""
         self._advance()
         return {
             "waiting": self._new.size + len(self._again),

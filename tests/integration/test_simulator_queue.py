@@ -42,8 +42,9 @@ class Running:
         return (await self.http.get("/_simulator/stats")).json()["events"]
 
     async def until_polled_by(self, n: int) -> None:
-        while self.simulator.queues.events.pollers != n:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while self.simulator.queues.events.pollers != n:
+                await asyncio.sleep(0.01)
 
     async def mail(self, *to: str) -> None:
         for address in to:
@@ -109,7 +110,8 @@ async def test_a_message_is_hidden_and_comes_again_and_only_its_newest_receipt_d
     (first,) = await running.receive()
     assert (await running.stats())["in_flight"] == 1
     assert await running.receive(wait_s=0) == []
-    (second,) = await running.receive()
+    async with asyncio.timeout(5):
+        (second,) = await running.receive(wait_s=20)
     assert (first["MessageId"], first["Body"]) == (second["MessageId"], second["Body"])
     assert [one["Attributes"]["ApproximateReceiveCount"] for one in (first, second)] == ["1", "2"]
     await running.sqs.delete_message(QueueUrl=running.url, ReceiptHandle=first["ReceiptHandle"])
