@@ -285,17 +285,20 @@ async def test_the_command_says_where_its_queue_is_and_delays_what_becomes_of_a_
         sys.executable, "-m", "mailer.simulator", *words.split(), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    said = json.loads(await process.stdout.readline())
-    assert said["events"] == f"{said['url']}{PATH}"
-    session = aioboto3.Session(aws_access_key_id="id", aws_secret_access_key="key", region_name="eu-west-1")
-    async with (
-        session.client("sqs", endpoint_url=said["url"]) as sqs,
-        session.client("sesv2", endpoint_url=said["url"]) as ses,
-        httpx.AsyncClient(base_url=said["url"], trust_env=False) as http,
-    ):
-        await Running(Simulator(SimulatorConfig()), said["url"], sqs, ses, http).mail("ana@example.org")
-        names = ["VisibilityTimeout", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-        found = await sqs.get_queue_attributes(QueueUrl=said["events"], AttributeNames=names)
+    try:
+        said = json.loads(await process.stdout.readline())
+        assert said["events"] == f"{said['url']}{PATH}"
+        keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key", "region_name": "eu-west-1"}
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(httpx.AsyncClient(base_url=said["url"], trust_env=False))
+            session = aioboto3.Session(**keys)
+            sqs, ses = [
+                await stack.enter_async_context(session.client(name, endpoint_url=said["url"])) for name in ("sqs", "sesv2")
+            ]
+            await Running(Simulator(SimulatorConfig()), said["url"], sqs, ses, http).mail("ana@example.org")
+            names = ["VisibilityTimeout", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
+            found = await sqs.get_queue_attributes(QueueUrl=said["events"], AttributeNames=names)
         assert found["Attributes"] == dict(zip(names, ("7", "1", "1"), strict=True))
-    process.terminate()
-    await process.communicate()
+    finally:
+        process.terminate()
+        await process.communicate()
