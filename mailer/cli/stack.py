@@ -29,7 +29,7 @@ from .run import run
 
 DEMO_RATE = 250.0  # recipients per second of the simulated account
 DEMO_MAX_COMPLAINT_RATE = 0.01  # one of the sample complains: 0.5 % of the first 200, were it heard of among them
-EVENTS_S = 3.0  # without anything heard of a message, and the demo does not wait for the rest
+EVENTS_S = 5.0  # without anything heard of a message, and the demo does not wait for the rest
 EVENTS_POLL_S = 0.1
 DEV_EVENTS_DELAY_S = 1.0  # from `sent` to what becomes of a message, so that both can be seen
 SHOWN_ROWS = 6  # rejected rows that the demo lists, and rows that bounced or were complained about
@@ -140,7 +140,7 @@ async def _hear(ses_url: str) -> None:
 
 
 def _get(url: str) -> Any:
-    with urlopen(url) as answer:  # noqa: S310  # our own loopback server
+    with urlopen(url, timeout=10) as answer:  # noqa: S310  # our own loopback server
         return orjson.loads(answer.read())
 
 

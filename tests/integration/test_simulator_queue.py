@@ -163,6 +163,20 @@ async def test_a_poller_that_is_gone_takes_nothing_with_it(running: Running) -> 
     assert [message["Attributes"]["ApproximateReceiveCount"] for message in await running.receive()] == ["1"]
 
 
+async def test_stopping_does_not_wait_for_a_long_poll_and_once_started_again_polls_wait(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator(SimulatorConfig(events=True))
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
+        for _ in range(2):
+            async with serve(simulator) as url:
+                asked = raw("ReceiveMessage", QueueUrl=f"{url}{PATH}", WaitTimeSeconds=20)
+                waiting = asyncio.create_task(http.post(url, **asked))
+                async with asyncio.timeout(5):
+                    while not simulator.queues.events.pollers:
+                        await asyncio.sleep(0.01)
+            assert (await waiting).json() == {}
+    assert not caplog.records
+
+
 async def test_the_attributes_say_how_much_there_is_and_where_dead_letters_go(running: Running) -> None:
     await running.send("one", "two", "three")
     await running.sqs.receive_message(QueueUrl=running.url)
