@@ -52,14 +52,17 @@ def die_with(parent: int) -> None:
 class Stack:
     """Valkey, a simulated SES and a worker. An async context manager; leaving it ends them, whatever happened."""
 
-    def __init__(self, folder: Path, *, max_send_rate: float, max_24h: float = 50_000, sandbox: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, max_send_rate: float, max_24h: float = 50_000, sandbox: bool = False, events_delay_s: float = 0
+    ) -> None:
         self.folder = folder
         self._rate = max_send_rate
         self._max_24h = max_24h
         self._sandbox = sandbox
+        self._events_delay_s = events_delay_s
         self._stack = AsyncExitStack()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self.redis_url = self.ses_url = self.worker_url = ""
+        self.redis_url = self.ses_url = self.events_url = self.worker_url = ""
 
     async def __aenter__(self) -> Stack:
         """Raises ConfigError where the folder cannot be used, EmbeddedUnavailable, StackFailed."""
@@ -105,7 +108,9 @@ class Stack:
         return {
             "MAILER_REDIS_URL": self.redis_url,
             "MAILER_SECRET_KEY": "simulated",
+            "MAILER_EVENTS_SQS_URL": self.events_url,
             "AWS_ENDPOINT_URL_SESV2": self.ses_url,
+            "AWS_ENDPOINT_URL_SQS": self.ses_url,
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "simulated",
             "AWS_SECRET_ACCESS_KEY": "simulated",
@@ -144,11 +149,13 @@ class Stack:
     async def _start_ses(self) -> None:
         account = ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h)]
         account += ["--verified", "example.com", "--contact-lists", "readers"]
+        account += ["--events", "--events-delay", str(self._events_delay_s)]
         sandbox = ["--sandbox"] if self._sandbox else []
         process = await self._spawn(SES, [sys.executable, "-P", "-m", "mailer.simulator", *account, *sandbox], pipe=True)
         with suppress(TimeoutError, ValueError):  # a process that has ended gives an empty line, which is no JSON
             line = await asyncio.wait_for(process.stdout.readline(), START_S) if process.stdout else b""
-            self.ses_url = str(json.loads(line)["url"])
+            said = json.loads(line)
+            self.ses_url, self.events_url = str(said["url"]), str(said["events"])
             return
         raise self._failed(SES)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.request import urlopen
 
 import orjson
@@ -28,7 +28,11 @@ from .processes import Stack
 from .run import run
 
 DEMO_RATE = 250.0  # recipients per second of the simulated account
-SHOWN_ROWS = 6  # rejected rows that the demo lists
+DEMO_MAX_COMPLAINT_RATE = 0.01  # one of the sample complains: 0.5 % of the first 200, were it heard of among them
+EVENTS_S = 5.0  # without anything heard of a message, and the demo does not wait for the rest
+EVENTS_POLL_S = 0.1
+DEV_EVENTS_DELAY_S = 1.0  # from `sent` to what becomes of a message, so that both can be seen
+SHOWN_ROWS = 6  # rejected rows that the demo lists, and rows that bounced or were complained about
 STACK = "stack"  # what of the demo's folder is gone afterwards; the mail stays
 
 
@@ -83,52 +87,101 @@ async def _send_sample(folder: Path, rate: float, as_json: bool) -> None:
     async with Stack(folder / STACK, max_send_rate=rate) as stack:
         os.environ.clear()
         os.environ.update(stack.environment)
-        started = time.monotonic()
-        status, rejected = await stack.guard(_campaign())
-        took = time.monotonic() - started
-        if status.state is not State.FINISHED:
-            raise MailerError(why=f"the sample campaign is {status.state}: {status.reason}; the logs are in {stack.folder}")
+        sample = await stack.guard(_send(stack.ses_url))
+        if sample.status.state is not State.FINISHED:
+            raise MailerError(
+                why=f"the sample campaign is {sample.status.state}: {sample.status.reason}; the logs are in {stack.folder}"
+            )
         mail = await asyncio.to_thread(_save_a_mail, stack.ses_url, folder)
     if as_json:
-        print_json({**campaign_json(status), "mail": str(mail)})
+        print_json({**campaign_json(sample.status), "mail": str(mail)})
     else:
-        _show_report(status, rejected, rate, took, mail)
+        _show_report(sample, rate, mail)
 
 
-async def _campaign() -> tuple[CampaignStatus, list[RecipientStatus]]:
+class _Sample(NamedTuple):
+    """What became of the sample campaign."""
+
+    status: CampaignStatus
+    rejected: list[RecipientStatus]
+    bad: list[RecipientStatus]  # that bounced, or were complained about
+    took: float  # seconds, until the last was sent
+
+
+def sample_campaign() -> Campaign:
+    return Campaign(name="Sample", sender="news", template="newsletter", max_complaint_rate=DEMO_MAX_COMPLAINT_RATE)
+
+
+async def _send(ses_url: str) -> _Sample:
     settings = load_settings(templates_dir=TEMPLATES, senders={"news": {"from": "Example News <news@example.com>"}})
     async with Mailer(settings) as mailer:
-        id = await read_in(mailer, Campaign(name="Sample", sender="news", template="newsletter"), RECIPIENTS)
-        status = await follow(mailer, id)
-        return status, [line async for line in mailer.outcomes(id) if line.state == "rejected"]
+        started = time.monotonic()
+        id = await read_in(mailer, sample_campaign(), RECIPIENTS)
+        await follow(mailer, id)
+        took = time.monotonic() - started
+        await _hear(ses_url)
+        status = await mailer.campaign(id)
+        lines = [line async for line in mailer.outcomes(id) if line.state in ("rejected", "bounced", "complained")]
+    rejected = [line for line in lines if line.state == "rejected"]
+    return _Sample(status, rejected, [line for line in lines if line.state != "rejected"], took)
+
+
+async def _hear(ses_url: str) -> None:
+    """Until the worker has taken in what SES reports, and has deleted it there; or takes in nothing more."""
+    quiet_since, deleted = time.monotonic(), -1
+    while time.monotonic() - quiet_since < EVENTS_S:
+        events = (await asyncio.to_thread(_get, f"{ses_url}/_simulator/stats"))["events"]
+        if not events["waiting"] + events["in_flight"] + events["delayed"]:
+            return
+        if events["deleted"] != deleted:
+            quiet_since, deleted = time.monotonic(), events["deleted"]
+        await asyncio.sleep(EVENTS_POLL_S)
+    say("SES has reported more than the worker has taken in; the rest is shown as it was known", "yellow")
+
+
+def _get(url: str) -> Any:
+    with urlopen(url, timeout=10) as answer:  # noqa: S310  # our own loopback server
+        return orjson.loads(answer.read())
 
 
 def _save_a_mail(ses_url: str, folder: Path) -> Path:
     """One message as the simulated SES put it together, as a page that stays when SES is gone."""
-    with urlopen(f"{ses_url}/_simulator/messages?limit=1") as answer:  # noqa: S310  # our own loopback server
-        message = orjson.loads(answer.read())["messages"][0]
+    message = _get(f"{ses_url}/_simulator/messages?limit=1")["messages"][0]
     path = folder / "mail.html"
     path.write_text(message["html"], encoding="utf-8")
     return path
 
 
-def _show_report(status: CampaignStatus, rejected: list[RecipientStatus], rate: float, took: float, mail: Path) -> None:
+def _show_report(sample: _Sample, rate: float, mail: Path) -> None:
+    status = sample.status
     out.print()
     outcome_table(status)
     out.print()
-    for line in rejected[:SHOWN_ROWS]:
-        # The reason begins with the line of the file.
-        out.print(f"  {line.reason}: {line.to[:40] or '(no address)'}", markup=False, soft_wrap=True)
-    if len(rejected) > SHOWN_ROWS:
-        out.print(f"  and {len(rejected) - SHOWN_ROWS} more rejected rows", style="dim")
-    out.print()
+    # The reason of a rejected row begins with the line of the file.
+    _show_rows([f"{line.reason}: {line.to[:40] or '(no address)'}" for line in sample.rejected], "rejected rows")
+    _show_rows([f"row {line.row}: {line.state}, {line.reason}: {line.to}" for line in sample.bad], "rows that bounced")
     out.print(f"rate      {status.rate:,.1f} recipients/s of the account's {rate:,.0f}/s", markup=False)
-    out.print(f"finished  {when(status.finished_at)}, {took:.1f} s after the start", markup=False)
+    guard, usual = sample_campaign(), Campaign.model_fields["max_complaint_rate"].default
+    out.print(
+        f"guard     would pause it above {guard.max_bounce_rate:.0%} bounced or {guard.max_complaint_rate:.0%} complained "
+        f"({usual:.1%} where nothing is said)",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"finished  {when(status.finished_at)}, {sample.took:.1f} s after the start", markup=False)
     out.print(f"a mail    {mail}", markup=False, soft_wrap=True)
 
 
+def _show_rows(lines: list[str], what: str) -> None:
+    for line in lines[:SHOWN_ROWS]:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+    if len(lines) > SHOWN_ROWS:
+        out.print(f"  and {len(lines) - SHOWN_ROWS} more {what}", style="dim")
+    out.print()
+
+
 async def _dev(folder: Path, rate: float, sandbox: bool, as_json: bool) -> None:
-    async with Stack(folder, max_send_rate=rate, sandbox=sandbox) as stack:
+    async with Stack(folder, max_send_rate=rate, sandbox=sandbox, events_delay_s=DEV_EVENTS_DELAY_S) as stack:
         if as_json:
             addresses = {"ses": stack.ses_url, "worker": stack.worker_url}
             print_json({"variables": stack.variables, "addresses": addresses, "folder": str(stack.folder)})
@@ -146,6 +199,7 @@ def _show_addresses(stack: Stack) -> None:
         f"worker                       {stack.worker_url}/readyz, /healthz, /metrics\n"
         f"data and logs                {stack.folder}\n\n"
         "Paste the lines above into another terminal, then for example:\n"
-        "  mailer send --from news@example.com --to ana@example.org --subject Hello --text Hi --wait\n\n"
+        "  mailer send --from news@example.com --to ana@example.org --subject Hello --text Hi --wait\n"
+        "Who is written to as bounce@simulator.amazonses.com bounces, as complaint@… complains.\n\n"
         "Ctrl-C ends it."
     )

@@ -188,6 +188,7 @@ async def serve(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) ->
         timeout_graceful_shutdown=_STOP_S,
     )
     server = _Server(config)
+    simulator.queues.let_wait(True)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not task.done():
@@ -198,5 +199,6 @@ async def serve(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) ->
         yield f"http://{shown}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
+        simulator.queues.let_wait(False)
         await task
         listener.close()

@@ -102,6 +102,7 @@ class Queue:
         self._clock = clock
         self._arrived = asyncio.Event()
         self.pollers = 0  # that wait for something to arrive
+        self.waits = True  # False while the server stops
         self.clear()
 
     def clear(self) -> None:
@@ -179,6 +180,11 @@ class Queue:
         finally:
             self.pollers -= 1
 
+    def let_wait(self, allowed: bool) -> None:
+        """Whether who comes may wait for something to arrive. Where not, those who wait go."""
+        self.waits = allowed
+        self._arrived.set()
+
     def delete(self, receipt: str) -> None:
         """With a receipt that is not the newest of its message nothing happens, as SQS documents it. Raises BadReceipt."""
         match = _RECEIPT.fullmatch(receipt)
@@ -215,7 +221,7 @@ class Queue:
         return len(self._held) - len(self._again)
 
     def counts(self) -> Json:
-        """Messages that are there, hidden, not yet due; deleted, given up, dropped since the start; and calls that wait for more."""
+        """Messages that are there, hidden, not yet due; deleted, given up, dropped since the start. And calls that wait."""
         self._advance()
         return {
             "waiting": self._new.size + len(self._again),

@@ -125,6 +125,11 @@ class Queues:
         self.events.clear()
         self.dead.clear()
 
+    def let_wait(self, allowed: bool) -> None:
+        """False: the server stops, so long polls end now."""
+        for queue in (self.events, self.dead):
+            queue.let_wait(allowed)
+
     async def answer(self, action: str, raw: bytes, gone: Gone) -> Json:
         """The answer's body. Raises SqsError. `gone` ends the waiting of ReceiveMessage."""
         run = _ACTIONS.get(action)
@@ -239,7 +244,7 @@ def _md5(content: bytes) -> str:
 async def _wait(queue: Queue, most: int, wait_s: float, hide_s: float | None) -> list[Received]:
     loop = asyncio.get_running_loop()
     end = loop.time() + wait_s
-    while not (found := queue.take(most, hide_s)) and (left := end - loop.time()) > 0:
+    while not (found := queue.take(most, hide_s)) and queue.waits and (left := end - loop.time()) > 0:
         await queue.arrival(left)
     return found
 

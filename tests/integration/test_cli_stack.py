@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -77,8 +77,10 @@ def test_the_demo_from_its_start_to_its_end(tmp_path: Path) -> None:
     counts = {name: int(count.replace(",", "")) for name, count in re.findall(r"^(rows read|\w+) +([\d,]+)$", out, re.MULTILINE)}
     rows = counts.pop("rows read")
     assert sum(counts.values()) == rows > 1000
-    assert {"sent", "rejected", "duplicate"} <= set(counts)
+    assert counts == {"delivered": 1200, "bounced": 5, "complained": 1, "rejected": 11, "duplicate": 15}
     assert re.search(r"^  line \d+: .+: .+$", out, re.MULTILINE)
+    assert re.search(r"^  row \d+: bounced, Permanent/General: 5.1.1 .+: bounce\+\w+@simulator.amazonses.com$", out, re.MULTILINE)
+    assert re.search(r"^  row \d+: complained, abuse: complaint\+\w+@simulator.amazonses.com$", out, re.MULTILINE)
     measured, quota = re.findall(r"^rate +([\d,.]+) recipients/s of the account's ([\d,]+)/s$", out, re.MULTILINE)[0]
     assert quota == "1,000"
     assert 0 < float(measured.replace(",", "")) < 1100  # from the first answer of SES to the last, so not to the per cent
@@ -95,6 +97,7 @@ def test_the_demo_as_json(tmp_path: Path) -> None:
     found = json.loads(out)
     assert (found["name"], found["state"]) == ("Sample", "finished")
     assert sum(found["counts"].values()) == found["rows"] > 1000
+    assert "sent" not in found["counts"]  # of everybody it is known what became of the message
     assert "<html" in Path(found["mail"]).read_text().lower()
 
 
@@ -192,24 +195,32 @@ def test_colours(tmp_path: Path, variables: dict[str, str], colour: bool) -> Non
     assert "mailer: Redis at" in screen
 
 
+def states_of(folder: Path, ids: Iterable[str], variables: dict[str, str]) -> dict[str, str]:
+    asked = {id: start(folder, "status", id, "--json", **variables) for id in ids}
+    return {id: json.loads(process.communicate(timeout=20)[0])["state"] for id, process in asked.items()}
+
+
 def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
-    ids: list[str] = []
+    ids: dict[str, str] = {}  # of messages, and what became of them
     for _ in range(2):
         process = start(tmp_path, "dev", "--dir", "data")
         assert process.stdout is not None
-        exports = [shlex.split(process.stdout.readline()) for _ in range(6)]
-        assert [words[0] for words in exports] == ["export"] * 6
+        exports = [shlex.split(process.stdout.readline()) for _ in range(8)]
+        assert [words[0] for words in exports] == ["export"] * 8
         variables = dict(words[1].split("=", 1) for words in exports)
         assert set(variables) == {
-            "MAILER_REDIS_URL", "MAILER_SECRET_KEY", "AWS_ENDPOINT_URL_SESV2", "AWS_REGION",
-            "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+            "MAILER_REDIS_URL", "MAILER_SECRET_KEY", "MAILER_EVENTS_SQS_URL", "AWS_ENDPOINT_URL_SESV2",
+            "AWS_ENDPOINT_URL_SQS", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
         }  # fmt: skip
-        for id in ids:
-            known = start(tmp_path, "status", id, "--json", **variables).communicate(timeout=20)[0]
-            assert json.loads(known)["state"] == "sent"
+        assert states_of(tmp_path, ids, variables) == ids
         if not ids:
-            message = ("--from", "news@example.com", "--to", "ana@example.org", "--subject", "Hi", "--text", "Hi", "--wait")
-            ids.append(start(tmp_path, "send", *message, **variables).communicate(timeout=20)[0].strip())
+            wanted = {"ana@example.org": "delivered", "bounce@simulator.amazonses.com": "bounced"}
+            message = ("--from", "news@example.com", "--subject", "Hi", "--text", "Hi", "--wait")
+            sending = [start(tmp_path, "send", "--to", to, *message, **variables) for to in wanted]
+            ids = dict(zip((one.communicate(timeout=20)[0].strip() for one in sending), wanted.values(), strict=True))
+            deadline = time.monotonic() + 20
+            while states_of(tmp_path, ids, variables) != ids:
+                assert time.monotonic() < deadline
             second = start(tmp_path, "dev", "--dir", "data")
             why = "another `mailer dev` is running in this folder; stop it, or name another folder with --dir"
             assert second.communicate(timeout=20) == ("", f"{STARTED}mailer: {tmp_path / 'data'}: {why}\n")
@@ -227,7 +238,9 @@ def test_dev_as_json_says_all_in_one_object_and_stays(tmp_path: Path) -> None:
     assert process.stdout is not None
     found = json.loads(process.stdout.readline())
     assert found.keys() == {"variables", "addresses", "folder"}
-    assert found["variables"]["AWS_ENDPOINT_URL_SESV2"] == found["addresses"]["ses"]
+    for service in ("SESV2", "SQS"):
+        assert found["variables"][f"AWS_ENDPOINT_URL_{service}"] == found["addresses"]["ses"]
+    assert found["variables"]["MAILER_EVENTS_SQS_URL"] == found["addresses"]["ses"] + "/123456789012/events"
     with urlopen(f"{found['addresses']['worker']}/readyz") as answer:
         assert answer.status == 200
     assert Path(found["folder"]) == tmp_path / "mailer-dev"

@@ -42,8 +42,9 @@ class Running:
         return (await self.http.get("/_simulator/stats")).json()["events"]
 
     async def until_polled_by(self, n: int) -> None:
-        while self.simulator.queues.events.pollers != n:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while self.simulator.queues.events.pollers != n:
+                await asyncio.sleep(0.01)
 
     async def mail(self, *to: str) -> None:
         for address in to:
@@ -109,7 +110,8 @@ async def test_a_message_is_hidden_and_comes_again_and_only_its_newest_receipt_d
     (first,) = await running.receive()
     assert (await running.stats())["in_flight"] == 1
     assert await running.receive(wait_s=0) == []
-    (second,) = await running.receive()
+    async with asyncio.timeout(5):
+        (second,) = await running.receive(wait_s=20)
     assert (first["MessageId"], first["Body"]) == (second["MessageId"], second["Body"])
     assert [one["Attributes"]["ApproximateReceiveCount"] for one in (first, second)] == ["1", "2"]
     await running.sqs.delete_message(QueueUrl=running.url, ReceiptHandle=first["ReceiptHandle"])
@@ -159,6 +161,20 @@ async def test_a_poller_that_is_gone_takes_nothing_with_it(running: Running) -> 
     await running.until_polled_by(0)
     await running.send("one")
     assert [message["Attributes"]["ApproximateReceiveCount"] for message in await running.receive()] == ["1"]
+
+
+async def test_stopping_does_not_wait_for_a_long_poll_and_once_started_again_polls_wait(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator(SimulatorConfig(events=True))
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as http:
+        for _ in range(2):
+            async with serve(simulator) as url:
+                asked = raw("ReceiveMessage", QueueUrl=f"{url}{PATH}", WaitTimeSeconds=20)
+                waiting = asyncio.create_task(http.post(url, **asked))
+                async with asyncio.timeout(5):
+                    while not simulator.queues.events.pollers:
+                        await asyncio.sleep(0.01)
+            assert (await waiting).json() == {}
+    assert not caplog.records
 
 
 async def test_the_attributes_say_how_much_there_is_and_where_dead_letters_go(running: Running) -> None:
@@ -283,17 +299,20 @@ async def test_the_command_says_where_its_queue_is_and_delays_what_becomes_of_a_
         sys.executable, "-m", "mailer.simulator", *words.split(), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    said = json.loads(await process.stdout.readline())
-    assert said["events"] == f"{said['url']}{PATH}"
-    session = aioboto3.Session(aws_access_key_id="id", aws_secret_access_key="key", region_name="eu-west-1")
-    async with (
-        session.client("sqs", endpoint_url=said["url"]) as sqs,
-        session.client("sesv2", endpoint_url=said["url"]) as ses,
-        httpx.AsyncClient(base_url=said["url"], trust_env=False) as http,
-    ):
-        await Running(Simulator(SimulatorConfig()), said["url"], sqs, ses, http).mail("ana@example.org")
-        names = ["VisibilityTimeout", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-        found = await sqs.get_queue_attributes(QueueUrl=said["events"], AttributeNames=names)
+    try:
+        said = json.loads(await process.stdout.readline())
+        assert said["events"] == f"{said['url']}{PATH}"
+        keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key", "region_name": "eu-west-1"}
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(httpx.AsyncClient(base_url=said["url"], trust_env=False))
+            session = aioboto3.Session(**keys)
+            sqs, ses = [
+                await stack.enter_async_context(session.client(name, endpoint_url=said["url"])) for name in ("sqs", "sesv2")
+            ]
+            await Running(Simulator(SimulatorConfig()), said["url"], sqs, ses, http).mail("ana@example.org")
+            names = ["VisibilityTimeout", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
+            found = await sqs.get_queue_attributes(QueueUrl=said["events"], AttributeNames=names)
         assert found["Attributes"] == dict(zip(names, ("7", "1", "1"), strict=True))
-    process.terminate()
-    await process.communicate()
+    finally:
+        process.terminate()
+        await process.communicate()

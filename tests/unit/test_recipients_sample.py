@@ -7,9 +7,11 @@ from collections import Counter
 from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import SandboxedEnvironment
 
+from mailer.cli.stack import sample_campaign
 from mailer.email import Outcome
 from mailer.recipients import BadRow, Recipient, Row, open_recipients
 from mailer.sample import RECIPIENTS, TEMPLATES
+from mailer.simulator.state import MAILBOX_SIMULATOR
 
 
 async def rows() -> list[Row]:
@@ -41,9 +43,18 @@ async def test_the_list_has_what_real_lists_have() -> None:
     assert RECIPIENTS.read_bytes().startswith(b"\xef\xbb\xbfemail,name,city,plan\n")
 
 
-async def test_every_domain_is_one_that_is_reserved_for_examples() -> None:
-    tails = ("example.com", "example.org", "example.net")
+async def test_every_domain_is_one_that_is_reserved_for_examples_or_sess_own_for_tests() -> None:
+    tails = ("example.com", "example.org", "example.net", f"@{MAILBOX_SIMULATOR}")
     assert all(row.address.endswith(tails) for row in await rows() if isinstance(row, Recipient))
+
+
+async def test_what_bounces_and_complains_does_not_trip_the_guard_of_the_demo_in_whatever_order_it_is_heard() -> None:
+    ours = [row.address for row in await rows() if isinstance(row, Recipient) and row.address.endswith(MAILBOX_SIMULATOR)]
+    kinds = Counter(address.partition("+")[0] for address in ours)
+    assert kinds == {"bounce": 4, "suppressionlist": 1, "complaint": 1}
+    campaign = sample_campaign()
+    assert (kinds["bounce"] + kinds["suppressionlist"]) / campaign.guard_after <= campaign.max_bounce_rate
+    assert kinds["complaint"] / campaign.guard_after <= campaign.max_complaint_rate
 
 
 async def test_the_newsletter_takes_every_row_and_escapes_it() -> None:
