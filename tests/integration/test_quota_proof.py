@@ -15,7 +15,8 @@ from mailer import Email, Mailer, Settings
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 
 from ..conftest import simulated_ses
-from ..crash.test_processes import Worker, letter, over, rows, worker
+from ..crash.test_processes import letter, over, rows
+from ..crash.workers import Worker, worker
 
 pytestmark = pytest.mark.alone
 
