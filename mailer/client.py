@@ -15,11 +15,12 @@ from redis.exceptions import RedisError
 from . import prepare
 from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Lane, Outcome, State
-from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
+from .errors import KeyBusy, KeyReused, MailerError, RecipientsError, StartedAnew
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
 from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
 from .ledger.control import Control
+from .ledger.disk import Disk
 from .ledger.suppressed import OwnEntry, Reason
 from .queue import Queue, connect, disconnect, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
@@ -54,6 +55,7 @@ class Mailer:
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
         self._control = Control(self._ledger)
+        self._disk = Disk(self._redis, self._ledger.keys) if self.settings.intake_fsync else None
         self._queue = Queue(self._redis, self._ledger.keys)
         self._prepare = prepare.Preparation(self.settings)
 
@@ -69,6 +71,8 @@ class Mailer:
         await self.aclose()
 
     async def aclose(self) -> None:
+        if self._disk is not None:
+            await self._disk.close()
         if self._objects is not None:
             await self._objects.close()
         await disconnect(self._redis)
@@ -80,11 +84,14 @@ class Mailer:
 
         It is stored when this returns: a queue that cannot be written to afterwards only makes it later. A key that was used
         in the last 24 h gives the id of the message that it was used for; raises KeyReused where that had other content.
+        With MAILER_INTAKE_FSYNC it is on Redis's disk, too; raises NotOnDisk where that is not known, and ConfigError, with
+        nothing stored, where Redis cannot say it.
         """
         key = prepare.idempotency_key(idempotency_key, email)
+        began = await self._began()
         if key and (earlier := await self._ledger.find_key(key)):
             _same_or_raise(earlier, key)
-            return earlier.id
+            return await self._on_disk(earlier.id, began)
         spec, blobs = self._prepare.message(email)
         await self._store(blobs, email.send_at)
         added = await self._ledger.add_message(
@@ -98,7 +105,16 @@ class Mailer:
         _same_or_raise(added, key)
         if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
             await self._wake(spec.lane, [chunk_id(added.id, 0)])
-        return added.id
+        return await self._on_disk(added.id, began)
+
+    async def _began(self) -> str:
+        return await self._disk.began() if self._disk is not None else ""
+
+    async def _on_disk(self, id: str, began: str) -> str:
+        """The id, once what it stands for is as safe as the settings want it."""
+        if self._disk is not None:
+            await self._disk.confirm(id, began)
+        return id
 
     async def _wake(self, lane: Lane, chunks: Sequence[str]) -> None:
         """What is stored is sent also when the queue cannot be written to; an error now would make a caller send it again."""
@@ -126,13 +142,14 @@ class Mailer:
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
         process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
         opened. A key that was used in the last 24 h gives the id of the campaign that it was used for; raises KeyReused where
-        that had other content or another list, KeyBusy while its list is still being read.
+        that had other content or another list, KeyBusy while its list is still being read. MAILER_INTAKE_FSYNC: as with `send`.
         """
         key = prepare.idempotency_key(idempotency_key, campaign)
+        began = await self._began()
         if key and (earlier := await self._ledger.find_key(key)):
             _same_or_raise(earlier, key)
             async with open_recipients(recipients, remote=open_list) as rows:
-                return await self._earlier(earlier, key, rows)
+                return await self._on_disk(await self._earlier(earlier, key, rows), began)
         guard = prepare.guard_of(campaign)
         spec, blobs = self._prepare.campaign(campaign)
         if self._objects is not None:
@@ -144,17 +161,19 @@ class Mailer:
             added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if not added.new:
                 _same_or_raise(added, key)
-                return await self._earlier(added, key, rows)
-            await self._read_in(added.id, spec, key, rows, progress)
+                return await self._on_disk(await self._earlier(added, key, rows), began)
+            await self._read_in(added.id, spec, key, rows, progress, began)
         with suppress(RedisError, OSError):  # it is stored, and a worker fills its window
             await self._feed(added.id, spec.lane)
-        return added.id
+        return await self._on_disk(added.id, began)
 
     async def _feed(self, id: str, lane: Lane) -> None:
         first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
         await self._wake(lane, first)
 
-    async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> None:
+    async def _read_in(
+        self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None, began: str
+    ) -> None:
         """Store the list and let the campaign run; or leave nothing of it."""
         intake = Intake(self._ledger, id, spec, with_digest=key is not None)
         reader = asyncio.create_task(intake.stay_alive())
@@ -166,6 +185,8 @@ class Mailer:
             await intake.flush()
             if key and intake.digest:
                 await self._ledger.keep_list_digest(key, intake.digest.text())
+            if self._disk is not None and not await self._disk.still(began):
+                raise StartedAnew(id=id)  # some of its chunks may be gone
             await to_the_end(self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts))
         except BaseException as error:
             dropped = False

@@ -36,6 +36,16 @@ class RedisUnavailable(MailerError):
     """Redis at {url} cannot be used: {why}. Start it, or set MAILER_REDIS_URL."""
 
 
+class NotOnDisk(MailerError):
+    """{id} is stored and will be sent, but {why}: it can be lost if Redis dies now. Called again with the same idempotency key,
+    it is found, not stored twice, and waited for anew."""
+
+
+class StartedAnew(NotOnDisk):
+    """Redis was started anew while {id} was being stored, and may have forgotten all of it or a part; look with
+    `mailer status {id}` or `mailer campaign status {id}`, and where it is not there, send it again."""
+
+
 class StoreFailed(MailerError):
     """The store {url} does not do what it should: {why}."""
 

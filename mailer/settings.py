@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     namespace: Namespace = "mailer"
     templates_dir: Path = Path("templates")
     store_url: str = "redis:"  # where payloads of chunks and archives live; also file:///dir, s3://bucket/prefix
+    intake_fsync: bool = False  # what is handed over is on Redis's disk when the call returns
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
     lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -21,12 +22,12 @@ def kinds() -> list[str]:
 class RedisServer:
     """A server of the test's own, which it may stop, kill and start again on the same data and port."""
 
-    def __init__(self, kind: str = "valkey", *, appendfsync: str = "everysec") -> None:
+    def __init__(self, kind: str = "valkey", *, appendfsync: str = "everysec", options: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailer-test-redis-"))
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         binary = valkey_binary() if kind == "valkey" else str(shutil.which("redis-server"))
-        self._command = [binary, *valkey_options(self.folder, self.port), "--appendfsync", appendfsync]
+        self._command = [binary, *valkey_options(self.folder, self.port), "--appendfsync", appendfsync, *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

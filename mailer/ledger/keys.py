@@ -38,6 +38,11 @@ class Keys:
         """Sorted set: chunks that are over and not archived yet → since when (ms)."""
         return f"{self.namespace}:over"
 
+    @property
+    def mark(self) -> str:
+        """String: the write behind which WAITAOF waits."""
+        return f"{self.namespace}:mark"
+
     def queue(self, lane: Lane) -> str:
         """Sorted set of arq's: the wake-ups of a lane."""
         return f"{self.namespace}:queue:{lane.value}"

@@ -52,7 +52,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
     if "delivery" in args.sections or "intake" in args.sections:
         from . import pipeline  # here, so that the baselines can be measured without our own service
 
-        chosen += [pipeline.DELIVERY] if "delivery" in args.sections else []
+        chosen += [pipeline.DELIVERY, pipeline.DELIVERY_ALWAYS] if "delivery" in args.sections else []
         chosen += [pipeline.INTAKE, pipeline.INTAKE_OUTSIDE] if "intake" in args.sections else []
     if "baselines" in args.sections:
         chosen += [baseline for baseline in BASELINES if not args.only or baseline.key in args.only]
@@ -66,7 +66,7 @@ def add_rounds(report: Report, measured: Sequence[Contender], results: Results) 
     labels = {contender.key: contender.label for contender in measured if results.runs[contender.key]}
     for key, label in labels.items():
         if not key.startswith("intake"):
-            report.add_throughput(key, label, results.runs[key], None if key == "delivery" else ours["delivery"])
+            report.add_throughput(key, label, results.runs[key], None if key.startswith("delivery") else ours["delivery"])
     for key in ("intake", "intake_outside"):
         if key in labels:
             report.add_throughput(key, labels[key], results.runs[key], None)

