@@ -38,6 +38,8 @@ class RedisServer:
                 try:
                     client.ping()
                     return
+                except redis.AuthenticationError:  # it is there, and wants to know who asks
+                    return
                 except redis.RedisError:
                     if time.monotonic() > deadline or self._process.poll() is not None:
                         raise

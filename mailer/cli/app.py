@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import account, campaign, explain, message, stack
+from . import account, campaign, doctor, explain, message, stack
 
 
 class _Commands(TyperGroup):
@@ -51,5 +51,6 @@ app.command("status")(message.status)
 app.command("explain")(explain.explain)
 app.add_typer(campaign.app, name="campaign")
 app.command("account")(account.account)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(stack.demo)
 app.command("dev")(stack.dev)

@@ -95,6 +95,15 @@ class ConfigurationSetState(NamedTuple):
     suppressed_reasons: frozenset[str] | None  # of SES's suppression list, those that hold; None: as the account has it
 
 
+class EventDestination(NamedTuple):
+    """Where the events of a configuration set go."""
+
+    name: str
+    enabled: bool
+    types: frozenset[str]  # as BOUNCE
+    kinds: frozenset[str]  # SnsDestination, EventBridgeDestination, CloudWatchDestination and the like
+
+
 class _Body(aiohttp.BytesPayload):
     """The body of a request, which knows whether all of it was handed to the connection.
 
@@ -216,6 +225,19 @@ class Gateway:
             raise NoCredentialsError
         await found.get_frozen_credentials()
 
+    async def credential_source(self) -> str:
+        """What the credentials come from, in botocore's word, as `env` or `iam-role`. Raises what botocore raises."""
+        await self.credentials()
+        return str((await self._session.get_credentials()).method)
+
+    async def clock(self) -> datetime | None:
+        """SES's own clock, also where it refuses because ours is another; None where nobody says. Raises what botocore raises."""
+        try:
+            about = (await self._reader.get_account())["ResponseMetadata"]
+        except ClientError as error:
+            about = error.response.get("ResponseMetadata", {})
+        return _said_at(about)
+
     async def own_account(self) -> str:
         """The number of the AWS account that the credentials belong to, asked of STS once. Raises what botocore raises."""
         if self._own_account is None:
@@ -323,6 +345,19 @@ class Gateway:
             sending_enabled=bool(found.get("SendingOptions", {}).get("SendingEnabled", True)),
             suppressed_reasons=None if reasons is None else frozenset(reasons),
         )
+
+    async def event_destinations(self, configuration_set: str) -> list[EventDestination]:
+        """Raises what botocore raises."""
+        found = await self._reader.get_configuration_set_event_destinations(ConfigurationSetName=configuration_set)
+        return [
+            EventDestination(
+                name=str(one.get("Name", "")),
+                enabled=bool(one.get("Enabled")),
+                types=frozenset(one.get("MatchingEventTypes") or ()),
+                kinds=frozenset(key for key, value in one.items() if key.endswith("Destination") and value is not None),
+            )
+            for one in found.get("EventDestinations") or ()
+        ]
 
     async def send(self, operation: str, params: Mapping[str, Any], body: bytes) -> tuple[list[Answer], float]:
         """Make a SendEmail or SendBulkEmail call: an answer for each message, in their order, and SES's time in seconds.

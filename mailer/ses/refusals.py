@@ -61,6 +61,12 @@ class Refusal:
     kind: Kind
     code: str  # SES's code or bulk status, or the class of the exception; at most MAX_CODE characters
     reason: str  # one sentence for a human, one line, at most MAX_REASON characters; never holds a credential
+    do: str = ""  # what a human can do about it; the reason ends with it
+
+    @property
+    def said(self) -> str:
+        """The reason without what to do."""
+        return self.reason.removesuffix(f" ({self.do})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,4 +433,4 @@ def _refusal(kind: Kind, code: str, text: str, do: str) -> Refusal:
     hint = f" ({do})" if do else ""
     room = MAX_REASON - len(hint)
     said = said if len(said) <= room else said[: room - 1] + "…"
-    return Refusal(kind=kind, code=code, reason=said + hint)
+    return Refusal(kind=kind, code=code, reason=said + hint, do=do)

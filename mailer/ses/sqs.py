@@ -100,6 +100,13 @@ class EventQueue:
         found = await self._call("GetQueueAttributes", {"AttributeNames": ["RedrivePolicy"]})
         return bool(json.loads(found.get("Attributes", {}).get("RedrivePolicy", "{}")))
 
+    async def waiting(self) -> tuple[int, int]:
+        """About how many messages wait, and how many somebody has received and not yet deleted."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = (await self._call("GetQueueAttributes", {"AttributeNames": names})).get("Attributes", {})
+        here, received = (int(found.get(name, 0)) for name in names)
+        return here, received
+
     async def _call(self, action: str, asked: dict[str, Any]) -> Any:
         body = orjson.dumps({"QueueUrl": self._url, **asked})
         for left in reversed(range(TRIES)):

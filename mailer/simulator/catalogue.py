@@ -293,7 +293,7 @@ def get_configuration_set(state: State, name: str) -> Json:
         "ConfigurationSetName": name,
         "SendingOptions": {"SendingEnabled": found.sending_enabled},
         "Tags": [],
-        **found.options,
+        **{name: option for name, option in found.options.items() if name != _DESTINATIONS},
     }
     if found.suppressed_reasons is not None:
         answer["SuppressionOptions"] = {"SuppressedReasons": list(found.suppressed_reasons)}
@@ -319,6 +319,23 @@ def put_configuration_set_suppression_options(state: State, body: Json, name: st
     """Without reasons this is an override that says "none", and not the end of the override: so SES has it."""
     _set(state, name).suppressed_reasons = _reasons(body)
     return {}
+
+
+_DESTINATIONS = "EventDestinations"
+
+
+def create_configuration_set_event_destination(state: State, body: Json, name: str) -> Json:
+    """It is kept, and shown; the simulator publishes nothing by it."""
+    options, called = _set(state, name).options, required(body, "EventDestinationName")
+    there = get_configuration_set_event_destinations(state, name)[_DESTINATIONS]
+    if any(one["Name"] == called for one in there):
+        raise refusals.already_exists("Event destination", called)
+    options[_DESTINATIONS] = [*there, {"Name": called, **required_struct(body, "EventDestination")}]
+    return {}
+
+
+def get_configuration_set_event_destinations(state: State, name: str) -> Json:
+    return {_DESTINATIONS: _set(state, name).options.get(_DESTINATIONS, [])}
 
 
 # ---- paging --------------------------------------------------------------------------------------------------------

@@ -85,6 +85,20 @@ OPERATIONS = (
     Operation("GetConfigurationSet", "GET", _ONE_SET, catalogue.get_configuration_set, "state label"),
     Operation("DeleteConfigurationSet", "DELETE", _ONE_SET, catalogue.delete_configuration_set, "state label"),
     Operation(
+        "CreateConfigurationSetEventDestination",
+        "POST",
+        f"{_ONE_SET}/event-destinations",
+        catalogue.create_configuration_set_event_destination,
+        "state body label",
+    ),
+    Operation(
+        "GetConfigurationSetEventDestinations",
+        "GET",
+        f"{_ONE_SET}/event-destinations",
+        catalogue.get_configuration_set_event_destinations,
+        "state label",
+    ),
+    Operation(
         "PutConfigurationSetSendingOptions",
         "PUT",
         f"{_ONE_SET}/sending",

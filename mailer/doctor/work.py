@@ -1,0 +1,82 @@
+"""What comes back from SES, and whether a worker is there to send and to read it."""
+
+from __future__ import annotations
+
+from ..email import Lane
+from ..errors import MailerError
+from ..events.sns import Topic
+from ..gates.suppression import why_not_known
+from ..ledger import Ledger, Route
+from ..ledger.accounts import Accounts
+from ..ses.sqs import EventQueue
+from ..settings import Settings
+from .finding import Finding, ok, warning, wrong
+from .ways import Ways
+
+LATE_MS = 60_000  # a chunk that waits longer for its reaper has no worker
+SYNC = "start a worker (`mailer worker`), or read it with `mailer suppression sync`"
+
+
+def events(settings: Settings) -> Finding:
+    name = "events"
+    if settings.events_sqs_url is None and not settings.events_topic_arns:
+        found = "none come in: bounces and complaints stay unseen, and who is in doubt stays `unknown`"
+        return warning(name, found, "set MAILER_EVENTS_SQS_URL, or MAILER_EVENTS_TOPIC_ARNS (README, What SES reports)")
+    try:
+        topics = [Topic.parse(arn).arn for arn in settings.events_topic_arns]
+    except MailerError as error:
+        return wrong(name, str(error), "correct it")
+    ways = [f"from SQS, {settings.events_sqs_url}"] if settings.events_sqs_url else []
+    ways += [f"by POST /events/ses, {', '.join(topics)}"] if topics else []
+    return ok(name, " and ".join(ways))
+
+
+async def queue(url: str) -> Finding:
+    name = "events queue"
+    try:
+        async with EventQueue(url) as found:
+            dead_letters, (waiting, received) = await found.has_dead_letters(), await found.waiting()
+    except MailerError as error:
+        return wrong(
+            name,
+            str(error),
+            "see that it is there, and allow the role sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:DeleteMessage",
+        )
+    text = f"answers; {waiting:,} wait, {received:,} are being applied"
+    if not dead_letters:
+        do = "give it a redrive policy: what is no event, or cannot be applied, is never deleted by us"
+        return warning(name, f"{text}; it has no dead-letter queue", do)
+    return ok(name, f"{text}; it has a dead-letter queue")
+
+
+async def worker(settings: Settings, ledger: Ledger, ways: Ways, route: Route) -> Finding:
+    """By what workers leave in Redis."""
+    name, accounts = "worker", Accounts(ledger.redis, ledger.keys, ledger.scripts)
+    account = (await ways.get(route)).account
+    known, now_s = await accounts.load(account), await accounts.now_s()
+    jobs = ", ".join([f"{await ledger.queue_depth(lane):,} {lane}" for lane in Lane])
+    late = int(await ledger.redis.zcount(ledger.keys.due, "-inf", now_s * 1000 - LATE_MS))
+    if known is None:
+        return warning(name, f"none has run here yet; jobs that wait: {jobs}", "start one: mailer worker")
+    if why := await accounts.why_stale(account):
+        return wrong(name, f"a worker could not ask SES: {why}", "see with which credentials it runs, and its log")
+    age_s = now_s - known.refreshed_at.timestamp()
+    text = f"SES was asked {age_s:,.0f} s ago; jobs that wait: {jobs}"
+    if age_s > 2 * settings.account_refresh_s:
+        return warning(name, f"none seems to run: {text}", "start one: mailer worker")
+    if late:
+        return warning(name, f"{text}; {late:,} of it for more than a minute", "see that workers serve both lanes (MAILER_LANES)")
+    return ok(name, text)
+
+
+async def suppression(settings: Settings, ledger: Ledger, ways: Ways, route: Route, whose: str) -> Finding:
+    name, reach = f"suppression list{whose}", await ways.get(route)
+    own = await ledger.suppressed.own_entries()
+    if not (await ways.account(route)).suppressed_reasons:
+        return ok(name, f"{own:,} entries of our own; SES's holds for nothing in this account")
+    known = await ledger.suppressed.ses_list(reach.account)
+    if why := why_not_known(known, settings.suppression_sync_s):
+        return warning(name, f"{why}; until then campaigns wait", SYNC)
+    assert known.synced_at is not None
+    age_s = max(0.0, (known.now - known.synced_at).total_seconds())
+    return ok(name, f"{own:,} entries of our own, {known.entries:,} of SES's, read {age_s:,.0f} s ago")
