@@ -441,6 +441,20 @@ async def test_senders_that_ses_would_refuse(settings: Settings, account: Simula
     assert "sender other" not in only
 
 
+async def test_a_sender_by_a_role_is_looked_at_with_that_role(
+    settings: Settings, account: Simulator, moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = Sender.model_validate({"from": "a@example.com", "role_arn": "arn:aws:iam::210987654321:role/mailer"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto)
+    found = await look(changed(settings, senders={"away": role}))
+    assert told(found, "aws credentials of away")[1].startswith("from a role that is assumed; account 210987654321")
+    assert [found[check][0].state for check in ("ses account of away", "sender away", "aws credentials")] == [OK, OK, OK]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+    found = await look(changed(settings, senders={"away": role}))
+    assert {found[check][0].state for check in ("ses account of away", "sender away")} == {WRONG}
+    assert found["ses account"][0].state is OK
+
+
 @pytest.mark.parametrize(
     ("there", "words"),
     [

@@ -87,6 +87,14 @@ async def test_every_operation_through_a_client(running: Running) -> None:
     await ses.put_configuration_set_sending_options(ConfigurationSetName="c", SendingEnabled=True)
     assert (await ses.get_configuration_set(ConfigurationSetName="c"))["SendingOptions"] == {"SendingEnabled": True}
     await ses.put_configuration_set_suppression_options(ConfigurationSetName="c", SuppressedReasons=["COMPLAINT"])
+    events: Any = {"Enabled": True, "MatchingEventTypes": ["BOUNCE"], "SnsDestination": {"TopicArn": "arn:aws:sns:x:1:events"}}
+    new: Any = {"ConfigurationSetName": "c", "EventDestinationName": "e", "EventDestination": events}
+    await ses.create_configuration_set_event_destination(**new)
+    with pytest.raises(ClientError, match="AlreadyExists"):
+        await ses.create_configuration_set_event_destination(**new)
+    there = await ses.get_configuration_set_event_destinations(ConfigurationSetName="c")
+    assert there["EventDestinations"] == [{"Name": "e", **events}]
+    assert "EventDestinations" not in await ses.get_configuration_set(ConfigurationSetName="c")
     await ses.put_account_suppression_attributes(SuppressedReasons=["BOUNCE"])
     assert (await ses.list_configuration_sets())["ConfigurationSets"] == ["c"]
     sent = await ses.send_email(**simple(), ConfigurationSetName="c", EmailTags=[{"Name": "n", "Value": "v"}])
