@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from . import prepare
 from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Lane, Outcome, State
-from .errors import KeyBusy, KeyReused, MailerError, RecipientsError, StartedAnew
+from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
 from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
@@ -162,7 +162,7 @@ class Mailer:
             if not added.new:
                 _same_or_raise(added, key)
                 return await self._on_disk(await self._earlier(added, key, rows), began)
-            await self._read_in(added.id, spec, key, rows, progress, began)
+            began = await self._read_in(added.id, spec, key, rows, progress)
         with suppress(RedisError, OSError):  # it is stored, and a worker fills its window
             await self._feed(added.id, spec.lane)
         return await self._on_disk(added.id, began)
@@ -171,11 +171,10 @@ class Mailer:
         first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
         await self._wake(lane, first)
 
-    async def _read_in(
-        self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None, began: str
-    ) -> None:
-        """Store the list and let the campaign run; or leave nothing of it."""
+    async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> str:
+        """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
         intake = Intake(self._ledger, id, spec, with_digest=key is not None)
+        began = ""
         reader = asyncio.create_task(intake.stay_alive())
         try:
             async for batch in rows:
@@ -185,8 +184,7 @@ class Mailer:
             await intake.flush()
             if key and intake.digest:
                 await self._ledger.keep_list_digest(key, intake.digest.text())
-            if self._disk is not None and not await self._disk.still(began):
-                raise StartedAnew(id=id)  # some of its chunks may be gone
+            began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now
             await to_the_end(self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts))
         except BaseException as error:
             dropped = False
@@ -199,6 +197,7 @@ class Mailer:
                 task.uncancel()
         finally:
             reader.cancel()
+        return began
 
     async def _runs(self, id: str) -> bool:
         with suppress(MailerError, RedisError, OSError):

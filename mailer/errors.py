@@ -97,6 +97,11 @@ class CampaignGone(MailerError):
     """Campaign {id} was given up while its list was being read: somebody cancelled it, or nothing was heard of its reader."""
 
 
+class ListForgotten(MailerError):
+    """Redis has forgotten a part of the list of campaign {id} while it was being read (it was started anew), so nothing of it
+    is sent; start it again, and see `appendfsync` in the README."""
+
+
 class WrongState(MailerError):
     """Campaign {id} is {state}, so it cannot be {verb}."""
 

@@ -91,10 +91,6 @@ class Disk:
         if found.why:
             raise NotOnDisk(id=id, why=found.why)
 
-    async def still(self, began: str) -> bool:
-        """Whether the server is the one that it was, so that nothing which was written since is forgotten."""
-        return bool(self._by_itself) or await self._run_id() == began
-
     async def _sync(self, running: asyncio.Task[_Synced] | None) -> _Synced:
         """Once the one that is under way is over: what comes while one waits is for the next."""
         if running is not None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..email import Lane, Mode, Outcome, State
-from ..errors import CampaignGone, NotFound, StoreFailed
+from ..errors import CampaignGone, ListForgotten, NotFound, StoreFailed
 from ..ids import chunk_id, container_of, is_container, is_message
 from .archive import Archive, Chunk
 from .keys import Keys
@@ -27,6 +27,7 @@ CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
 CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by the reaper under a campaign that goes on
 SENDING = (State.RUNNING, State.PARKED)
 UNREAD = "its list was not read to its end, so nothing of it was sent; start it again"
+FOUND_CHUNKS = 500  # chunks whose keys are looked for at once: half a millisecond
 KEYS_CHUNKS = 100  # chunks whose keys one script goes through: less than a millisecond
 STORE_S = 6.0  # a worker waits so long for a payload, well within its lease
 STORE_PAUSE_MS = 10_000  # after which it asks again
@@ -255,11 +256,22 @@ class Ledger:
         await self._grow(id, chunks)
 
     async def start_campaign(self, id: str, *, rows: int, chunks: int, counts: Counter[Outcome]) -> State:
-        """Raises CampaignGone where the campaign was given up before its list was read to the end."""
+        """Raises CampaignGone where the campaign was given up before its list was read to the end, and ListForgotten."""
+        await self._check_whole(id, chunks)
         state = await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts)
         if state in ("gone", State.CANCELLED):
             raise CampaignGone(id=id)
         return State(state)
+
+    async def _check_whole(self, id: str, chunks: int) -> None:
+        """A Redis that was started anew may have forgotten what it had answered to; then rows are missing that nobody would miss.
+        Raises ListForgotten."""
+        k = self.keys
+        for first in range(0, chunks, FOUND_CHUNKS):
+            names = [chunk_id(id, number) for number in range(first, min(first + FOUND_CHUNKS, chunks))]
+            found = await self.redis.exists(*(key for name in names for key in (k.chunk(name), k.records(name))))
+            if found != 2 * len(names):
+                raise ListForgotten(id=id)
 
     async def drop_campaign(self, id: str) -> bool:
         """Forget a campaign that was never started; False where it was, or was given up by somebody else."""

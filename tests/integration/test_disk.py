@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from mailer import Campaign, Email, Mailer, Settings
-from mailer.errors import CampaignGone, ConfigError, MailerError, NotOnDisk, StartedAnew
+from mailer.errors import CampaignGone, ConfigError, ListForgotten, MailerError, NotOnDisk, StartedAnew
 
 from ..servers import RedisServer
 
@@ -150,9 +150,18 @@ def with_loss(server: RedisServer) -> None:
     server.start()
 
 
-@pytest.mark.parametrize(("start_anew", "told"), [(again, StartedAnew), (with_loss, CampaignGone)])
+def with_a_hole(server: RedisServer) -> None:
+    """As after a power cut: of what was written last, some is missing."""
+    again(server)
+    with redis.Redis(port=server.port) as client:
+        last = max(client.keys("mailer:s:*"), key=lambda key: int(key.rpartition(b"-")[2]))
+        assert client.delete(last)
+
+
+@pytest.mark.parametrize("intake_fsync", [True, False])
+@pytest.mark.parametrize(("start_anew", "told"), [(with_a_hole, ListForgotten), (with_loss, CampaignGone)])
 async def test_a_redis_that_was_started_anew_while_a_list_was_read_does_not_get_a_campaign_with_a_hole(
-    start_anew: Callable[[RedisServer], None], told: type[MailerError]
+    start_anew: Callable[[RedisServer], None], told: type[MailerError], intake_fsync: bool
 ) -> None:
     with a_server("always") as server:
 
@@ -162,11 +171,25 @@ async def test_a_redis_that_was_started_anew_while_a_list_was_read_does_not_get_
                     start_anew(server)
                 yield row
 
-        async with Mailer(set_up(server)) as mailer:
+        async with Mailer(set_up(server, intake_fsync=intake_fsync)) as mailer:
             with pytest.raises(told):
                 await mailer.start_campaign(news(), interrupted())
             assert await mailer.campaigns() == []
             assert (await mailer.campaign(await mailer.start_campaign(news(), rows(3)))).rows == 3
+
+
+async def test_a_redis_that_was_started_anew_while_a_list_was_read_and_has_forgotten_nothing_gets_its_campaign() -> None:
+    with a_server("always") as server:
+
+        def interrupted() -> Iterator[dict[str, str]]:
+            for number, row in enumerate(rows(10_000)):
+                if number == 7000:
+                    again(server)
+                yield row
+
+        async with Mailer(set_up(server)) as mailer:
+            id = await mailer.start_campaign(news(), interrupted())
+            assert (await mailer.campaign(id)).counts == {"queued": 10_000}
 
 
 async def test_a_redis_that_forgot_a_message_and_is_back_does_not_confirm_it(monkeypatch: pytest.MonkeyPatch) -> None:
