@@ -23,7 +23,7 @@ from .words import WrongWords
 if TYPE_CHECKING:
     from ..doctor import Finding
 
-STYLES = {"ok": "green", "warning": "yellow", "wrong": "red"}
+STYLES = {"ok": "green", "warning": "yellow", "wrong": "red", "unknown": "dim"}
 STATE_WIDTH, NAME_WIDTH = 7, 24  # columns of a terminal
 QUIET_S = 1.0  # it is not said what is waited for before this
 
@@ -62,7 +62,8 @@ async def _doctor(sender: str | None, from_: str | None, to: str | None, as_json
     counts = Counter(one.state for one in findings)
     warnings = f"{counts[State.WARNING]} warning{'' if counts[State.WARNING] == 1 else 's'}"
     if wrong := counts[State.WRONG]:
-        raise MailerError(why=f"{wrong} of {len(findings)} findings wrong, {warnings}; do what stands beside them")
+        unknown = f", {counts[State.UNKNOWN]} not known before that is mended" if counts[State.UNKNOWN] else ""
+        raise MailerError(why=f"{wrong} of {len(findings)} findings wrong{unknown}, {warnings}; do what stands beside them")
     say(f"nothing is wrong, {warnings}", "yellow" if counts[State.WARNING] else "green")
 
 

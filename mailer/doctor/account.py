@@ -8,7 +8,7 @@ from functools import partial
 
 from ..ledger import Route
 from ..ses.gateway import AccountState, Gateway
-from .finding import Finding, ok, warning, wrong
+from .finding import Finding, because, ok, warning, wrong
 from .ways import Unanswered, Ways, asked
 
 NEARLY = 0.9  # of the 24 h quota
@@ -118,7 +118,7 @@ async def permissions(ways: Ways, route: Route, whose: str) -> list[Finding]:
     try:
         await asked(gateway.suppressed_page, "ses:ListSuppressedDestinations")
     except Unanswered as error:
-        found.append(wrong(name, f"ses:ListSuppressedDestinations: {error.refusal.said}", error.refusal.do))
+        found.append(_may_not(name, "ses:ListSuppressedDestinations", error))
     try:
         await asked(partial(gateway.template, _NO_TEMPLATE))
     except Unanswered as error:
@@ -137,9 +137,14 @@ async def _identities(gateway: Gateway, name: str) -> Finding:
     try:
         page, more = await asked(gateway.identities, "ses:ListEmailIdentities")
     except Unanswered as error:
-        return wrong(name, f"ses:ListEmailIdentities: {error.refusal.said}", error.refusal.do)
+        return _may_not(name, "ses:ListEmailIdentities", error)
     verified = sum(one.verified for one in page)
     if not verified and not more:
         do = f"aws sesv2 create-email-identity --region {gateway.region} --email-identity your-domain.com"
         return wrong(name, "no address and no domain is verified, so nothing can be sent", do)
     return ok(name, f"{verified:,}{' or more' if more else ''} verified")
+
+
+def _may_not(name: str, action: str, error: Unanswered) -> Finding:
+    said, do = error.refusal.said, error.refusal.do
+    return wrong(name, f"{action}: {said}", do, cause=because(said, do))

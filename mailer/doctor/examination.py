@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from ..errors import MailerError
 from ..ledger import Ledger, Route
 from ..prepare import route_of
-from ..queue import connect, disconnect, explain_redis
+from ..queue import connect, disconnect
 from ..sender import Sender
 from ..settings import Settings
 from . import account, here, redis, senders, work
-from .finding import Finding, told, wrong
+from .finding import Finding, each_once, told, wrong
 from .ways import Unanswered, Ways
 
 CHECK_S = 12.0  # that one check may take; they run at the same time
@@ -56,7 +56,7 @@ async def examine(patient: Patient, left: Callable[[Sequence[str]], None] = lamb
                 left(waited)
                 return found
 
-            return [one for found in await asyncio.gather(*map(run, table)) for one in found]
+            return list(each_once([one for found in await asyncio.gather(*map(run, table)) for one in found]))
     finally:
         await disconnect(client)
 
@@ -72,15 +72,14 @@ async def _run(check: Check) -> Sequence[Finding]:
             found = await check.ask()
         return [found] if isinstance(found, Finding) else found
     except TimeoutError:
-        return [
-            wrong(check.name, f"no answer within {CHECK_S:g} s", "see that it can be reached from here: network, proxy, address")
-        ]
+        do = "see that it can be reached from here: network, proxy, address"
+        return [wrong(check.name, f"no answer within {CHECK_S:g} s", do, cause=f"{check.name} takes too long")]
     except Unanswered as error:
         return [wrong(check.name, error.refusal.said, error.refusal.do)]
     except MailerError as error:
         return [told(check.name, error)]
     except (RedisError, OSError) as error:
-        return [wrong(check.name, f"not known without Redis: {explain_redis(error)}", "start Redis, or set MAILER_REDIS_URL")]
+        return [redis.unanswered(check.name, "", error)]
     except Exception as error:
         what = f"the check has a mistake in it: {type(error).__name__}: {error}"
         return [wrong(check.name, what, "report it; what it looks at may be in order")]

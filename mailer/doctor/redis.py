@@ -54,7 +54,7 @@ async def redis(settings: Settings, client: RedisClient) -> list[Finding]:
             wrong("redis", f"{url}: {explain_redis(error)}", "see that this is a Redis, and that user and password are right")
         ]
     except (RedisError, OSError) as error:
-        return [wrong("redis", f"{url}: {explain_redis(error)}", "start it, or set MAILER_REDIS_URL")]
+        return [unanswered("redis", url, error)]
     save, policy = await _config(client, "save"), await _config(client, "appendfsync")
     return [
         _server(url, info),
@@ -62,6 +62,11 @@ async def redis(settings: Settings, client: RedisClient) -> list[Finding]:
         _persistence(info, policy=policy, save=save),
         _memory(info),
     ]
+
+
+def unanswered(check: str, what: str, error: Exception) -> Finding:
+    why = explain_redis(error)
+    return wrong(check, f"{what}: {why}" if what else why, "start it, or set MAILER_REDIS_URL", cause=f"redis: {why}")
 
 
 async def _config(client: RedisClient, name: str) -> str | None:
@@ -161,7 +166,7 @@ async def scripts(ledger: Ledger, client: RedisClient) -> Finding:
     except ResponseError as error:
         return wrong(name, f"scripts and writes: {explain_redis(error)}", _what_to_do(error, ledger.keys.namespace))
     except (RedisError, OSError) as error:
-        return wrong(name, f"scripts and writes cannot be tried: {explain_redis(error)}", "start it, or set MAILER_REDIS_URL")
+        return unanswered(name, "scripts and writes cannot be tried", error)
     return ok(name, f"scripts run, and {ledger.keys.namespace}:* and arq:* can be written")
 
 
@@ -185,7 +190,7 @@ async def clock(client: RedisClient) -> Finding:
             after = time.time()
             looks.append((after - before, seconds + micros / 1e6 - (before + after) / 2))
     except (RedisError, OSError) as error:
-        return wrong(name, f"cannot be read: {explain_redis(error)}", "start it, or allow this user TIME")
+        return unanswered(name, "cannot be read", error)
     apart_s = min(looks)[1]  # of the quickest: other checks keep this process busy meanwhile
     if abs(apart_s) > CLOCK_S:
         found = f"{abs(apart_s):,.0f} s {'before' if apart_s > 0 else 'behind'} this machine's"
@@ -202,7 +207,7 @@ async def intake(ledger: Ledger, client: RedisClient, settings: Settings) -> Fin
     except ConfigError as error:
         return told(name, error)
     except (RedisError, OSError) as error:
-        return wrong(name, f"cannot be tried: {explain_redis(error)}", "start Redis, or set MAILER_REDIS_URL")
+        return unanswered(name, "cannot be tried", error)
     if await _config(client, "appendfsync") == "no":
         return warning(name, "with appendfsync no each call waits for some 30 s, and gives up before", "set appendfsync everysec")
     return ok(name, "Redis can say what is on its disk (WAITAOF)")
