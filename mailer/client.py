@@ -259,8 +259,8 @@ class Mailer:
     async def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
         """Nothing more of the campaign is handed to SES, from the beginning of this on; what is on its way there is settled.
 
-        When this returns, every recipient that was queued is `cancelled`. That takes a second for a million; a worker sees to
-        the rest where this process ends before. True where it was not cancelled before. `progress` gets chunks done and left.
+        When this returns, every recipient that was queued is `cancelled`. That takes some seconds for a million; a worker sees
+        to the rest where this process ends before. True where it was not cancelled before. `progress` gets chunks done and left.
         Raises NotFound, NotACampaign; WrongState where it is finished.
         """
         changed, left = await self._control.cancel(id), 1
@@ -274,8 +274,9 @@ class Mailer:
         """Send again to the campaign's recipients that are `failed` or `unknown`; how many those are.
 
         Of those that are `unknown` SES may have accepted some: they get it twice, as far as its events do not come before. The
-        campaign goes on where it was finished. `progress` gets chunks done and left. Raises NotFound, NotACampaign, PastExpiry;
-        WrongState where it is cancelled or its list is being read; ValueError where a state cannot be sent again.
+        campaign goes on where it was finished; chunks that are archived come back for it. What was queued stays so where this
+        raises, and repeating it queues the rest. `progress` gets chunks done and left. Raises NotFound, NotACampaign, PastExpiry,
+        StoreFailed; WrongState where it is cancelled or its list is being read; ValueError where a state cannot be sent again.
         """
         chosen = frozenset(Outcome[str(getattr(state, "label", state)).upper()] for state in states)
         if not chosen or not chosen <= RETRIABLE:

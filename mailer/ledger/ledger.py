@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -345,6 +345,21 @@ class Ledger:
         returns. Raises StoreFailed."""
         return self.archive is not None and await self.archive.unarchive(chunk)
 
+    async def take_back(self, chunk: str, outcomes: Set[Outcome]) -> bool:
+        """Of a chunk that is not in Redis: True where it has recipients in one of these states; then it is taken back. Raises
+        StoreFailed, also where nobody has it."""
+        found = await self.archive.read(chunk) if self.archive is not None else None
+        if found is None:
+            raise self._lost(chunk)
+        if all(record.outcome not in outcomes for record in found[1].records):
+            return False
+        await self.unarchive(chunk)
+        return True
+
+    def _lost(self, chunk: str) -> StoreFailed:
+        why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
+        return StoreFailed(url=self._store_name, why=why)
+
     async def stop(self, container: str, reason: str) -> None:
         """A configuration error: nothing more of it is sent, and the reason is kept once."""
         await self.scripts.halt(container, to=State.STOPPED, reason=reason, allowed=SENDING)
@@ -510,8 +525,7 @@ class Ledger:
             elif self.archive is not None and (found := await self.archive.read(chunk)) is not None:
                 return _report_lines(chunk, *found)
         if await self.redis.hget(k.container(container_of(chunk)), "ready"):  # else it was given up, and nothing is left of it
-            why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
-            raise StoreFailed(url=self._store_name, why=why)
+            raise self._lost(chunk)
         return []
 
     async def outcome_counts(self, id: str) -> dict[Outcome, int]:

@@ -191,6 +191,12 @@ class Change(NamedTuple):
     now: Outcome
 
 
+class Requeued(NamedTuple):
+    state: str  # the campaign's before, or `expired`, or `gone`
+    recipients: int
+    absent: Sequence[int]  # the chunks that Redis does not have
+
+
 class Heard(NamedTuple):
     known: bool  # the chunk is one that Redis has
     twice: int  # recipients that turned out to be sent to twice
@@ -283,9 +289,8 @@ class Scripts:
         keys = [*self._chunk_keys(chunk), self._keys.active]
         return int(await self.run("doubt", keys, chunk, grace_ms, policy, reason))
 
-    async def retry(self, container: str, numbers: Sequence[int], outcomes: Iterable[Outcome]) -> tuple[str, int]:
-        """Queue those of these chunks again that are in one of the states; the campaign's state before, or `expired`, and how
-        many. Each chunk is atomic. O(recipients in them)."""
+    async def retry(self, container: str, numbers: Sequence[int], outcomes: Iterable[Outcome]) -> Requeued:
+        """Queue those of these chunks again that are in one of the states. Each chunk is atomic. O(recipients in them)."""
         states = "".join(outcome.value for outcome in outcomes)
         async with self._redis.pipeline(transaction=False) as pipe:
             for number in numbers:
@@ -293,7 +298,8 @@ class Scripts:
                 keys = [*self._chunk_keys(chunk), self._keys.active]
                 await self._script["retry"](keys=keys, args=[chunk, states], client=pipe)
             found = await pipe.execute()
-        return found[-1][0].decode(), sum(int(n) for _, n in found)
+        absent = [number for number, (_, n) in zip(numbers, found, strict=True) if int(n) < 0]
+        return Requeued(found[-1][0].decode(), sum(max(int(n), 0) for _, n in found), absent)
 
     async def start(self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int]) -> str:
         """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
@@ -339,12 +345,13 @@ class Scripts:
         k = self._keys
         return _switched(await self.run("cancel", [k.container(container), k.window(container), k.active], container, reason))
 
-    async def sweep(self, container: str, numbers: Sequence[int]) -> int:
-        """Count out these chunks of a cancelled campaign, each atomically; recipients counted out. O(recipients in them)."""
+    async def sweep(self, container: str, numbers: Sequence[int], *, reason: str) -> int:
+        """Count out these chunks of a cancelled campaign, each atomically; recipients counted out. O(recipients in them): 1.1 ms
+        for 500 of them, most of it for their entries in the stream of outcomes."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for number in numbers:
                 chunk = chunk_id(container, number)
-                await self._script["sweep"](keys=self._chunk_keys(chunk), args=[chunk, number], client=pipe)
+                await self._script["sweep"](keys=self._chunk_keys(chunk), args=[chunk, number, reason], client=pipe)
             return sum(map(int, await pipe.execute()))
 
     async def guard(self, container: str) -> str:

@@ -7,6 +7,7 @@ import gzip
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +23,11 @@ from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Work
 from mailer.ledger.archive import Archive
+from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.store import FileObjects
 from mailer.queue import connect, disconnect
-from mailer.simulator import Simulator
+from mailer.simulator import Fault, Kind, Simulator
 from worker import maintenance, settle
 from worker.runtime import Runtime
 
@@ -194,6 +196,149 @@ async def test_what_redis_never_knew_is_not_taken_back(ledger: Ledger) -> None:
     assert not await ledger.unarchive("m01k8x7t3q9r5v2m0ab-0")
     with pytest.raises(NotFound):
         await lines(ledger, "c01k8x7t3q9r5v2m0ab")
+
+
+# ---- sent again ----------------------------------------------------------------------------------------------------
+
+AGAIN = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
+
+
+async def archived(ledger: Ledger, *firsts: Outcome) -> str:
+    """A campaign of chunks of three that are archived; what became of the first recipient of each."""
+    id = await campaign(ledger, *[3] * len(firsts))
+    for number, first in enumerate(firsts):
+        await sent(ledger, f"{id}-{number}", 3, first)
+    await archive_of(ledger).archive_due(limit=100, **NOW)
+    assert [key async for key in ledger.redis.scan_iter(match=f"*:s:{id}*", count=1000)] == []
+    return id
+
+
+async def live(ledger: Ledger, id: str) -> list[int]:
+    """The numbers of its chunks that Redis has."""
+    return sorted([int(key.rpartition(b"-")[2]) async for key in ledger.redis.scan_iter(match=f"*:s:{id}-*", count=1000)])
+
+
+async def test_retry_takes_back_those_archived_chunks_that_have_such_recipients_and_queues_nobody_else(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    id = await archived(ledger, Outcome.UNKNOWN, Outcome.SENT, Outcome.FAILED, Outcome.REJECTED, Outcome.SENT)
+    control, before, stored = Control(ledger), await lines(ledger, id), files(tmp_path)
+    await ledger.retire_campaign(id, 600)
+    assert await control.retry(id, {Outcome.FAILED}, 0, chunks=100) == (1, 0)
+    assert await live(ledger, id) == [2]
+    assert [await control.retry(id, AGAIN, 0, chunks=100) for _ in range(2)] == [(1, 0), (0, 0)]
+    assert await live(ledger, id) == [0, 2]
+    assert await counts(ledger, id) == {"queued": 2, "sent": 12, "rejected": 1}
+    for number in (0, 2):
+        work = await take(ledger, f"{id}-{number}")
+        assert [(e.to, e.data) for e in work.entries] == [(f"u{number * 3 + i}@example.org", {"n": i}) for i in range(3)]
+        assert await claim(ledger, work, 0, attempt=2) is ClaimStatus.OK
+        await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT, attempt=2, message_id=MESSAGE_ID.format(77))])
+        await ledger.scripts.release(work.chunk, fence=work.fence)
+    assert await ledger.redis.ttl(ledger.keys.records(f"{id}-0")) == -1  # what goes on is not forgotten on the way
+    await archive_of(ledger).archive_due(limit=100, **NOW)
+    assert (await live(ledger, id), await ledger.in_doubt()) == ([], 0)
+    after = await lines(ledger, id)
+    assert [line for line, old in zip(after, before, strict=True) if line != old] == [after[0], after[6]]
+    assert {(line.state, line.attempts, line.reason, line.ses_message_id) for line in (after[0], after[6])} == {
+        ("sent", 2, "", MESSAGE_ID.format(77))
+    }
+    assert len(files(tmp_path)) == 5
+    assert len(set(files(tmp_path)) - set(stored)) == 2
+
+
+@pytest.mark.parametrize("after", ["read", "unarchive", "retry"])
+@pytest.mark.parametrize("turn", [1, 3])
+async def test_a_retry_that_dies_after_any_step_is_ended_by_repeating_it(ledger: Ledger, after: str, turn: int) -> None:
+    id = await archived(ledger, *[Outcome.FAILED, Outcome.SENT, Outcome.UNKNOWN] * 3)
+    control, turns = Control(ledger), 0
+    owner: object = archive_of(ledger) if after == "read" else ledger.scripts
+    step = getattr(owner, after)
+
+    async def die(*args: object, **more: object) -> object:
+        nonlocal turns
+        turns += 1
+        done = await step(*args, **more)
+        if turns >= turn:
+            raise Died
+        return done
+
+    with patch.object(owner, after, die), pytest.raises(Died):
+        await control.retry(id, AGAIN, 0, chunks=100)
+    assert sum((await counts(ledger, id)).values()) == 27
+    await control.retry(id, AGAIN, 0, chunks=100)
+    assert await counts(ledger, id) == {"queued": 6, "sent": 21}
+    assert await live(ledger, id) == [0, 2, 3, 5, 6, 8]
+    assert (await ledger.campaign(id)).state == "running"
+    owed = {chunk for chunk, _ in await ledger.scripts.reap(limit=100, patience_ms=1)}
+    assert owed == {f"{id}-{number}" for number in (0, 2, 3, 5, 6, 8)}
+
+
+async def test_a_chunk_that_is_archived_at_the_moment_of_a_retry_is_taken_back_once_more(ledger: Ledger) -> None:
+    id = await archived(ledger, Outcome.FAILED)
+    unarchive, turns = ledger.unarchive, 0
+
+    async def and_archived_again(chunk: str) -> bool:
+        nonlocal turns
+        turns += 1
+        done = await unarchive(chunk)
+        if turns < 3:
+            await archive_of(ledger).archive(chunk, **NOW)
+        return done
+
+    with patch.object(ledger, "unarchive", and_archived_again):
+        assert await Control(ledger).retry(id, AGAIN, 0, chunks=100) == (1, 0)
+    assert (turns, await counts(ledger, id)) == (3, {"queued": 1, "sent": 2})
+
+
+async def test_a_retry_that_does_not_find_an_archived_chunk_says_so_and_what_it_found_is_queued(
+    ledger: Ledger, namespace: str, tmp_path: Path
+) -> None:
+    id = await archived(ledger, Outcome.FAILED, Outcome.FAILED, Outcome.FAILED)
+    hint = r"does not have chunk \w+-1; has MAILER_STORE_URL the value here that it has for the workers\?"
+    with pytest.raises(StoreFailed, match=hint.replace("-1", "-0")):
+        await Control(Ledger(ledger.redis, namespace)).retry(id, AGAIN, 0, chunks=100)
+    (lost,) = (tmp_path / "store" / id).glob("1-*")
+    lost.rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreFailed, match=hint):
+        await Control(ledger).retry(id, AGAIN, 0, chunks=100)
+    assert (await ledger.campaign(id)).counts == {"queued": 2, "sent": 6, "failed": 1}
+    (tmp_path / "elsewhere").rename(lost)
+    assert await Control(ledger).retry(id, AGAIN, 0, chunks=100) == (1, 0)
+
+
+async def test_a_worker_sends_again_to_those_of_archived_chunks_that_failed_or_are_in_doubt_and_to_nobody_else(
+    settings: Settings, ses: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ARCHIVE_AFTER_S": 0.0, "DOUBT_AFTER_S": 0.0}.items():
+        monkeypatch.setattr(maintenance, name, value)
+    monkeypatch.setattr(settle, "MAX_FAILURES", 1)
+    monkeypatch.setitem(maintenance.LOOPS, "archive", (maintenance.archive, 0.05))
+    more = {"store_url": f"file://{tmp_path}/store", "unknown_grace_s": 0.0}
+    faults = [Fault(operation="SendBulkEmail", kind=Kind.CUT_BEFORE, nth=3), Fault(kind=Kind.ENTRY_STATUS, count=40)]
+    ses.faults.set(faults)
+    async with running_worker(settings.model_copy(update=more)) as runtime, Mailer(runtime.settings) as mailer:
+        id = await mailer.start_campaign(letter(), rows(2000))
+        found = (await finished(mailer, id)).counts
+        assert found == {"sent": 1910, "failed": 40, "unknown": 50}
+        async with asyncio.timeout(10):
+            while await live(runtime.ledger, id):
+                await asyncio.sleep(0.02)
+
+        def stop(done: int, left: int) -> None:
+            raise Died
+
+        monkeypatch.setattr("mailer.client.CANCEL_CHUNKS", 2)
+        with pytest.raises(Died):  # half-way
+            await mailer.retry(id, ["failed", "unknown"], progress=stop)
+        await mailer.retry(id, ["failed", "unknown"])
+        status = await finished(mailer, id)
+        assert (status.state, status.counts) == ("finished", {"sent": 2000})
+        assert Counter(entry.recipients[0] for entry in ses.log) == {row["email"]: 1 for row in rows(2000)}
+        async with asyncio.timeout(10):
+            while await live(runtime.ledger, id):
+                await asyncio.sleep(0.02)
+        assert [line.state async for line in mailer.outcomes(id)] == ["sent"] * 2000
 
 
 # ---- when ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,6 +15,7 @@ from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, Happening, Ledger, Work
 from mailer.ledger.control import Control
+from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Settlement
 
 from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
@@ -271,3 +273,97 @@ async def test_each_change_is_an_entry_of_the_stream_of_outcomes(ledger: Ledger)
         (f"{id}-0-0", "delivered", ""),
         (f"{id}-0-1", "bounced", "Permanent"),
     ]
+
+
+async def test_who_is_counted_out_of_a_cancelled_campaign_is_an_entry_each_and_only_once(ledger: Ledger) -> None:
+    id, control = await campaign(ledger, 3, 2), Control(ledger)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 1)
+    await answer(ledger, work, 1)
+    await control.cancel(id)
+    for _ in range(2):
+        await control.sweep(id, chunks=10)
+        await ledger.redis.hset(ledger.keys.container(id), "sweep", 0)  # as if whoever counted had died before it said so
+    entries = [fields for _, fields in await ledger.redis.xrange(ledger.keys.outcomes)]
+    assert [(e[b"id"].decode(), e[b"state"].decode(), e[b"attempts"]) for e in entries] == [
+        (f"{id}-0-1", "sent", b"1"),
+        *((f"{id}-{chunk}-{position}", "cancelled", b"0") for chunk, position in ((0, 0), (0, 2), (1, 0), (1, 1))),
+    ]
+    said = {(line.id, line.state, line.reason) async for line in ledger.report(id)}
+    assert {tuple(e[name].decode() for name in (b"id", b"state", b"reason")) for e in entries} == said
+
+
+# ---- a Redis that has lost its last second -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What Redis has of one installation, to be put back later: what happened in between is forgotten."""
+
+    redis: RedisClient
+    keys: dict[bytes, bytes]
+
+    @classmethod
+    async def of(cls, ledger: Ledger) -> Memory:
+        names = [key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*", count=1000)]
+        return cls(ledger.redis, {key: await ledger.redis.dump(key) for key in names})
+
+    async def put_back(self) -> None:
+        for key, packed in self.keys.items():
+            await self.redis.restore(key, 0, packed, replace=True)
+
+
+@pytest.mark.parametrize(
+    "outcome", [SENT, DELIVERED, BOUNCED, COMPLAINED, Outcome.REJECTED, Outcome.FAILED], ids=lambda outcome: outcome.label
+)
+async def test_what_redis_has_forgotten_and_an_event_tells_is_not_sent_again(ledger: Ledger, outcome: Outcome) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    memory = await Memory.of(ledger)
+    await claim(ledger, work, 0, 1)
+    await answer(ledger, work, 0, 1)
+    await memory.put_back()
+    assert await hear(ledger, work.chunk, said(0, outcome, reason="why"), said(0, SENT)) == 0
+    assert await counts(ledger, id) == {outcome.label: 1, "queued": 2}
+    (line, *_) = await lines(ledger, id)
+    assert (line.attempts, line.ses_message_id) == (1, ses_id(0))
+    assert await claim(ledger, work, 0, attempt=1) is ClaimStatus.CONFLICT
+    await claim(ledger, work, 1, 2)
+    await answer(ledger, work, 1, 2)
+    assert await counts(ledger, id) == dict(Counter([outcome.label, "sent", "sent"]))
+    assert (await ledger.campaign(id)).state is State.FINISHED
+
+
+async def test_what_redis_has_forgotten_and_the_answer_tells_is_not_sent_again(ledger: Ledger) -> None:
+    id = await campaign(ledger, 6)
+    work = await take(ledger, f"{id}-0")
+    memory = await Memory.of(ledger)
+    await claim(ledger, work, 0, 1, 2, 3)
+    await memory.put_back()
+    rows = [
+        settled(0, SENT, message_id=ses_id(0)),
+        settled(1, Outcome.REJECTED, reason="no such domain"),
+        settled(2, Outcome.UNKNOWN),
+        settled(3, Outcome.QUEUED, failed=True),
+    ]
+    assert [(await ledger.scripts.settle(work.chunk, rows)).late for _ in range(2)] == [1, 4]
+    found = [(line.state, line.attempts) for line in await lines(ledger, id)]
+    assert found == [("sent", 1), ("rejected", 1), ("unknown", 1), ("queued", 0), ("queued", 0), ("queued", 0)]
+    assert await counts(ledger, id) == {"sent": 1, "rejected": 1, "unknown": 1, "queued": 3}
+    assert await ledger.in_doubt() == 1
+    assert await hear(ledger, work.chunk, said(0, DELIVERED), said(2, SENT)) == 0
+    assert (await counts(ledger, id), await ledger.in_doubt()) == ({"delivered": 1, "rejected": 1, "sent": 1, "queued": 3}, 0)
+
+
+async def test_an_attempt_that_redis_has_forgotten_and_that_was_made_again_is_a_duplicate(ledger: Ledger) -> None:
+    """Both have the same number, so it is SES's message ids that tell."""
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    memory = await Memory.of(ledger)
+    await claim(ledger, work, 0)
+    await memory.put_back()
+    await claim(ledger, work, 0)
+    await answer(ledger, work, 0)
+    first = [said(0, outcome, id=MESSAGE_ID.format(99)) for outcome in (SENT, DELIVERED)]
+    assert [await hear(ledger, work.chunk, one) for one in first] == [1, 0]
+    assert (await lines(ledger, id))[0].reason == f"SES accepted it again, as {MESSAGE_ID.format(99)}"

@@ -201,7 +201,7 @@ local function as_text(id)
 end
 
 -- SES accepted a recipient's message under this id, and another one under the id that is kept: it was sent twice. Returns 1
--- where that was not known; `d<position>` has the ids of those that were too many.
+-- where nothing of that was known; `d<position>` has the ids of those that were too many.
 local function note_duplicate(container, details, position, id)
   local field, text = 'd' .. position, as_text(id)
   local known = redis.call('HGET', details, field) or ''
@@ -209,6 +209,7 @@ local function note_duplicate(container, details, position, id)
     if one == text then return 0 end
   end
   redis.call('HSET', details, field, known == '' and text or (known .. ' ' .. text))
+  if known ~= '' then return 0 end
   redis.call('HINCRBY', container, 'twice', 1)
   return 1
 end

@@ -18,11 +18,13 @@ local moves, opened, doubtful, twice, answered = {}, 0, 0, 0, 0
 local out = {1, 0}
 
 -- Whether the event's state takes the place of what is known. What SES accepted and did not send (r, f) counts only for the
--- attempt that is the last: the others were followed by another one, which decides.
+-- attempt that is the last: the others were followed by another one, which decides. A later attempt than the last is one that
+-- Redis has forgotten with its last second: SES has the message, so what it says of it holds also where nobody is sending.
 local function stronger(was, state, known, id, attempt, attempts)
   if was == 'u' then return false end
   if state == 'r' or state == 'f' then
-    return attempt == attempts and (was == 'c' or was == 'k' or was == 's') and (not known or known == id)
+    local tried = was == 'c' or was == 'k' or was == 's' or (was == 'q' and attempt > attempts)
+    return tried and attempt >= attempts and (not known or known == id)
   end
   -- `rejected` and `failed` without a message id are our own words, about a call that SES seemed to refuse.
   local rank = RANK[was] or 0

@@ -1,7 +1,7 @@
 -- Somebody wants some recipients of a chunk sent to again.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, the states of those recipients, a byte each: f, k
--- Returns {the container's state before, or 'expired', how many are queued again}
+-- Returns {the container's state before, or 'expired', how many are queued again; -1 where Redis does not have the chunk}
 local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, states = ARGV[1], ARGV[2]
 local now = now_ms()
@@ -10,7 +10,8 @@ if not c[1] or not c[3] then return {c[1] or 'gone', 0} end
 if c[1] == 'cancelled' or c[1] == 'planned' then return {c[1], 0} end
 if c[2] and tonumber(c[2]) <= now then return {'expired', 0} end
 
-local all = redis.call('GET', records) or ''
+local all = redis.call('GET', records)
+if not all then return {c[1], -1} end
 local moves, n, doubtful = {}, 0, 0
 for at = 0, #all - 1, RECORD do
   local was = all:sub(at + 1, at + 1)

@@ -37,10 +37,12 @@ for i = 1, #rows, 6 do
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
   -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template.
-  -- One that is queued again after it was in doubt may turn out to be accepted.
-  local ours = was == 'c' or was == 'k' or (was == 'q' and state ~= 'k' and (state ~= 's' or attempt > 0))
-  if ours and attempts == attempt and was ~= state then
-    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempts, now))
+  -- One that is queued again after it was in doubt may turn out to be accepted. An attempt above the last is one that Redis
+  -- has forgotten with its last second: the answer is all that is left of it.
+  local forgotten = attempt > attempts
+  local ours = was == 'c' or was == 'k' or (was == 'q' and (forgotten or state ~= 'k' and (state ~= 's' or attempt > 0)))
+  if ours and attempts <= attempt and was ~= state then
+    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempt, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     if state == 'k' then doubtful = doubtful + 1 end
     if was == 'k' then doubtful = doubtful - 1 end
@@ -66,7 +68,7 @@ for i = 1, #rows, 6 do
         run[#run + 1] = id
       end
     end
-    if state ~= 'q' then publish(outcomes, chunk_id, position, state, attempts, said[tostring(position)]) end
+    if state ~= 'q' then publish(outcomes, chunk_id, position, state, attempt, said[tostring(position)]) end
   else
     if state == 's' then
       local n = (i - 1) / 6

@@ -1,7 +1,8 @@
 -- Count out what is still queued in one chunk of a cancelled campaign. What is claimed settles as it comes. May be repeated.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt   ARGV: chunk id, its number
+-- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes   ARGV: chunk id, its number,
+-- reason, for the stream of outcomes only: the same for all, so that it is not kept with each
 -- Returns how many recipients were counted out.
-local container, chunk, records = KEYS[1], KEYS[2], KEYS[3]
+local container, chunk, records, outcomes = KEYS[1], KEYS[2], KEYS[3], KEYS[10]
 local chunk_id, number = ARGV[1], tonumber(ARGV[2])
 local c = redis.call('HMGET', container, 'state', 'sweep')
 if c[1] ~= 'cancelled' or not c[2] then
@@ -14,6 +15,7 @@ local parts, n = {}, 0
 for at = 1, #all, RECORD do
   if all:sub(at, at) == 'q' then
     n = n + 1
+    publish(outcomes, chunk_id, math.floor(at / RECORD), 'n', (struct.unpack('>H', all, at + 3)), ARGV[3])
     parts[#parts + 1] = 'n' .. all:sub(at + 1, at + RECORD - 5) .. time
   else
     parts[#parts + 1] = all:sub(at, at + RECORD - 1)
