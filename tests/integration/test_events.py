@@ -1,26 +1,23 @@
-"""What SES's events do to the ledger: in whatever order, however often, before the answer or long after it."""
+"""What SES's events do to the ledger: before the answer or long after it, of this attempt or an earlier one. Any order of all
+that can happen: `test_events_model.py`."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
-from mailer.email import Mode, Outcome, State
+from mailer.email import Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, Happening, Ledger, Work
 from mailer.ledger.control import Control
 from mailer.ledger.redis import RedisClient
-from mailer.ledger.scripts import Settlement
 
 from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
 
-STRENGTH = {"unknown": 0, "sent": 1, "rejected": 2, "failed": 2, "delivered": 3, "bounced": 4, "complained": 5}
 SENT, DELIVERED, BOUNCED, COMPLAINED = Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED
 
 
@@ -135,75 +132,6 @@ async def test_a_message_id_of_another_form_is_kept_and_not_a_duplicate_of_itsel
     assert [await hear(ledger, f"{id}-0", said(0, outcome, id="odd-1")) for outcome in (SENT, DELIVERED, SENT)] == [0, 0, 0]
     (line,) = await lines(ledger, id)
     assert (line.state, line.ses_message_id) == ("delivered", "odd-1")
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_whatever_the_order_the_strongest_state_stays(ledger: Ledger, seed: int) -> None:
-    """Claims, answers and events of 300 recipients in a random order, each event one to three times."""
-    chance, size = random.Random(seed), 300
-    id = await campaign(ledger, size)
-    work = await take(ledger, f"{id}-0")
-    await claim(ledger, work, *range(size))
-    steps: list[Settlement | Happening] = []
-    model = list[str]()
-    for position in range(size):
-        fates = chance.choice([[], [SENT], [SENT, DELIVERED], [SENT, BOUNCED], [DELIVERED, BOUNCED], [DELIVERED, COMPLAINED],
-                               [SENT, DELIVERED, BOUNCED, COMPLAINED], [SENT, Outcome.REJECTED], [Outcome.FAILED]])  # fmt: skip
-        answered = chance.random() < 0.8
-        if answered:
-            steps += [settled(position, SENT, message_id=ses_id(position))] * chance.choice([1, 2])
-        for outcome in fates:
-            steps += [said(position, outcome, reason=outcome.label)] * chance.choice([1, 2, 3])
-        strongest = max((outcome.label for outcome in fates), key=STRENGTH.__getitem__, default="")
-        model.append(strongest or ("sent" if answered else "claimed"))
-    chance.shuffle(steps)
-    await run(ledger, work, steps, chance)
-    assert await states(ledger, id) == model
-    assert await counts(ledger, id) == dict(Counter(model))
-    assert (await ledger.campaign(id)).twice == 0
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_who_was_sent_to_twice_is_counted_once_in_whatever_order_it_comes_out(ledger: Ledger, seed: int) -> None:
-    """All were in doubt and sent to again; of some the first attempt had been accepted, too."""
-    chance, size = random.Random(seed), 100
-    id = await in_doubt(ledger, size, *range(size))
-    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
-    work = await take(ledger, f"{id}-0")
-    rows = [(position, 2) for position in range(size)]
-    assert await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows) is ClaimStatus.OK
-    steps: list[Settlement | Happening] = []
-    model, twice = list[str](), 0
-    for position in range(size):
-        steps.append(settled(position, SENT, attempt=2, message_id=ses_id(position, 2)))
-        second = chance.choice([[], [SENT], [SENT, DELIVERED], [BOUNCED]])
-        first = chance.choice([[], [], [SENT], [SENT, DELIVERED], [DELIVERED, COMPLAINED]])
-        twice += bool(first)
-        model.append(max((outcome.label for outcome in (SENT, *first, *second)), key=STRENGTH.__getitem__))
-        for attempt, fates in ((1, first), (2, second)):
-            for outcome in fates:
-                steps += [said(position, outcome, attempt=attempt)] * chance.choice([1, 2])
-    chance.shuffle(steps)
-    await run(ledger, work, steps, chance)
-    assert await states(ledger, id) == model
-    assert await counts(ledger, id) == dict(Counter(model))
-    assert (await ledger.campaign(id)).twice == twice
-
-
-async def run(ledger: Ledger, work: Work, steps: Sequence[Settlement | Happening], chance: random.Random) -> None:
-    """Some at a time, as they come."""
-    at = 0
-    while at < len(steps):
-        some = steps[at : at + chance.randint(1, 40)]
-        at += len(some)
-        answers = list({one.position: one for one in some if isinstance(one, Settlement)}.values())
-        events = [one for one in some if isinstance(one, Happening)]
-        if chance.random() < 0.5 and answers:
-            await ledger.scripts.settle(work.chunk, answers)
-            answers = []
-        await ledger.scripts.hear({work.chunk: events})
-        if answers:
-            await ledger.scripts.settle(work.chunk, answers)
 
 
 # ---- campaigns that go on ------------------------------------------------------------------------------------------

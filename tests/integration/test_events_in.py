@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +25,7 @@ from mailer.ids import Attempt, new_campaign_id
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
 from mailer.settings import Policy
-from mailer.simulator import Fault, Kind, Simulator
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, change_account
 from worker import events, http, maintenance, sns
 from worker.runtime import Runtime
 
@@ -107,9 +109,13 @@ async def told(ses: Simulator, sqs: Sqs, settings: Settings) -> AsyncIterator[Se
     ses.on_event = waiting.put_nowait
 
     async def publish() -> None:
-        for number in count():
-            bodies = list(forms(await waiting.get()).values())
-            await sqs.send(bodies[number % len(bodies)])
+        number = count()
+        while True:
+            events = [await waiting.get()]
+            while not waiting.empty():
+                events.append(waiting.get_nowait())
+            found = (list(forms(event).values()) for event in events)
+            await sqs.send(*(bodies[next(number) % len(bodies)] for bodies in found))
 
     task = asyncio.create_task(publish())
     yield settings.model_copy(update={"events_sqs_url": sqs.url, "unknown_grace_s": 3600.0})
@@ -165,6 +171,47 @@ async def test_what_is_no_event_goes_the_queues_own_way_and_stops_nothing(
         await until(dead)
     assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
     assert metric("mailer_events_unread_total") - unread >= 2
+
+
+# ---- the guard -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "sentence"),
+    [("bounce", "bounced", "bounced"), ("complaint", "complained", "were complained about")],
+)
+async def test_bounces_and_complaints_of_the_queue_pause_the_campaign_and_a_resume_judges_what_comes_after_it(
+    told: Settings, ses: Simulator, mailer: Mailer, name: str, state: str, sentence: str
+) -> None:
+    change_account(ses, AccountChange(max_send_rate=75))
+    bad = [{"email": f"{name}+{number}@simulator.amazonses.com", "name": "x"} for number in range(15)]
+    good = rows(165)
+    people = [row for pair in zip(bad, good[:15], strict=True) for row in pair] + good[15:]
+    async with running_worker(told):
+        id = await mailer.start_campaign(letter(guard_after=20), people)
+        async with asyncio.timeout(10):
+            while (status := await mailer.campaign(id)).state is not State.PAUSED:
+                enough, seen = len(ses.log) >= 30, time.monotonic()
+                if not enough:
+                    since = seen
+                await asyncio.sleep(0.02)
+        assert time.monotonic() - since < 4
+        assert re.match(rf"paused by its guard: \d+ of \d+ e-mails {sentence}, \d", status.reason)
+        assert status.counts["queued"] > 0
+
+        async def all_told() -> bool:
+            counts = (await mailer.campaign(id)).counts
+            return counts.get(state) == 15 and not {"claimed", "sent"} & set(counts)
+
+        await until(all_told)
+        handed_over = len(ses.log)
+        assert await mailer.resume(id)
+        status = await finished(mailer, id)
+        assert (status.state, status.reason, status.counts.get("claimed")) == (State.FINISHED, "", None)
+        await until(all_told)
+        status = await mailer.campaign(id)
+        assert (status.state, status.counts) == (State.FINISHED, {"delivered": 165, state: 15})
+    assert handed_over < len(ses.log) == 180
 
 
 # ---- the grace -----------------------------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ for i = 1, #rows, 5 do
     if not (again and attempt <= tonumber(again) and RANK[state] <= 2) then
       local applies = stronger(was, state, known, id, attempt, attempts)
       if known and known ~= id then
-        twice = twice + note_duplicate(container, details, position, id)
+        if RANK[state] ~= 2 then  -- else it was not sent under this id
+          twice = twice + note_duplicate(container, details, position, id)
+        end
       elseif not known and was ~= 'u' then
         -- Where a later attempt is under way the reject of an earlier one means nothing, nor does its id.
         if applies or RANK[state] ~= 2 then store_id(ids, details, records, position, id) end

@@ -29,6 +29,21 @@ local function write_run()
   end
 end
 
+-- Whether a row says something new. Nearly always it is the answer to the claim that is stored.
+local function is_news(was, state, position, attempt, attempts)
+  if was == 'c' and attempt == attempts then return true end
+  if state == 's' then
+    -- SES has it, whichever attempt that was: as an event would say. See event.lua for `x`.
+    if was == 'u' or was == 's' or was == 'd' or was == 'b' or was == 'm' or attempt == 0 then return false end
+    return attempt > tonumber(redis.call('HGET', details, 'x' .. position) or '0') and not known_id(ids, details, position)
+  end
+  -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template. An
+  -- attempt above the last is one that Redis has forgotten with its last second: the answer is all that is left of it.
+  local forgotten = attempt > attempts
+  return (forgotten or attempt == attempts) and was ~= state and
+    (was == 'c' or was == 'k' or (was == 'q' and (forgotten or state ~= 'k')))
+end
+
 local cancelled = redis.call('HGET', container, 'state') == 'cancelled'
 for i = 1, #rows, 6 do
   local position, attempt = struct.unpack('>HH', rows, i)
@@ -36,13 +51,9 @@ for i = 1, #rows, 6 do
   if state == 'q' and cancelled then state = 'n' end  -- it is not tried again; sweep.lua may have been here already
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
-  -- A recipient may also be settled without a claim, when it was not handed to SES: its data did not fit the template.
-  -- One that is queued again after it was in doubt may turn out to be accepted. An attempt above the last is one that Redis
-  -- has forgotten with its last second: the answer is all that is left of it.
-  local forgotten = attempt > attempts
-  local ours = was == 'c' or was == 'k' or (was == 'q' and (forgotten or state ~= 'k' and (state ~= 's' or attempt > 0)))
-  if ours and attempts <= attempt and was ~= state then
-    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), attempt, now))
+  if is_news(was, state, position, attempt, attempts) then
+    local latest = math.max(attempts, attempt)
+    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), latest, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     if state == 'k' then doubtful = doubtful + 1 end
     if was == 'k' then doubtful = doubtful - 1 end
@@ -54,6 +65,7 @@ for i = 1, #rows, 6 do
       redis.call('HDEL', details, position)
     end
     if said['i' .. position] then redis.call('HSET', details, 'i' .. position, said['i' .. position]) end
+    if was == 'c' and attempt < attempts then redis.call('HSET', details, 'e' .. position, attempts) end  -- as an event does
     if state == 's' then
       sent = sent + 1
       local n = (i - 1) / 6
@@ -68,13 +80,18 @@ for i = 1, #rows, 6 do
         run[#run + 1] = id
       end
     end
-    if state ~= 'q' then publish(outcomes, chunk_id, position, state, attempt, said[tostring(position)]) end
+    if state ~= 'q' then publish(outcomes, chunk_id, position, state, latest, said[tostring(position)]) end
   else
-    if state == 's' then
-      local n = (i - 1) / 6
-      local id = said['i' .. position] or packed_ids:sub(n * MESSAGE_ID + 1, (n + 1) * MESSAGE_ID)
-      local known = id ~= NO_ID and known_id(ids, details, position)
-      if known and known ~= id then twice = twice + note_duplicate(container, details, position, id) end
+    local n = (i - 1) / 6
+    local id = said['i' .. position] or packed_ids:sub(n * MESSAGE_ID + 1, (n + 1) * MESSAGE_ID)
+    if state == 's' and id ~= NO_ID and was ~= 'u' and
+      attempt > tonumber(redis.call('HGET', details, 'x' .. position) or '0') then
+      local known = known_id(ids, details, position)
+      if not known then
+        store_id(ids, details, records, position, id)  -- it was taken for sent
+      elseif known ~= id then
+        twice = twice + note_duplicate(container, details, position, id)
+      end
     end
     if redis.call('HGET', details, 'e' .. position) == tostring(attempt) then
       redis.call('HDEL', details, 'e' .. position)  -- the event was faster than the answer; it has said the same, or more
