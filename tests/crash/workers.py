@@ -14,6 +14,7 @@ import os
 import selectors
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from urllib.request import urlopen
 from mailer import Settings
 from mailer.cli.processes import die_with, free_port
 
+HANG_S = 18.0  # how long SIGUSR1 makes the event loop of a forked worker hang: longer than its lease
 ROOT = Path(__file__).parents[2]
 
 
@@ -211,6 +213,7 @@ def _become(request: Mapping[str, object]) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, lambda *_: time.sleep(HANG_S))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         log = os.open(str(request["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
