@@ -63,6 +63,7 @@ class Watch:
         self.asked: list[str] = []  # names of requests, in order
         self.passed: list[tuple[Request, bytes]] = []  # those that were answered, with the answers
         self.over = asyncio.Event()  # the process has been ended here
+        self.storing = 0  # claims and settles that were handed on and are not answered
         self._end = end
         self._stops = stops
         self._seen: Counter[Stop] = Counter()
@@ -84,9 +85,12 @@ class Watch:
             raise ConnectionError
 
     async def end(self) -> None:
+        """Raises ConnectionError where it has been ended."""
         await self.may_pass()
         self._ending = True
         await self._end()
+        while self.storing:  # what the process had sent is stored, whether or not it hears of it
+            await asyncio.sleep(0.001)
         self.over.set()
 
     def in_doubt(self) -> dict[str, set[int]]:
@@ -243,8 +247,13 @@ async def _hand_on(watch: Watch, wire: Wire, near: Ends, far: Ends) -> None:
         if stop is not None and stop.when is When.BEFORE:
             return await _stop(watch, stop)
         far[1].write(request.raw)
-        answer = await wire.answer(far[0])
-        watch.passed.append((request, answer))
+        stores = request.name in ("claim", "settle")
+        watch.storing += stores
+        try:
+            answer = await wire.answer(far[0])
+            watch.passed.append((request, answer))
+        finally:
+            watch.storing -= stores
         if stop is not None:
             if stop.when is When.HALF:
                 near[1].write(answer[: len(answer) // 2])

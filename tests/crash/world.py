@@ -12,7 +12,7 @@ import secrets
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,8 @@ class World:
             try:
                 yield watch
             finally:
-                await end()
+                with suppress(ConnectionError):
+                    await watch.end()
 
     @asynccontextmanager
     async def worker(self, settings: Settings, **extra: str) -> AsyncIterator[Worker]:
