@@ -79,7 +79,8 @@ class World:
 
     @staticmethod
     def _environment(url: str) -> dict[str, str]:
-        return {"MAILER_BULK_CALLS_PER_S": "unlimited", "AWS_ENDPOINT_URL_SESV2": url, "AWS_ENDPOINT_URL_SQS": url}
+        found = {"MAILER_BULK_CALLS_PER_S": "unlimited", "AWS_ENDPOINT_URL_SESV2": url, "AWS_ENDPOINT_URL_SQS": url}
+        return {**found, "MAILER_HTTP_PORT": "0"}  # one that was free a moment ago may be a proxy's by now
 
     @asynccontextmanager
     async def watched(self, settings: Settings, *stops: Stop, **extra: str) -> AsyncIterator[Watch]:
@@ -109,8 +110,10 @@ class World:
         try:
             yield one
         finally:
+            by_itself = one.status.done()
             one.signal(signal.SIGKILL)
             await one.ended()
+            assert not by_itself, f"the worker ended by itself: {one.log.read_text()[-300:]}"
 
 
 @dataclass(frozen=True, slots=True)
