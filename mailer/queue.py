@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 from arq.connections import ArqRedis
-from arq.constants import job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -170,6 +170,12 @@ class Queue:
     def __init__(self, redis: ArqRedis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+
+    async def wake_again(self, lane: Lane, chunk: str, fence: int) -> None:
+        """A wake-up that was queued has not led to a lease, so whoever took it is gone. arq would leave the job to that worker
+        until its time is over; if it is only slow, there are two, and the lease is one's."""
+        await self._redis.delete(f"{in_progress_key_prefix}{chunk}:{fence}")
+        await self.wake(lane, chunk, fence)
 
     async def wake(self, lane: Lane, chunk: str, fence: int = 0) -> None:
         """Queue the wake-up for the lease that follows `fence`."""

@@ -53,7 +53,7 @@ async def reap(runtime: Runtime) -> None:
         for chunk, fence in found:
             lane = await runtime.ledger.lane(container_of(chunk))
             if lane is not None:
-                await runtime.queue.wake(lane, chunk, fence)
+                await runtime.queue.wake_again(lane, chunk, fence)
         if len(found) < REAP_LIMIT:
             return
 

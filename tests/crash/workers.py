@@ -11,9 +11,11 @@ import asyncio
 import gc
 import json
 import os
+import re
 import selectors
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -22,10 +24,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from mailer import Settings
-from mailer.cli.processes import die_with, free_port
+from mailer.cli.processes import die_with
 
 HANG_S = 18.0  # how long SIGUSR1 makes the event loop of a forked worker hang: longer than its lease
 ROOT = Path(__file__).parents[2]
+
+
+_SERVES = re.compile(r'"http": ?"http://127\.0\.0\.1:(\d+)"')  # in the line of its log that says that it serves
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +39,6 @@ class Worker:
 
     pid: int
     log: Path
-    port: int
     status: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def signal(self, number: signal.Signals) -> None:
@@ -50,8 +54,11 @@ class Worker:
         """HTTP status and body; 0 where nobody answers."""
 
         def fetch() -> tuple[int, bytes]:
+            serves = _SERVES.search(self.log.read_text())
+            if serves is None:
+                return 0, b""
             try:
-                with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                with urlopen(f"http://127.0.0.1:{serves[1]}{path}", timeout=5) as answer:
                     return answer.status, answer.read()
             except OSError as error:
                 return getattr(error, "code", 0), b""
@@ -109,15 +116,14 @@ class Workers:
 
     async def start(self, settings: Settings, **extra: str) -> Worker:
         """A worker for this Redis and namespace; `extra`: its other variables, beside those of this process."""
-        port = free_port()
-        log = self._folder / f"worker-{port}.log"
-        environment = {**os.environ, **environment_of(settings, port), **extra}
+        log = _new_log(self._folder)
+        environment = {**os.environ, **environment_of(settings), **extra}
         request = {"environment": environment, "log": str(log), "folder": str(self._folder)}
         async with self._starting:
             assert self._process.stdin
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             await self._process.stdin.drain()
-            one = Worker(await self._started.get(), log, port)
+            one = Worker(await self._started.get(), log)
         if (status := self._ended.pop(one.pid, None)) is not None:
             one.status.set_result(status)
         else:
@@ -125,12 +131,19 @@ class Workers:
         return one
 
 
-def environment_of(settings: Settings, port: int) -> dict[str, str]:
+def _new_log(folder: Path) -> Path:
+    handle, name = tempfile.mkstemp(".log", "worker-", folder)
+    os.close(handle)
+    return Path(name)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Of a worker for this Redis, on a port that is free when it is bound."""
     return {
         "MAILER_REDIS_URL": settings.redis_url,
         "MAILER_NAMESPACE": settings.namespace,
         "MAILER_STORE_URL": settings.store_url,
-        "MAILER_HTTP_PORT": str(port),
+        "MAILER_HTTP_PORT": "0",
         "MAILER_ACCOUNT_REFRESH_S": "1",
     }
 
@@ -138,13 +151,12 @@ def environment_of(settings: Settings, port: int) -> dict[str, str]:
 @asynccontextmanager
 async def worker(settings: Settings, folder: Path, *command: str, **extra: str) -> AsyncIterator[Worker]:
     """`python -m worker`, or another command that serves a lane, started as its users do."""
-    port = free_port()
-    log = folder / f"worker-{port}.log"
+    log = _new_log(folder)
     with log.open("wb") as out:
         arguments = command or (sys.executable, "-m", "worker")
-        environment = {**os.environ, **environment_of(settings, port), **extra}
+        environment = {**os.environ, **environment_of(settings), **extra}
         process = await asyncio.create_subprocess_exec(*arguments, stdout=out, stderr=out, env=environment)
-    one = Worker(process.pid, log, port)
+    one = Worker(process.pid, log)
     waiting = asyncio.create_task(process.wait())
     waiting.add_done_callback(lambda task: one.status.set_result(task.result()))
     try:

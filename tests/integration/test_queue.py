@@ -39,6 +39,17 @@ async def test_a_wake_up_is_queued_anew_where_only_the_queue_was_lost(ledger: Le
     assert await ledger.redis.zcard(name) == 1
 
 
+async def test_a_job_whose_worker_died_before_the_lease_is_free_for_another_with_the_next_wake_up(ledger: Ledger) -> None:
+    queue = Queue(ledger.redis, ledger.keys)
+    await queue.wake(Lane.TRANSACTIONAL, "m1-0")
+    await ledger.redis.set("arq:in-progress:m1-0:0", b"1", px=70_000)  # as arq does when it takes a job
+    await queue.wake(Lane.TRANSACTIONAL, "m1-0")
+    assert await ledger.redis.exists("arq:in-progress:m1-0:0")  # an earlier wake-up of the same lease takes it from nobody
+    await queue.wake_again(Lane.TRANSACTIONAL, "m1-0", 0)
+    assert not await ledger.redis.exists("arq:in-progress:m1-0:0")
+    assert await ledger.redis.zcard(ledger.keys.queue(Lane.TRANSACTIONAL)) == 1
+
+
 async def test_a_job_in_redis_is_json_that_names_a_chunk_and_nothing_else(ledger: Ledger) -> None:
     await Queue(ledger.redis, ledger.keys).wake(Lane.BULK, "c2-7", 3)
     packed = await ledger.redis.getdel("arq:job:c2-7:3")
