@@ -43,6 +43,7 @@ test: $(VENV)/.dev ## every test
 
 chaos: $(VENV)/.dev ## whole campaigns through crashes of everything, 20 seeds of each kind (some hours)
 	@CHAOS=full $(BIN)/python -m pytest tests/crash
+	@$(BIN)/python -m tests.bench events
 	@$(BIN)/python -m tests.crash --jobs 2
 
 interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
