@@ -33,7 +33,9 @@ log = structlog.get_logger()
 POLLERS = 16  # at the same time, while the queue has enough for all
 TOGETHER = 50  # calls' worth of messages that are applied at once
 DELETING = 4  # batches that are being deleted while the next is applied
-PAUSE_S = (1.0, 30.0)  # after the queue did not answer; doubling
+PAUSE_S = (1.0, 30.0)  # after the queue did not answer, or nothing could be applied; doubling
+REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; doubling
+PROBE_S = 60  # that the key which is written to see it stays
 MAX_REASON = 500  # characters
 
 _STATES = {
@@ -215,29 +217,49 @@ def _by_set(events: Sequence[Event], otherwise: str) -> dict[str, list[Event]]:
 
 
 async def from_sqs(runtime: Runtime, url: str) -> None:
-    """Take in what the queue brings, for ever."""
+    """Take in what the queue brings, for ever. Each receive of a message counts for the queue's redrive policy, so nothing is
+    received that could not be stored: while Redis is away a message costs one, at most."""
     pause, longest = PAUSE_S
     while True:
+        intake: Intake | None = None
         try:
+            await redis_writes(runtime)
             async with EventQueue(url) as queue:
                 if not await queue.has_dead_letters():
                     log.warning("the queue of SES's events has no dead-letter queue: what cannot be read comes again and again")
-                pause = PAUSE_S[0]
-                await Intake(runtime, queue).run()
+                intake = Intake(runtime, queue)
+                await intake.run()
         except QueueUnavailable as error:
             log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
         except (RedisError, OSError) as error:
             log.warning("redis does not answer; the events come again", error=type(error).__name__)
         except Exception:
             log.exception("events were not taken in; they come again")
+        if intake is not None and intake.applied:
+            pause = PAUSE_S[0]
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
+
+
+async def redis_writes(runtime: Runtime) -> None:
+    """Wait until Redis is there and can store something."""
+    pause, longest = REDIS_PAUSE_S
+    while True:
+        try:
+            await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+        except (RedisError, OSError) as error:
+            log.warning("no events are received before redis answers", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+        else:
+            return
 
 
 class Intake:
     """Several calls receive while the queue is full, one waits when it is empty; what they bring is applied together."""
 
     def __init__(self, runtime: Runtime, queue: EventQueue) -> None:
+        self.applied = False  # something was
         self._runtime, self._queue = runtime, queue
         self._found: asyncio.Queue[list[Received]] = asyncio.Queue(maxsize=TOGETHER)
         self._deleting = asyncio.Semaphore(DELETING)
@@ -289,6 +311,7 @@ class Intake:
             else:
                 applied.append(message.receipt)
         await to_the_end(apply(self._runtime, events))
+        self.applied = True
         await self._deleting.acquire()
         self._tasks.create_task(self._delete(applied))
 

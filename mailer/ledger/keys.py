@@ -40,7 +40,7 @@ class Keys:
 
     @property
     def mark(self) -> str:
-        """String: the write behind which WAITAOF waits."""
+        """String: the write behind which WAITAOF waits, and by which is seen whether Redis can store something."""
         return f"{self.namespace}:mark"
 
     def queue(self, lane: Lane) -> str:

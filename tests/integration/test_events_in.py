@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import time
@@ -24,14 +25,17 @@ from mailer.events import Certificates, Verifier, read
 from mailer.ids import Attempt, new_campaign_id
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
+from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
-from mailer.simulator import AccountChange, Fault, Kind, Simulator, change_account
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
+from mailer.simulator.sqs import Queues
 from worker import events, http, maintenance, sns
-from worker.runtime import Runtime
+from worker.runtime import Runtime, cancel
 
 from .. import sns as signed
 from ..bench.events import answer, claimed, made
-from ..conftest import running_worker
+from ..conftest import running_worker, simulated_ses
+from ..servers import RedisServer
 from ..ses_events import ANA, forms, notified, published
 from .test_delivery import FROM, finished, letter, rows, settled
 
@@ -171,6 +175,55 @@ async def test_what_is_no_event_goes_the_queues_own_way_and_stops_nothing(
         await until(dead)
     assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
     assert metric("mailer_events_unread_total") - unread >= 2
+
+
+# ---- SQS while something is away -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def taking_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, times: list[int]
+) -> AsyncIterator[tuple[Runtime, Queues]]:
+    """A worker of which only the loop runs that takes in events of the simulated queue, in which a message is hidden for a moment
+    only. `times`: for each message that was received, how often it was by then."""
+
+    class Watched(EventQueue):
+        async def receive(self, wait_s: int) -> list[Received]:
+            found = await super().receive(wait_s)
+            times.extend(one.times for one in found)
+            return found
+
+    monkeypatch.setattr(events, "EventQueue", Watched)
+    monkeypatch.setattr(events, "PAUSE_S", (0.05, 0.2))
+    monkeypatch.setattr(events, "REDIS_PAUSE_S", (0.05, 0.2))
+    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=0.2)
+    async with simulated_ses(monkeypatch, config) as ses, Runtime(settings) as runtime:
+        url = os.environ["AWS_ENDPOINT_URL_SESV2"]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
+        task = asyncio.create_task(events.from_sqs(runtime, url + ses.queues.path))
+        await until(lambda: truth(ses.queues.events.pollers == 1))
+        yield runtime, ses.queues
+        await cancel(task)
+
+
+async def truth(value: bool) -> bool:
+    return value
+
+
+async def test_while_redis_is_away_an_event_is_received_once_and_not_deleted_before_it_is_applied(
+    own_server: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = list[int]()
+    settings = settings.model_copy(update={"redis_url": own_server.url})
+    async with taking_in(settings, monkeypatch, times) as (_, queues), Mailer(settings) as mailer:
+        await asyncio.to_thread(own_server.stop)
+        queues.events.put(json.dumps(notified("Bounce")).encode())
+        with pytest.raises(TimeoutError):
+            await until(lambda: truth(len(times) > 1), within=2.5)
+        assert times == [1]
+        await asyncio.to_thread(own_server.start)
+        await until(lambda: mailer.suppressed(ANA))
+    assert (times, len(queues.dead.take(10))) == ([1, 2], 0)
 
 
 # ---- the guard -----------------------------------------------------------------------------------------------------
