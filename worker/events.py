@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mailer import metrics
 from mailer.email import Lane, Outcome
-from mailer.errors import MailerError, NotAnEvent, QueueUnavailable
+from mailer.errors import MailerError, NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
 from mailer.ids import Attempt, chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
@@ -26,7 +29,7 @@ from mailer.ses.refusals import classify
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
 from mailer.tasks import to_the_end
 
-from .runtime import Runtime
+from .runtime import Runtime, cancel
 
 log = structlog.get_logger()
 
@@ -36,6 +39,8 @@ DELETING = 4  # batches that are being deleted while the next is applied
 PAUSE_S = (1.0, 30.0)  # after the queue did not answer, or nothing could be applied; doubling
 REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; doubling
 PROBE_S = 60  # that the key which is written to see it stays
+BACK_AT_ONCE = 8  # archived chunks that are being taken back into Redis
+BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
 MAX_REASON = 500  # characters
 
 _STATES = {
@@ -115,43 +120,110 @@ def _left(event: Event) -> bool:
 # ---- to apply them -------------------------------------------------------------------------------------------------
 
 
-async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
-    """Store what they say. Raises what redis-py raises; then all of them may be applied again."""
-    said = defaultdict[str, list[Happening]](list)
+async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
+    """Store what they say; the places of those that cannot be stored now, and have to come again. Raises what redis-py raises
+    where Redis does not answer or takes no writes; then all of them may be applied again."""
+    try:
+        left = await _apply(runtime, events)
+    except (ConnectionError, RedisConnectionError, RedisTimeoutError):
+        raise
+    except Exception:
+        await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+        # It is something that an event holds, and that nobody has thought of: the others are not to suffer by it.
+        if len(events) == 1:
+            log.exception("an event could not be applied; it comes again")
+            return {0}
+        middle = len(events) // 2
+        first = await apply(runtime, events[:middle])
+        return first | {middle + place for place in await apply(runtime, events[middle:])}
+    if left:
+        places = {place for one in left.values() for place in one.places}
+        reason = next(iter(left.values())).reason
+        log.warning("events wait for chunks that cannot be had now; they come again", events=len(places), reason=reason)
+        return places
+    return frozenset()
+
+
+class Left(NamedTuple):
+    """The events of a chunk that the store does not give."""
+
+    places: Sequence[int]
+    reason: str
+
+
+async def _apply(runtime: Runtime, events: Sequence[Event]) -> Mapping[str, Left]:
+    """By chunk, those that were left."""
+    said, places = defaultdict[str, list[Happening]](list), defaultdict[str, list[int]](list)
     unmatched = 0
-    for event in events:
+    for place, event in enumerate(events):
         attempt = event.attempt
         if attempt is None:
             unmatched += event.type is not EventType.TEST
         elif (one := happening(event, attempt)) is not None:
-            said[chunk_id(attempt.container, attempt.chunk)].append(one)
+            chunk = chunk_id(attempt.container, attempt.chunk)
+            said[chunk].append(one)
+            places[chunk].append(place)
     # First of all: from here on nobody is sent to who must not be.
     entries = [entry for event in events for entry in suppressions(event)]
     if entries:
         await runtime.ledger.suppressed.add(entries)
-    changes = list[Change]()
+    changes, left = list[Change](), dict[str, Left]()
     if said:
-        for chunk, heard in (await _hear(runtime, said)).items():
+        found, failed = await _hear(runtime, said)
+        for chunk, heard in found.items():
             changes += heard.changes
             unmatched += 0 if heard.known else len(said[chunk])
             metrics.record_duplicates(heard.twice)
+        left = {chunk: Left(places[chunk], reason) for chunk, reason in failed.items()}
     await _count(runtime, changes)
-    for event in events:
+    waiting = {place for one in left.values() for place in one.places}
+    applied = [event for place, event in enumerate(events) if place not in waiting]
+    await _act(
+        runtime, [event for event in applied if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
+    )
+    for event in applied:
         metrics.record_event(event.type.value)
     if unmatched:
         metrics.record_unmatched(unmatched)
-    await _act(
-        runtime, [event for event in events if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
-    )
+    return left
 
 
-async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> dict[str, Heard]:
-    """By chunk. One that was archived comes back for it; raises StoreFailed where that cannot be had now."""
+async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[dict[str, Heard], dict[str, str]]:
+    """By chunk; one that was archived comes back for it. And why, of those that cannot be had now."""
     heard = dict(zip(said, await runtime.ledger.scripts.hear(said), strict=True))
-    back = {chunk: said[chunk] for chunk, one in heard.items() if not one.known and await runtime.ledger.unarchive(chunk)}
+    back, failed = await _take_back(runtime, [chunk for chunk, one in heard.items() if not one.known])
     if back:
-        heard |= zip(back, await runtime.ledger.scripts.hear(back), strict=True)
-    return heard
+        heard |= zip(back, await runtime.ledger.scripts.hear({chunk: said[chunk] for chunk in back}), strict=True)
+    return {chunk: one for chunk, one in heard.items() if chunk not in failed}, failed
+
+
+async def _take_back(runtime: Runtime, chunks: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those that Redis has now, and those that the store does not give, with the reason. It takes BACK_S, at most."""
+    free = asyncio.Semaphore(BACK_AT_ONCE)
+
+    async def one(chunk: str) -> bool:
+        async with free:
+            return await runtime.ledger.unarchive(chunk)
+
+    back, failed = list[str](), dict[str, str]()
+    if runtime.ledger.archive is None or not chunks:
+        return back, failed
+    tasks = {chunk: asyncio.create_task(one(chunk)) for chunk in chunks}
+    try:
+        await asyncio.wait(tasks.values(), timeout=BACK_S)
+    finally:
+        late = [task for task in tasks.values() if not task.done()]
+        if late:
+            await cancel(*late)
+    for chunk, task in tasks.items():
+        try:
+            if task.result():
+                back.append(chunk)
+        except StoreFailed as error:
+            failed[chunk] = str(error)
+        except asyncio.CancelledError:
+            failed[chunk] = f"the store has not answered within {BACK_S:g} s"
+    return back, failed
 
 
 async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
@@ -299,7 +371,7 @@ class Intake:
         return messages
 
     async def _take_in(self, messages: Sequence[Received]) -> None:
-        events, applied = list[Event](), list[str]()
+        events, receipts = list[Event](), list[str]()
         for message in messages:
             try:
                 events.append(read(message.body))
@@ -309,11 +381,13 @@ class Intake:
                 if message.times <= 1:
                     log.warning("a message of the queue is no event of SES", reason=str(error))
             else:
-                applied.append(message.receipt)
-        await to_the_end(apply(self._runtime, events))
-        self.applied = True
-        await self._deleting.acquire()
-        self._tasks.create_task(self._delete(applied))
+                receipts.append(message.receipt)
+        left = await to_the_end(apply(self._runtime, events))
+        done = [receipt for place, receipt in enumerate(receipts) if place not in left]
+        if done:
+            self.applied = True
+            await self._deleting.acquire()
+            self._tasks.create_task(self._delete(done))
 
     async def _delete(self, receipts: Sequence[str]) -> None:
         try:

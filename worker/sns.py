@@ -1,6 +1,7 @@
 """`POST /events/ses`: SNS's messages are verified, queued in Redis and answered within a second; a loop applies them.
 
-What is queued is a stream with one consumer group. Whoever takes an entry and dies leaves it to the others.
+What is queued is a stream with one consumer group. Whoever takes an entry and dies leaves it to the others; what cannot be
+applied now stays with whoever took it, until somebody tries again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ANSWER_S = 0.9  # SNS is answered within a second; what could not be queued by t
 GROUP = "workers"
 TOGETHER = 500  # messages
 BLOCK_MS = 1000
-CLAIM_AFTER_MS = 60_000  # a message that another process took so long ago is taken over
+CLAIM_AFTER_MS = 60_000  # a message that was taken so long ago, and is still there, is taken again
 CONFIRM = "confirm"  # the field of an address to be visited; else "message"
 
 Entry = tuple[bytes, dict[bytes, bytes]]
@@ -104,20 +105,27 @@ def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
 
 
 async def take_in(runtime: Runtime) -> None:
-    """Apply what is queued, one batch; waits for it for a moment."""
+    """Apply a batch of what is new, and one of what was left: by a process that died, or because it could not be applied then.
+    Waits for a moment where there is neither."""
     redis, keys = runtime.redis, runtime.ledger.keys
     try:
-        _, entries, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
-        if not entries:
-            found = await redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=BLOCK_MS)
-            entries = found[0][1] if found else []
+        found = await _new(runtime, block_ms=None)
+        await to_the_end(_apply(runtime, found))
+        # Claiming makes an entry young again, so one that cannot be applied is tried once in CLAIM_AFTER_MS.
+        _, left, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
+        await to_the_end(_apply(runtime, left))
+        if not found and not left:
+            await to_the_end(_apply(runtime, await _new(runtime, block_ms=BLOCK_MS)))
     except ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
         await _make_group(redis, keys)
-        return
-    if entries:
-        await to_the_end(_apply(runtime, entries))
+
+
+async def _new(runtime: Runtime, *, block_ms: int | None) -> Sequence[Entry]:
+    keys = runtime.ledger.keys
+    found = await runtime.redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=block_ms)
+    return found[0][1] if found else []
 
 
 async def _make_group(redis: RedisClient, keys: Keys) -> None:
@@ -129,24 +137,29 @@ async def _make_group(redis: RedisClient, keys: Keys) -> None:
 
 
 async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
-    events, done = list[Event](), [id for id, _ in entries]
+    if not entries:
+        return
+    events, ids, done = list[Event](), list[bytes](), list[bytes]()
     for id, fields in entries:
         if url := fields.get(CONFIRM.encode()):
-            if not await _confirmed(url.decode()):
-                done.remove(id)  # it is tried again, by whoever claims it
+            if await _confirmed(url.decode()):  # else it is tried again, by whoever claims it
+                done.append(id)
             continue
         try:
             events.append(read(fields[b"message"]))
+            ids.append(id)
         except NotAnEvent as error:
             metrics.record_unread()
             log.warning("a message of a topic of ours is no event of SES", reason=str(error))
+            done.append(id)
     if events:
-        await apply(runtime, events)
-    async with runtime.redis.pipeline(transaction=False) as pipe:
-        if done:
+        left = await apply(runtime, events)
+        done += [id for place, id in enumerate(ids) if place not in left]
+    if done:
+        async with runtime.redis.pipeline(transaction=False) as pipe:
             pipe.xack(runtime.ledger.keys.inbox, GROUP, *done)
             pipe.xdel(runtime.ledger.keys.inbox, *done)
-        await pipe.execute()
+            await pipe.execute()
 
 
 async def _confirmed(url: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import random
@@ -12,12 +13,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import boto3
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
@@ -37,7 +40,9 @@ from ..bench.events import answer, claimed, made
 from ..conftest import running_worker, simulated_ses
 from ..servers import RedisServer
 from ..ses_events import ANA, forms, notified, published
+from .test_archive import NOW, archive_of, sent
 from .test_delivery import FROM, finished, letter, rows, settled
+from .test_ledger import campaign
 
 QUEUES = count()
 
@@ -196,14 +201,16 @@ async def taking_in(
     monkeypatch.setattr(events, "EventQueue", Watched)
     monkeypatch.setattr(events, "PAUSE_S", (0.05, 0.2))
     monkeypatch.setattr(events, "REDIS_PAUSE_S", (0.05, 0.2))
-    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=0.2)
+    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=0.4)
     async with simulated_ses(monkeypatch, config) as ses, Runtime(settings) as runtime:
         url = os.environ["AWS_ENDPOINT_URL_SESV2"]
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
         task = asyncio.create_task(events.from_sqs(runtime, url + ses.queues.path))
-        await until(lambda: truth(ses.queues.events.pollers == 1))
-        yield runtime, ses.queues
-        await cancel(task)
+        try:
+            await until(lambda: truth(ses.queues.events.pollers == 1))
+            yield runtime, ses.queues
+        finally:
+            await cancel(task)
 
 
 async def truth(value: bool) -> bool:
@@ -224,6 +231,103 @@ async def test_while_redis_is_away_an_event_is_received_once_and_not_deleted_bef
         await asyncio.to_thread(own_server.start)
         await until(lambda: mailer.suppressed(ANA))
     assert (times, len(queues.dead.take(10))) == ([1, 2], 0)
+
+
+@pytest.fixture
+def stored(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with a store for archives."""
+    (tmp_path / "store").mkdir()
+    return settings.model_copy(update={"store_url": f"file://{tmp_path}/store"})
+
+
+async def archived(runtime: Runtime, chunks: int) -> tuple[str, list[Path]]:
+    """A campaign of archived chunks of one recipient, all `sent`; its objects in the order of their chunks."""
+    ledger, folder = runtime.ledger, runtime.settings.store_url.removeprefix("file://")
+    id = await campaign(ledger, *[1] * chunks)
+    for number in range(chunks):
+        await sent(ledger, f"{id}-{number}", 1)
+    assert await archive_of(ledger).archive_due(limit=100, **NOW) == chunks
+    return id, sorted((Path(folder) / id).iterdir(), key=lambda path: int(path.name.partition("-")[0]))
+
+
+def bounced(id: str, chunk: int, attempt: int = 1) -> str:
+    """An event of the address `<chunk>@example.org`."""
+    found, to = published("Bounce", bouncedRecipients=[{"emailAddress": f"{chunk}@example.org"}]), f"{chunk}@example.org"
+    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(Attempt(id, chunk, 0, attempt))]}}
+    return json.dumps(found)
+
+
+async def test_an_archive_that_cannot_be_read_holds_up_its_own_events_and_no_others(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, before = list[int](), metric("mailer_events_total", type="Bounce")
+    async with taking_in(stored, monkeypatch, times) as (runtime, queues), Mailer(stored) as mailer:
+        id, (cut, no_json, away, _) = await archived(runtime, 4)
+        whole = {path: path.read_bytes() for path in (cut, no_json, away)}
+        cut.write_bytes(whole[cut][:40])
+        no_json.write_bytes(gzip.compress(b"{}\n"))
+        away.unlink()
+        away.mkdir()  # what a read of it says is an error of the store
+        with capture_logs() as logs:
+            for chunk in range(4):
+                queues.events.put(bounced(id, chunk).encode())
+
+            async def is_applied() -> bool:
+                return (await mailer.campaign(id)).counts == {"sent": 3, "bounced": 1} and max(times) > 1
+
+            await until(is_applied)
+        assert metric("mailer_events_total", type="Bounce") - before == 1
+        assert all([await mailer.suppressed(f"{chunk}@example.org") for chunk in range(4)])
+        assert not [entry for entry in logs if entry.get("exc_info")]
+        first = next(entry for entry in logs if entry["log_level"] == "warning")
+        assert first["events"] in (1, 2, 3)
+        assert re.search(rf"store file:.* its object {id}/\S+ cannot be read|Is a directory", first["reason"])
+        away.rmdir()
+        for path, content in whole.items():
+            path.write_bytes(content)
+
+        async def all_bounced() -> bool:
+            return (await mailer.campaign(id)).counts == {"bounced": 4}
+
+        await until(all_bounced)
+        await until(lambda: truth(queues.events.counts()["deleted"] == 4))
+    assert metric("mailer_events_total", type="Bounce") - before == 4
+
+
+async def test_a_store_that_does_not_answer_costs_a_batch_a_bounded_time(
+    stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BACK_S", 0.05)
+    async with Runtime(stored) as runtime:
+        id, _ = await archived(runtime, 20)
+        live = await campaign(runtime.ledger, 1)
+        assert runtime.objects is not None
+
+        async def never(name: str) -> bytes:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime.objects, "get", never)
+            async with asyncio.timeout(3):
+                some = [read(bounced(id, chunk)) for chunk in range(20)]
+                assert await events.apply(runtime, [*some, read(bounced(live, 0))]) == set(range(20))
+        assert (await runtime.ledger.campaign(live)).counts == {"bounced": 1}
+        monkeypatch.setattr(events, "BACK_S", 5.0)
+        assert await events.apply(runtime, some) == set()
+        assert (await runtime.ledger.campaign(id)).counts == {"bounced": 20}
+
+
+async def test_what_one_event_holds_does_not_stop_the_others_of_its_batch(idle: Runtime) -> None:
+    ids = [await campaign(idle.ledger, 1) for _ in range(7)]
+    chunk = f"{ids[5]}-0"
+    await idle.redis.unlink(idle.ledger.keys.records(chunk))
+    await idle.ledger.redis.hset(idle.ledger.keys.records(chunk), mapping={"not what": "a script expects"})
+    some = [read(bounced(id, 0)) for id in ids]
+    too_large = [read(bounced(id, 0, attempt)) for id in ids for attempt in (65536, 70000, 10**13)]
+    assert await events.apply(idle, [*some, *too_large]) == {5}
+    states = [(await idle.ledger.campaign(id)).counts for id in ids]
+    assert states == [{"bounced": 1}] * 5 + [{"queued": 1}, {"bounced": 1}]
 
 
 # ---- the guard -----------------------------------------------------------------------------------------------------
@@ -421,7 +525,8 @@ async def test_a_signed_notification_is_answered_and_applied_afterwards_once(idl
         await sns.take_in(idle)
     assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
     assert metric("mailer_events_total", type="Bounce") - before == 1
-    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+    inbox = idle.ledger.keys.inbox
+    assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
 async def test_what_is_not_signed_is_refused_and_never_queued(idle: Runtime) -> None:
@@ -449,6 +554,35 @@ async def test_what_could_not_be_queued_is_not_taken_for_seen(idle: Runtime, mon
             assert (await client.post("/events/ses", content=body)).status_code == 503
         assert (await client.post("/events/ses", content=body)).status_code == 200
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 1
+
+
+async def test_what_cannot_be_applied_now_stays_queued_is_tried_again_and_never_stops_newer_ones(
+    stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sns, "BLOCK_MS", 1)
+    monkeypatch.setattr(sns, "TOGETHER", 2)
+    async with Runtime(stored) as idle:
+        inbox = idle.ledger.keys.inbox
+        id, paths = await archived(idle, 4)
+        whole = {path: path.read_bytes() for path in paths[:3]}
+        for path in whole:
+            path.write_bytes(b"cut")
+        await sns.take_in(idle)
+        for chunk in range(3):
+            await idle.redis.xadd(inbox, {"message": bounced(id, chunk)})
+        for _ in range(3):
+            await sns.take_in(idle)
+        monkeypatch.setattr(sns, "CLAIM_AFTER_MS", 0)  # as a minute later: all three are taken again in every round
+        assert (await idle.redis.xpending(inbox, sns.GROUP))["pending"] == 3
+        await idle.redis.xadd(inbox, {"message": bounced(id, 3)})
+        await sns.take_in(idle)
+        assert (await idle.ledger.campaign(id)).counts == {"sent": 3, "bounced": 1}
+        for path, content in whole.items():
+            path.write_bytes(content)
+        for _ in range(2):
+            await sns.take_in(idle)
+        assert (await idle.ledger.campaign(id)).counts == {"bounced": 4}
+        assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
 async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
