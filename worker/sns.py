@@ -15,10 +15,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from mailer import metrics
 from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
-from mailer.events import Believed, Certificates, Event, MessageType, Trust, Verifier, fetch, read
+from mailer.events import Believed, Certificates, Doubt, Event, MessageType, Trust, Verifier, fetch, read
 from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
 from mailer.ledger.keys import Keys
 from mailer.ledger.redis import RedisClient
+from mailer.ledger.scripts import Scripts
 from mailer.tasks import to_the_end
 
 from .events import apply
@@ -30,8 +31,9 @@ ANSWER_S = 0.9  # SNS is answered within a second; what could not be queued by t
 GROUP = "workers"
 TOGETHER = 500  # messages
 BLOCK_MS = 1000
+GONE_AFTER_MS = 6 * 3_600_000  # a consumer that was not heard of for so long is a worker that has ended; others ask each second
 CLAIM_AFTER_MS = 60_000  # a message that was taken so long ago, and is still there, is taken again
-CONFIRM = "confirm"  # the field of an address to be visited; else "message"
+CONFIRM, MESSAGE = "confirm", "message"  # the field of an address to be visited, and that of an event
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -41,7 +43,7 @@ class Endpoint:
 
     def __init__(self, redis: RedisClient, keys: Keys, topics: Sequence[str], verifier: Verifier | None = None) -> None:
         """Raises ConfigError where a topic is not one."""
-        self._redis, self._keys = redis, keys
+        self._scripts = Scripts(redis, keys)
         self._certificates: Certificates | None = None
         if verifier is None:
             self._certificates = Certificates(Trust.of_this_machine(), fetch)
@@ -75,33 +77,34 @@ class Endpoint:
         return 200
 
     async def _queue(self, believed: Believed) -> None:
-        fields = {b"message": believed.message.encode()}
+        """The id is noted with it, in one step: either it is queued, or SNS brings it again and it is new. Raises SeenBefore."""
         if believed.subscribe_url is not None:
-            fields = {CONFIRM.encode(): believed.subscribe_url.encode()}
-        elif believed.type is not MessageType.NOTIFICATION:
+            fields = {CONFIRM: believed.subscribe_url}
+        elif believed.type is MessageType.NOTIFICATION:
+            fields = {MESSAGE: believed.message}
+        else:
+            fields = {}
+        if not await self._scripts.notify(believed.id, fields, life_s=MAX_AGE_S + MAX_AHEAD_S):
+            raise SeenBefore(why=Doubt.SEEN)
+        if not fields:
             log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
-            return
-        try:
-            await self._redis.xadd(self._keys.inbox, fields)
-        except BaseException:
-            # It was noted as seen, and when it comes again it must not be taken for one that is queued.
-            await to_the_end(self._forget(believed.id))
-            raise
-
-    async def _forget(self, id: str) -> None:
-        await self._redis.delete(self._keys.notified(id))
 
 
 def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
-    """Was this id there before? It is noted as it is asked."""
+    """Was this id there before? It is noted when it is queued."""
 
     async def ask(id: str) -> bool:
-        return not await redis.set(keys.notified(id), 1, nx=True, ex=MAX_AGE_S + MAX_AHEAD_S)
+        return bool(await redis.exists(keys.notified(id)))
 
     return ask
 
 
 # ---- the loop that applies ------------------------------------------------------------------------------------------
+
+
+async def forget_the_gone(runtime: Runtime) -> None:
+    """Each start of a worker makes a consumer; those of workers that have ended, and left nothing, are removed."""
+    await runtime.ledger.scripts.leave(GROUP, idle_ms=GONE_AFTER_MS)
 
 
 async def take_in(runtime: Runtime) -> None:
@@ -146,7 +149,7 @@ async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
                 done.append(id)
             continue
         try:
-            events.append(read(fields[b"message"]))
+            events.append(read(fields[MESSAGE.encode()]))
             ids.append(id)
         except NotAnEvent as error:
             metrics.record_unread()

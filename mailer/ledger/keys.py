@@ -59,7 +59,7 @@ class Keys:
         return f"{self.namespace}:events"
 
     def notified(self, id: str) -> str:
-        """String, there for as long as SNS could repeat a message, by its id."""
+        """String, there for as long as SNS could repeat a message, by its id: which call has queued it."""
         return f"{self.namespace}:events:seen:{id}"
 
     # ---- a campaign or message (a container) ---------------------------------------------------

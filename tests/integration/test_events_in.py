@@ -10,7 +10,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -26,8 +26,11 @@ from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
 from mailer.events import Certificates, Verifier, read
 from mailer.ids import Attempt, new_campaign_id
+from mailer.ledger.redis import RedisClient
+from mailer.ledger.scripts import Scripts
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
+from mailer.queue import connect, disconnect
 from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
@@ -38,6 +41,7 @@ from worker.runtime import Runtime, cancel
 from .. import sns as signed
 from ..bench.events import answer, claimed, made
 from ..conftest import running_worker, simulated_ses
+from ..crash.proxy import RedisWire, Stop, Watch, What, When, load_scripts, proxy
 from ..servers import RedisServer
 from ..ses_events import ANA, forms, notified, published
 from .test_archive import NOW, archive_of, sent
@@ -497,15 +501,16 @@ async def test_who_leaves_sess_contact_list_gets_no_more_of_that_stream(
 
 
 @asynccontextmanager
-async def posted(runtime: Runtime, sns_of_ours: signed.Sns) -> AsyncIterator[httpx.AsyncClient]:
+async def posted(runtime: Runtime, sns_of_ours: signed.Sns, redis: RedisClient | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    redis = redis or runtime.redis
     keys = Certificates(sns_of_ours.trust, sns_of_ours.web.fetch, clock=signed.NOW.timestamp)
-    seen = sns.seen(runtime.redis, runtime.ledger.keys)
+    seen = sns.seen(redis, runtime.ledger.keys)
     verifier = Verifier([signed.TOPIC], keys, seen=seen, clock=signed.NOW.timestamp)
 
     async def nothing() -> Any:
         return {}
 
-    endpoint = sns.Endpoint(runtime.redis, runtime.ledger.keys, [signed.TOPIC], verifier)
+    endpoint = sns.Endpoint(redis, runtime.ledger.keys, [signed.TOPIC], verifier)
     app = http.create_app(alive=dict, ready=nothing, collect=nothing, events=endpoint)
     async with (
         http.serve(app, "127.0.0.1", 0) as port,
@@ -541,19 +546,79 @@ async def test_what_is_not_signed_is_refused_and_never_queued(idle: Runtime) -> 
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
 
 
-async def test_what_could_not_be_queued_is_not_taken_for_seen(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("when", "cuts", "first"),
+    [
+        pytest.param(When.BEFORE, 9, 503, id="it never reaches Redis"),
+        pytest.param(When.LOST, 9, 503, id="no answer of Redis comes"),
+        pytest.param(When.LOST, 1, 200, id="one answer of Redis is lost and redis-py repeats the call"),
+    ],
+)
+async def test_a_notification_is_queued_once_whatever_becomes_of_the_calls_that_queue_it(
+    idle: Runtime, server: RedisServer, when: When, cuts: int, first: int
+) -> None:
     ours = signed.Sns()
     body = signed.body(ours.notification(json.dumps(published("Bounce"))))
-    async with posted(idle, ours) as client:
-        with monkeypatch.context() as patch:
-
-            async def gone(*_: Any, **__: Any) -> None:
-                raise ConnectionError
-
-            patch.setattr(idle.redis, "xadd", gone)
-            assert (await client.post("/events/ses", content=body)).status_code == 503
+    await load_scripts(idle.redis)
+    watch = Watch(nobody, *(Stop(name="notify", when=when, what=What.CUT, nth=nth + 1) for nth in range(cuts)))
+    async with proxy(watch, RedisWire, server.url) as url:
+        redis = connect(idle.settings.model_copy(update={"redis_url": url}))
+        async with posted(idle, ours, redis) as client:
+            assert (await client.post("/events/ses", content=body)).status_code == first
+        await disconnect(redis)
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == (when is When.LOST)
+    async with posted(idle, ours) as client:  # SNS repeats it, to another worker
         assert (await client.post("/events/ses", content=body)).status_code == 200
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 1
+    assert 3600 < await idle.redis.ttl(idle.ledger.keys.notified(signed_id(body))) <= 3900
+
+
+async def nobody() -> None:
+    raise AssertionError
+
+
+def signed_id(body: bytes) -> str:
+    return str(json.loads(body)["MessageId"])
+
+
+async def test_a_call_that_is_repeated_because_its_answer_was_lost_says_that_it_has_queued(
+    idle: Runtime, server: RedisServer
+) -> None:
+    await load_scripts(idle.redis)
+    watch = Watch(nobody, Stop(name="notify", when=When.LOST, what=What.CUT))
+    async with proxy(watch, RedisWire, server.url) as url:
+        redis = connect(idle.settings.model_copy(update={"redis_url": url}))
+        scripts = Scripts(redis, idle.ledger.keys)
+        assert [await scripts.notify("id", {"message": "{}"}, life_s=60) for _ in range(2)] == [True, False]
+        await disconnect(redis)
+    assert (watch.asked.count("notify"), await idle.redis.xlen(idle.ledger.keys.inbox)) == (3, 1)
+
+
+async def test_a_worker_that_starts_removes_consumers_of_workers_that_ended_long_ago_and_left_nothing(
+    idle: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sns.forget_the_gone(idle)  # there is no group yet
+    await sns.take_in(idle)
+    inbox = idle.ledger.keys.inbox
+    for name in ("gone", "holds"):
+        await idle.redis.xgroup_createconsumer(inbox, sns.GROUP, name)
+    await idle.redis.xadd(inbox, {"message": "{"})
+    await idle.redis.xreadgroup(sns.GROUP, "holds", {inbox: ">"})
+
+    async def consumers() -> set[bytes]:
+        return {one["name"] for one in await idle.redis.xinfo_consumers(inbox, sns.GROUP)}
+
+    await sns.forget_the_gone(idle)
+    assert {b"gone", b"holds"} <= await consumers()
+    monkeypatch.setattr(sns, "GONE_AFTER_MS", 0)  # as hours later
+    async with running_worker(idle.settings.model_copy(update={"events_topic_arns": [signed.TOPIC]})) as other:
+        assert b"gone" not in await consumers()
+        assert b"holds" in await consumers()
+        await until(lambda: present(other.owner.encode(), consumers))
+
+
+async def present(name: bytes, names: Callable[[], Awaitable[set[bytes]]]) -> bool:
+    return name in await names()
 
 
 async def test_what_cannot_be_applied_now_stays_queued_is_tried_again_and_never_stops_newer_ones(
