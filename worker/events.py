@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mailer import metrics
+from mailer.address import bare, dedup_key
 from mailer.email import Lane, Outcome
 from mailer.errors import MailerError, NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
@@ -25,6 +26,7 @@ from mailer.ids import Attempt, chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
 from mailer.ledger.scripts import Heard
 from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.sender import Sender
 from mailer.ses.refusals import classify
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
 from mailer.tasks import to_the_end
@@ -246,14 +248,33 @@ async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
             by_container[event.attempt.container].append(event)
     for container, found in by_container.items():
         spec = await runtime.ledger.spec(container)
+        gone = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
         if spec is None:
             log.info("events are of a message that is not known here", id=container, events=len(found))
+            await _leave(runtime, {event.destination[0]: _streams(runtime.settings.senders, event) for event in gone}, container)
             continue
-        left = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
-        if left:  # SES's own list has it; ours has it for the stream that the message was of
-            entries = [NewEntry(event.destination[0], Reason.UNSUBSCRIBE, spec.stream) for event in left]
-            await runtime.ledger.suppressed.add(entries)
+        await _leave(runtime, {event.destination[0]: [spec.stream] for event in gone}, container)
         await _tell_ses(runtime, spec, [event for event in found if event.type is not EventType.SUBSCRIPTION])
+
+
+async def _leave(runtime: Runtime, streams: Mapping[str, Sequence[str]], container: str) -> None:
+    """SES's own list has these addresses; ours gets them for the streams that the message was of."""
+    entries = [NewEntry(address, Reason.UNSUBSCRIBE, stream) for address, found in streams.items() for stream in found]
+    if entries:
+        await runtime.ledger.suppressed.add(entries)
+    if lost := sum(not found for found in streams.values()):
+        metrics.record_unmatched(lost)
+        log.warning(
+            "who left a contact list is not on our own list: the message is forgotten, and its From address is no sender's here",
+            id=container,
+            recipients=lost,
+        )
+
+
+def _streams(senders: Mapping[str, Sender], event: Event) -> list[str]:
+    """Of a message that is forgotten: those of the senders that have its From address."""
+    found = dedup_key(event.sender)
+    return [name for name, sender in senders.items() if found and dedup_key(bare(sender.from_)) == found]
 
 
 async def _tell_ses(runtime: Runtime, spec: Spec, events: Sequence[Event]) -> None:

@@ -31,6 +31,7 @@ from mailer.ledger.scripts import Scripts
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
 from mailer.queue import connect, disconnect
+from mailer.sender import Sender
 from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
@@ -441,8 +442,9 @@ async def test_5000_events_shuffled_and_repeated_some_before_the_answer_end_as_t
 
 
 def event(type: str, attempt: Attempt | str = "", to: str = ANA, **block: Any) -> Any:
+    mail = {name: block.pop(name) for name in ("source", "commonHeaders") if name in block}
     found = published(type, **block)
-    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(attempt)]}}
+    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(attempt)]}} | mail
     return read(json.dumps(found))
 
 
@@ -495,6 +497,25 @@ async def test_who_leaves_sess_contact_list_gets_no_more_of_that_stream(
     await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1))])
     assert [(e.reason, e.stream) for e in await mailer.suppressed(ANA)] == [(Reason.UNSUBSCRIBE, "")]
     assert (await mailer.status(id)).state == "sent"
+
+
+async def test_who_leaves_a_contact_list_by_a_forgotten_message_gets_no_more_from_the_senders_that_have_its_from_address(
+    settings: Settings, ses: Simulator, mailer: Mailer
+) -> None:
+    profiles = {"news": "News <letter@News.example.com>", "offers": "letter@news.example.com", "other": "a@example.com"}
+    senders = {name: Sender.model_validate({"from": address}) for name, address in profiles.items()}
+    attempt, unmatched = Attempt(new_campaign_id(), 0, 0, 1), metric("mailer_events_unmatched_total")
+    headers = event("Subscription", attempt, "b@example.org", commonHeaders={"from": ["A <A@example.com>"]})
+    unknown = event("Subscription", attempt, "c@example.org", source="x@example.net", commonHeaders={})
+    async with Runtime(settings.model_copy(update={"senders": senders})) as runtime:
+        with capture_logs() as logs:
+            await events.apply(runtime, [event("Subscription", attempt, "a@example.org", commonHeaders={}), headers, unknown])
+    found = {name: {one.stream for one in await mailer.suppressed(f"{name}@example.org")} for name in "abc"}
+    assert found == {"a": {"news", "offers"}, "b": {"other"}, "c": set()}
+    (warning,) = (entry for entry in logs if entry["log_level"] == "warning")
+    assert (warning["id"], warning["recipients"]) == (attempt.container, 1)
+    assert "@" not in str(logs)
+    assert metric("mailer_events_unmatched_total") - unmatched == 1
 
 
 # ---- SNS over HTTP -------------------------------------------------------------------------------------------------
