@@ -10,7 +10,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from typing import NamedTuple
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -41,8 +40,9 @@ DELETING = 4  # batches that are being deleted while the next is applied
 PAUSE_S = (1.0, 30.0)  # after the queue did not answer, or nothing could be applied; doubling
 REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; doubling
 PROBE_S = 60  # that the key which is written to see it stays
-BACK_AT_ONCE = 8  # archived chunks that are being taken back into Redis
+BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
 BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
+REST_S = 30.0
 MAX_REASON = 500  # characters
 
 _STATES = {
@@ -56,6 +56,7 @@ _STATES = {
 }
 # SES did not try to deliver: the address is on a list of SES's already, or left one topic. Our own list would make that last.
 _NOT_TRIED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "UnsubscribedRecipient"})
+_SILENT = "the store does not answer in time"
 _NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
 
 
@@ -139,22 +140,13 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
         first = await apply(runtime, events[:middle])
         return first | {middle + place for place in await apply(runtime, events[middle:])}
     if left:
-        places = {place for one in left.values() for place in one.places}
-        reason = next(iter(left.values())).reason
-        log.warning("events wait for chunks that cannot be had now; they come again", events=len(places), reason=reason)
-        return places
-    return frozenset()
+        reason = next(iter(left.values()))
+        log.warning("events wait for chunks that cannot be had now; they come again", events=len(left), reason=reason)
+    return left.keys()
 
 
-class Left(NamedTuple):
-    """The events of a chunk that the store does not give."""
-
-    places: Sequence[int]
-    reason: str
-
-
-async def _apply(runtime: Runtime, events: Sequence[Event]) -> Mapping[str, Left]:
-    """By chunk, those that were left."""
+async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
+    """Why, by place, of those whose chunk cannot be had now."""
     said, places = defaultdict[str, list[Happening]](list), defaultdict[str, list[int]](list)
     unmatched = 0
     for place, event in enumerate(events):
@@ -169,17 +161,16 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> Mapping[str, Left
     entries = [entry for event in events for entry in suppressions(event)]
     if entries:
         await runtime.ledger.suppressed.add(entries)
-    changes, left = list[Change](), dict[str, Left]()
+    changes, left = list[Change](), dict[int, str]()
     if said:
         found, failed = await _hear(runtime, said)
         for chunk, heard in found.items():
             changes += heard.changes
             unmatched += 0 if heard.known else len(said[chunk])
             metrics.record_duplicates(heard.twice)
-        left = {chunk: Left(places[chunk], reason) for chunk, reason in failed.items()}
+        left = {place: reason for chunk, reason in failed.items() for place in places[chunk]}
     await _count(runtime, changes)
-    waiting = {place for one in left.values() for place in one.places}
-    applied = [event for place, event in enumerate(events) if place not in waiting]
+    applied = [event for place, event in enumerate(events) if place not in left]
     await _act(
         runtime, [event for event in applied if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
     )
@@ -200,32 +191,31 @@ async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[
 
 
 async def _take_back(runtime: Runtime, chunks: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Those that Redis has now, and those that the store does not give, with the reason. It takes BACK_S, at most."""
-    free = asyncio.Semaphore(BACK_AT_ONCE)
-
-    async def one(chunk: str) -> bool:
-        async with free:
-            return await runtime.ledger.unarchive(chunk)
-
-    back, failed = list[str](), dict[str, str]()
+    """Those that Redis has now, and why of those that the store does not give. It takes BACK_S at most; a store
+    that has answered nothing in that time is left alone for REST_S."""
+    free, clock = asyncio.Semaphore(BACK_AT_ONCE), asyncio.get_running_loop().time
     if runtime.ledger.archive is None or not chunks:
-        return back, failed
-    tasks = {chunk: asyncio.create_task(one(chunk)) for chunk in chunks}
+        return [], {}
+    if clock() < runtime.store_rests_until:
+        return [], dict.fromkeys(chunks, _SILENT)
+
+    async def take_back(chunk: str) -> bool | str:
+        async with free:
+            try:
+                return await runtime.ledger.unarchive(chunk)
+            except StoreFailed as error:
+                return str(error)
+
+    tasks = {asyncio.create_task(take_back(chunk)): chunk for chunk in chunks}
     try:
-        await asyncio.wait(tasks.values(), timeout=BACK_S)
+        done, late = await asyncio.wait(tasks, timeout=BACK_S)
     finally:
-        late = [task for task in tasks.values() if not task.done()]
-        if late:
-            await cancel(*late)
-    for chunk, task in tasks.items():
-        try:
-            if task.result():
-                back.append(chunk)
-        except StoreFailed as error:
-            failed[chunk] = str(error)
-        except asyncio.CancelledError:
-            failed[chunk] = f"the store has not answered within {BACK_S:g} s"
-    return back, failed
+        await cancel(*tasks)
+    if late and not done:
+        runtime.store_rests_until = clock() + REST_S
+    found = dict(zip(map(tasks.__getitem__, done), await asyncio.gather(*done), strict=True))
+    failed = {chunk: one for chunk, one in found.items() if isinstance(one, str)}
+    return [chunk for chunk, one in found.items() if one is True], failed | {tasks[task]: _SILENT for task in late}
 
 
 async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:

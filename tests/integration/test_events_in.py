@@ -299,25 +299,30 @@ async def test_an_archive_that_cannot_be_read_holds_up_its_own_events_and_no_oth
     assert metric("mailer_events_total", type="Bounce") - before == 4
 
 
-async def test_a_store_that_does_not_answer_costs_a_batch_a_bounded_time(
+async def test_a_store_that_does_not_answer_costs_a_batch_a_bounded_time_and_those_that_follow_none(
     stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "BACK_S", 0.05)
     async with Runtime(stored) as runtime:
         id, _ = await archived(runtime, 20)
-        live = await campaign(runtime.ledger, 1)
+        live = await campaign(runtime.ledger, 2)
+        some = [read(bounced(id, chunk)) for chunk in range(20)]
         assert runtime.objects is not None
+        asked = list[str]()
 
         async def never(name: str) -> bytes:
+            asked.append(name)
             await asyncio.Event().wait()
             raise AssertionError
 
         with monkeypatch.context() as patch:
             patch.setattr(runtime.objects, "get", never)
             async with asyncio.timeout(3):
-                some = [read(bounced(id, chunk)) for chunk in range(20)]
-                assert await events.apply(runtime, [*some, read(bounced(live, 0))]) == set(range(20))
-        assert (await runtime.ledger.campaign(live)).counts == {"bounced": 1}
+                for _ in range(2):
+                    assert await events.apply(runtime, [*some, read(bounced(live, 0))]) == set(range(20))
+        assert (await runtime.ledger.campaign(live)).counts == {"bounced": 1, "queued": 1}
+        assert len(asked) == events.BACK_AT_ONCE
+        runtime.store_rests_until = 0.0  # as half a minute later
         monkeypatch.setattr(events, "BACK_S", 5.0)
         assert await events.apply(runtime, some) == set()
         assert (await runtime.ledger.campaign(id)).counts == {"bounced": 20}
