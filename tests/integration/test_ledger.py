@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mailer.ids import chunk_id, new_campaign_id, new_message_id
 from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Settlement, Spec, Work
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
+from mailer.ledger.scripts import KEY_LIFE_S, Happening, Key
 
 SPEC = Spec(lane=Lane.BULK, from_address="a@example.com", name="June", content="none")
 MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-{:06d}"
@@ -293,6 +295,93 @@ async def test_a_campaign_is_forgotten_after_its_retention(ledger: Ledger) -> No
     assert len(keys) >= 5
     assert all(0 < ttl <= 100 for ttl in [await ledger.redis.ttl(key) for key in keys])
     assert await ledger.active_campaigns() == []
+
+
+async def doubtful_message(ledger: Ledger) -> tuple[str, str]:
+    """A message that is finished as `unknown`: the worker that had claimed it is gone."""
+    id = new_message_id()
+    spec = Spec(lane=Lane.TRANSACTIONAL, from_address="a@example.com", content="x", to=("b@example.org",))
+    await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    await claim(ledger, await take(ledger, chunk_id(id, 0), lease_ms=30), 0)
+    await asyncio.sleep(0.05)
+    assert await ledger.lease(chunk_id(id, 0), owner="other", lease_ms=LEASE_MS) is LeaseStatus.OVER
+    return id, chunk_id(id, 0)
+
+
+async def doubtful_campaign(ledger: Ledger) -> tuple[str, str]:
+    """A campaign that is finished, one of its recipients `unknown` without a word why, and on its way to be forgotten."""
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.UNKNOWN)])).finished
+    await ledger.retire_campaign(id, 100)
+    return id, work.chunk
+
+
+async def stopped_campaign(ledger: Ledger) -> tuple[str, str]:
+    """A campaign that was stopped, with the claim of a worker that is gone, and on its way to be forgotten."""
+    id = await campaign(ledger, 2)
+    await claim(ledger, await take(ledger, f"{id}-0", lease_ms=30), 0)
+    await ledger.stop(id, "wrong sender")
+    await ledger.retire_campaign(id, 100)
+    await asyncio.sleep(0.05)
+    return id, f"{id}-0"
+
+
+async def accepted(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.settle(chunk, [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(1), reason="sent without c")])
+
+
+async def accepted_in_another_form(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.settle(chunk, [settled(0, Outcome.SENT, message_id="of-another-form")])
+
+
+async def heard(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.hear({chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+
+
+async def assumed(ledger: Ledger, chunk: str) -> None:
+    assert await ledger.scripts.settle_doubt(chunk, grace_ms=0, policy="assume_sent", reason="nothing was heard") == 1
+
+
+async def leased(ledger: Ledger, chunk: str) -> None:
+    assert await ledger.lease(chunk, owner="other", lease_ms=LEASE_MS) is LeaseStatus.HALTED
+    assert "unknown" in await states(ledger, chunk.rpartition("-")[0])
+
+
+@pytest.mark.parametrize(
+    ("over", "then"),
+    [
+        *[(over, then) for over in (doubtful_message, doubtful_campaign) for then in (accepted, accepted_in_another_form)],
+        *[(over, then) for over in (doubtful_message, doubtful_campaign) for then in (heard, assumed)],
+        (stopped_campaign, leased),
+        (stopped_campaign, accepted),
+        (stopped_campaign, heard),
+    ],
+)
+async def test_what_becomes_known_late_is_forgotten_with_the_rest(
+    ledger: Ledger,
+    over: Callable[[Ledger], Awaitable[tuple[str, str]]],
+    then: Callable[[Ledger, str], Awaitable[None]],
+) -> None:
+    id, chunk = await over(ledger)
+    await then(ledger, chunk)
+    keys = [key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*{id}*")]
+    assert len(keys) >= 4
+    assert {key: ttl for key in keys if not 0 < (ttl := await ledger.redis.ttl(key)) <= 100} == {}
+
+
+async def test_an_answer_that_comes_after_its_campaign_was_forgotten_brings_nothing_of_it_back(ledger: Ledger) -> None:
+    id, chunk = await doubtful_campaign(ledger)
+    await ledger.redis.delete(ledger.keys.container(id))  # as when its time is over, which is before its chunks'
+    await accepted(ledger, chunk)
+    assert not await ledger.redis.exists(ledger.keys.container(id), ledger.keys.message_ids(chunk))
+
+
+async def test_a_key_that_was_forgotten_while_its_list_was_read_is_forgotten_again(ledger: Ledger) -> None:
+    await ledger.keep_list_digest(Key("key", "content"), "list")
+    assert 0 < await ledger.redis.ttl(ledger.keys.idempotency("key")) <= KEY_LIFE_S
+    await ledger.redis.delete(ledger.keys.idempotency("key"))
 
 
 async def test_an_abandoned_list_leaves_a_reason_and_no_rows(ledger: Ledger) -> None:

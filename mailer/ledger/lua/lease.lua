@@ -35,6 +35,7 @@ for position = 0, tonumber(meta[4]) - 1 do
   end
 end
 if doubtful > 0 then
+  forget_with(records, details)
   count_moves(container, {ck = doubtful})
   change_doubt(chunk, doubt, chunk_id, doubtful, now)
   redis.call('HINCRBY', chunk, 'open', -doubtful)
