@@ -378,6 +378,28 @@ async def test_an_answer_that_comes_after_its_campaign_was_forgotten_brings_noth
     assert not await ledger.redis.exists(ledger.keys.container(id), ledger.keys.message_ids(chunk))
 
 
+@pytest.mark.parametrize("lost", ["records", "chunk", "container"])
+async def test_a_chunk_of_which_redis_has_forgotten_a_part_is_gone_or_lost_and_fails_nowhere(ledger: Ledger, lost: str) -> None:
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0", lease_ms=40)
+    await claim(ledger, work, 0)
+    await ledger.redis.delete(getattr(ledger.keys, lost)(id if lost == "container" else work.chunk))
+    assert await claim(ledger, work, 1) is (ClaimStatus.HALTED if lost == "container" else ClaimStatus.LOST)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])).late == (lost != "chunk")
+    for said in (Outcome.SENT, Outcome.UNKNOWN):
+        await ledger.scripts.settle(work.chunk, [settled(1, said, attempt=1)])
+    await ledger.scripts.hear({work.chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+    for policy in ("resend", "assume_sent"):
+        await ledger.scripts.settle_doubt(work.chunk, grace_ms=0, policy=policy, reason="")
+    await ledger.scripts.retry(id, [0], [Outcome.UNKNOWN, Outcome.FAILED])
+    await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=1)
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    await ledger.scripts.reap(limit=10, patience_ms=1)
+    await asyncio.sleep(0.05)
+    assert await ledger.lease(work.chunk, owner="other", lease_ms=LEASE_MS) is LeaseStatus.GONE
+    assert not await ledger.redis.zscore(ledger.keys.due, work.chunk)
+
+
 async def test_a_key_that_was_forgotten_while_its_list_was_read_is_forgotten_again(ledger: Ledger) -> None:
     await ledger.keep_list_digest(Key("key", "content"), "list")
     assert 0 < await ledger.redis.ttl(ledger.keys.idempotency("key")) <= KEY_LIFE_S
