@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mailer.email import Lane, Mode, Outcome, State
-from mailer.errors import NotFound
+from mailer.errors import NotFound, PastExpiry
 from mailer.ids import chunk_id, new_campaign_id, new_message_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Settlement, Spec, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Sent, Settlement, Spec, Work
+from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
 from mailer.ledger.scripts import KEY_LIFE_S, Happening, Key
@@ -23,10 +25,10 @@ MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-{:06d}"
 LEASE_MS = 60_000
 
 
-async def campaign(ledger: Ledger, *sizes: int, bad: int = 0) -> str:
+async def campaign(ledger: Ledger, *sizes: int, bad: int = 0, spec: Spec = SPEC) -> str:
     """A running campaign of chunks of these sizes; the first `bad` rows of each are rejected."""
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
+    await ledger.plan_campaign(id, spec)
     chunks, counts, row = [], Counter[Outcome](), 0
     for size in sizes:
         outcomes = [Outcome.REJECTED] * bad + [Outcome.QUEUED] * (size - bad)
@@ -113,6 +115,17 @@ async def test_repeating_a_settle_whose_answer_was_lost_changes_nothing(ledger: 
     assert (lines[0].ses_message_id, lines[1].reason) == (MESSAGE_ID.format(0), "no")
 
 
+async def test_a_settle_that_is_repeated_counts_in_the_quota_once(ledger: Ledger) -> None:
+    work = await take(ledger, f"{await campaign(ledger, 3)}-0")
+    await claim(ledger, work, 0, 1, 2)
+    account = f"{ledger.keys.namespace}-account"
+    rows = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0)), settled(1, Outcome.SENT), settled(2, Outcome.REJECTED)]
+    for _ in range(3):
+        await ledger.scripts.settle(work.chunk, rows, Sent(account=account, recipients=3, accepted=2))
+    assert await ledger.redis.hget(ledger.keys.account(account), "answered") == b"3"
+    assert sum(map(int, await ledger.redis.hvals(ledger.keys.history(account)))) == 2
+
+
 async def test_only_one_of_many_workers_gets_the_lease(ledger: Ledger) -> None:
     id = await campaign(ledger, 2)
     found = await asyncio.gather(*(ledger.lease(f"{id}-0", owner=f"w{i}", lease_ms=LEASE_MS) for i in range(20)))
@@ -174,6 +187,41 @@ async def test_a_campaign_that_a_late_refusal_opens_again_is_not_forgotten_on_th
     for key in (ledger.keys.container(id), ledger.keys.records(f"{id}-0"), ledger.keys.payload(f"{id}-0")):
         assert await ledger.redis.ttl(key) == -1
     assert (await take(ledger, f"{id}-0")).records[0].outcome is Outcome.QUEUED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])
+async def test_a_campaign_that_a_retry_or_a_policy_opens_again_is_not_forgotten_on_the_way(
+    ledger: Ledger, outcome: Outcome
+) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, outcome, reason="no")])).finished
+    await ledger.retire_campaign(id, 100)
+    assert await ledger.active_campaigns() == []
+    if outcome is Outcome.FAILED:
+        assert (await Control(ledger).retry(id, {outcome}, 0, chunks=10)).recipients == 1
+    else:
+        assert await ledger.scripts.settle_doubt(work.chunk, grace_ms=0, policy="resend", reason="") == 1
+    (active,) = await ledger.active_campaigns()
+    assert (active.id, active.state, active.retired) == (id, State.RUNNING, True)
+    await ledger.revive_campaign(id)  # as the upkeep does with what is active
+    keys = [key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:?:{id}*")]
+    assert len(keys) >= 4
+    assert {await ledger.redis.ttl(key) for key in keys} == {-1}
+
+
+async def test_a_campaign_that_is_past_its_expiry_is_not_retried(ledger: Ledger) -> None:
+    now = int(time.time() * 1000)
+    id = await campaign(ledger, 1, spec=replace(SPEC, expires_ms=now + 3_600_000))
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.FAILED, reason="no")])
+    later = Ledger(ledger.redis, ledger.keys.namespace, f"local function now_us() return {now + 3_600_001}000 end\n")
+    with pytest.raises(PastExpiry):
+        await Control(later).retry(id, {Outcome.FAILED}, 0, chunks=10)
+    assert await counts(ledger, id) == {"failed": 1}
+    assert (await Control(ledger).retry(id, {Outcome.FAILED}, 0, chunks=10)).recipients == 1, "an hour before"
 
 
 async def test_a_late_result_of_an_earlier_attempt_never_touches_a_later_one(ledger: Ledger) -> None:
