@@ -18,7 +18,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -224,7 +224,8 @@ _START = "start it, or set MAILER_REDIS_URL"
 
 
 def _refusal(error: BaseException) -> _Refusal | None:
-    if isinstance(error, AuthenticationError):
+    of_sentinels = isinstance(error, MasterNotFoundError) and AuthenticationError.__name__ in str(error)
+    if isinstance(error, AuthenticationError) or of_sentinels:
         asked = "required" in _words(error)
         why = "it wants a user and password" if asked else "it does not take this user and password"
         return _Refusal("", AuthenticationError, why, _LOGIN)

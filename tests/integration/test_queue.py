@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 
 from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.cli import _explain
-from mailer.cli.processes import valkey_binary
+from mailer.cli.processes import free_port, valkey_binary
 from mailer.errors import ConfigError, RedisUnavailable
 from mailer.ledger import Ledger
 from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
@@ -259,15 +261,23 @@ def test_a_url_that_cannot_be_read_is_said_so_in_one_sentence(url: str) -> None:
         connect(Settings(redis_url=url))
 
 
-async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: Path, namespace: str) -> None:
-    from mailer.cli.processes import free_port
-
-    port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
+@contextmanager
+def sentinel(server: RedisServer, folder: Path, *lines: str) -> Iterator[str]:
+    """The part of a URL that names one."""
+    port, config = free_port(), folder / "sentinel.conf"
+    watched = f"sentinel monitor main 127.0.0.1 {server.port} 1"
+    config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", watched, *lines, ""]))
     process = subprocess.Popen([valkey_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
-        settings = Settings(redis_url=f"redis+sentinel://127.0.0.1:{port}/main/0", namespace=namespace)
+        yield f"127.0.0.1:{port}/main/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: Path, namespace: str) -> None:
+    with sentinel(server, tmp_path) as place:
+        settings = Settings(redis_url=f"redis+sentinel://{place}", namespace=namespace)
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -276,6 +286,17 @@ async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: P
                     return
                 except RedisUnavailable:
                     await asyncio.sleep(0.1)
-    finally:
-        process.terminate()
-        process.wait()
+
+
+async def test_a_sentinel_that_wants_a_password_is_not_asked_for_ever(server: RedisServer, tmp_path: Path) -> None:
+    with sentinel(server, tmp_path, "requirepass sesame") as place:
+        settings = Settings(redis_url=f"redis+sentinel://{place}")
+        async with asyncio.timeout(20):
+            while True:
+                client = connect(settings, retries=1)
+                with pytest.raises(RedisUnavailable) as caught:
+                    await ping(client, settings)
+                await disconnect(client)
+                if "it wants a user and password. Put " in str(caught.value):
+                    return
+                await asyncio.sleep(0.1)  # it is not up yet
