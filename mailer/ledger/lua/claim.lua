@@ -12,6 +12,9 @@ if meta[1] ~= fence or tonumber(meta[2] or '0') <= now then
   return 'lost'
 end
 local all = redis.call('GET', records)
+if not all then
+  return 'lost'  -- by a Redis that has forgotten its last second
+end
 local writes, fresh = {}, 0
 for i = 1, #rows, 4 do
   local position, attempt = struct.unpack('>HH', rows, i)
