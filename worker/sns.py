@@ -112,23 +112,15 @@ async def take_in(runtime: Runtime) -> None:
     Waits for a moment where there is neither."""
     redis, keys = runtime.redis, runtime.ledger.keys
     try:
-        found = await _new(runtime, block_ms=None)
-        await to_the_end(_apply(runtime, found))
         # Claiming makes an entry young again, so one that cannot be applied is tried once in CLAIM_AFTER_MS.
         _, left, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
-        await to_the_end(_apply(runtime, left))
-        if not found and not left:
-            await to_the_end(_apply(runtime, await _new(runtime, block_ms=BLOCK_MS)))
+        new = await redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=None if left else BLOCK_MS)
+        for entries in (new[0][1] if new else [], left):
+            await to_the_end(_apply(runtime, entries))
     except ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
         await _make_group(redis, keys)
-
-
-async def _new(runtime: Runtime, *, block_ms: int | None) -> Sequence[Entry]:
-    keys = runtime.ledger.keys
-    found = await runtime.redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=block_ms)
-    return found[0][1] if found else []
 
 
 async def _make_group(redis: RedisClient, keys: Keys) -> None:
