@@ -19,8 +19,11 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.cli import _explain
 from mailer.cli.processes import free_port, valkey_binary
+from mailer.email import Outcome
 from mailer.errors import ConfigError, RedisUnavailable
-from mailer.ledger import Ledger
+from mailer.ids import new_campaign_id
+from mailer.ledger import Ledger, Spec
+from mailer.ledger.ledger import NewChunk
 from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
 from worker.__main__ import serve
 
@@ -196,9 +199,28 @@ async def test_a_redis_whose_memory_is_full_is_told_with_what_to_do_and_without_
         server.remove()
 
 
-async def _fill(client: redis.asyncio.Redis) -> None:
-    for number in range(1000):
-        await client.set(f"something:{number}", bytes(50_000))
+async def test_a_list_that_was_not_read_to_its_end_gives_its_room_back_though_the_memory_is_full() -> None:
+    server = RedisServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction"))
+    server.start()
+    client = connect(Settings(redis_url=server.url))
+    ledger, id = Ledger(client, "mailer"), new_campaign_id()
+    try:
+        await ledger.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", content="none"))
+        await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
+        with pytest.raises(OutOfMemoryError):
+            await _fill(client)
+        with pytest.raises(OutOfMemoryError):
+            await _fill(client, 10)
+        assert await ledger.abandon_campaign(id, 0)
+        assert not [key async for key in client.scan_iter(f"mailer:?:{id}-*")]
+    finally:
+        await disconnect(client)
+        server.remove()
+
+
+async def _fill(client: redis.asyncio.Redis, size: int = 50_000) -> None:
+    for number in range(100_000):
+        await client.set(f"something:{size}:{number}", bytes(size))
 
 
 async def test_a_replica_and_a_user_who_may_not_write_are_told_as_what_they_are() -> None:
