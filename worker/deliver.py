@@ -18,7 +18,7 @@ from mailer import metrics
 from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
 from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
-from mailer.errors import MailerError, RenderFailed
+from mailer.errors import MailerError, RenderFailed, StoreFailed
 from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
 from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
@@ -248,9 +248,10 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
     claim = await settle.until_stored(
         runtime,
         shift,
-        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows),
+        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
     )
     if claim is not ClaimStatus.OK:
+        await _unclaim(runtime, shift, rows)
         await quota.give_back(admission)
     if claim is ClaimStatus.EXPIRED:
         shift.queued = [item.position for item in items] + shift.queued
@@ -270,6 +271,19 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
     )
     await settle.settle(runtime, shift, settlements, sent)
     await settle.act_on(runtime, shift, calls, answers, admission.place)
+
+
+async def _unclaim(runtime: Runtime, shift: Shift, rows: Sequence[tuple[int, int]]) -> None:
+    """A claim that is not given in the end may have been stored at its first try, whose answer was lost; the client of Redis
+    tries again by itself, so nobody can tell here. But no call was made by it, and nobody else knows that."""
+    chunk = shift.work.chunk
+    try:
+        n = await settle.until_stored(runtime, shift, lambda: runtime.ledger.unclaim(chunk, fence=shift.work.fence, rows=rows))
+    except StoreFailed as error:
+        log.error("a claim that was not used could not be taken back: its chunk is archived", chunk=chunk, reason=str(error))
+        return
+    if n:
+        log.warning("recipients whose claim was not used are queued again", chunk=chunk, recipients=n)
 
 
 async def _call(shift: Shift, call: Call) -> list[Answer]:
