@@ -134,7 +134,7 @@ async def _taken_in(writer: Any) -> None:
     waiting = asyncio.ensure_future(writer.drain())
     try:
         while not waiting.done():
-            before, left = left, transport.get_write_buffer_size()
+            before, left = left, _held(transport)
             if left >= before:
                 transport.abort()
                 raise TimeoutError(f"nothing more of the request was taken in for {READ_TIMEOUT_S:g} s")
@@ -142,6 +142,14 @@ async def _taken_in(writer: Any) -> None:
         waiting.result()
     finally:
         waiting.cancel()
+
+
+def _held(transport: asyncio.Transport) -> int:
+    """Bytes that a connection was given and that the system has not taken in."""
+    try:
+        return transport.get_write_buffer_size()
+    except AttributeError:  # of a TLS connection that has ended
+        return 0
 
 
 @dataclass(slots=True)

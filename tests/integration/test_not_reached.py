@@ -181,9 +181,17 @@ async def test_an_upload_that_nobody_takes_in_ends_in_doubt_and_its_connection_w
     size: int, over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.4)
+    used, taken_in = set[asyncio.Transport](), gateway_module._taken_in
+
+    async def watched(writer: Any) -> None:
+        used.add(writer.transport)
+        await taken_in(writer)
+
+    monkeypatch.setattr(gateway_module, "_taken_in", watched)
     door = Slow(stalls=True, tls=certificate if over_tls else None)
     async with door.listening() as url, Gateway(endpoint_url=url) as gateway, asyncio.timeout(10):
         answer = await send(gateway, size)
+        assert [(one.is_closing(), gateway_module._held(one)) for one in used] == [(True, 0)]
         door.go_on.set()
         await door.closed.wait()
     assert answer.refusal is not None
