@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mailer import Settings
+from mailer import Email, Mailer, Settings
 from mailer.email import Outcome, State
 from mailer.ledger import ClaimStatus, Ledger, Work
 from mailer.ledger.archive import REASONS
 from mailer.queue import connect, disconnect
+from mailer.simulator import Simulator
 from mailer.storage import open_objects
+from worker import deliver
+from worker.runtime import Runtime
 
 from ..servers import RedisServer
+from .test_delivery import settled as message_settled
 from .test_ledger import campaign, claim, counts, lines, settled, states, take
 
 ROWS = [(0, 1), (1, 1)]
@@ -145,6 +151,24 @@ async def test_a_chunk_that_redis_does_not_have_any_more_is_no_error(ledger: Led
     await ledger.redis.delete(ledger.keys.records(work.chunk))
     assert await claim(ledger, work, 0, 1) is ClaimStatus.LOST
     assert await unclaimed(ledger, work) == 0
+
+
+async def test_a_claim_that_took_longer_than_its_place_in_the_rate_is_kept_is_not_used(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that waited for a Redis that was away would be sent at once."""
+    monkeypatch.setattr(deliver, "PLACE_S", 0.5)
+    real, delays = runtime.ledger.scripts.claim, [0.6]
+
+    async def slow(*args: Any, **more: Any) -> ClaimStatus:
+        given = await real(*args, **more)
+        await asyncio.sleep(delays.pop() if delays else 0)
+        return given
+
+    monkeypatch.setattr(runtime.ledger.scripts, "claim", slow)
+    id = await mailer.send(Email(to="a@example.org", from_="code@example.com", subject="s", text="t"))
+    status = await message_settled(mailer, id)
+    assert (status.state, status.attempts, len(ses.log)) == ("sent", 2, 1)
 
 
 @pytest.fixture
