@@ -18,7 +18,7 @@ from mailer import metrics
 from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
 from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
-from mailer.errors import MailerError, RenderFailed
+from mailer.errors import MailerError, RenderFailed, StoreFailed
 from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
 from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
@@ -40,6 +40,9 @@ MESSAGES = "messages"  # their turn is one, as a campaign's is
 GATE_EVERY_S = 1.0  # somebody may have been suppressed meanwhile
 PATIENCE_S = 2.0  # of a wait for the quota, with the chunk in hand; then others get the place in this process
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
+PLACE_S = (
+    5.0  # an admission holds for this long without a call: UNANSWERED of the scripts. Then others have its place in the rate
+)
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
 LARGE_BYTES = 256 << 10  # of attachments
 SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
@@ -245,18 +248,21 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
         return
     rows = [(item.position, item.attempt) for item in items]
     # A claim whose answer got lost is repeated and not given up: it may be stored, and then nobody else may send these.
+    began = time.monotonic()
     claim = await settle.until_stored(
         runtime,
         shift,
-        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows),
+        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
     )
-    if claim is not ClaimStatus.OK:
+    given = claim is ClaimStatus.OK and time.monotonic() - began < PLACE_S
+    if not given:
+        await _unclaim(runtime, shift, rows)
         await quota.give_back(admission)
     if claim is ClaimStatus.EXPIRED:
         shift.queued = [item.position for item in items] + shift.queued
         await settle.expire(runtime, shift)
         return
-    if claim is not ClaimStatus.OK:
+    if not given:
         shift.over = True
         if claim is ClaimStatus.CONFLICT:
             log.warning("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
@@ -270,6 +276,19 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
     )
     await settle.settle(runtime, shift, settlements, sent)
     await settle.act_on(runtime, shift, calls, answers, admission.place)
+
+
+async def _unclaim(runtime: Runtime, shift: Shift, rows: Sequence[tuple[int, int]]) -> None:
+    """A claim that is not given in the end, or too late, may be stored: by its first try, whose answer was lost. (The client of
+    Redis tries again by itself, so that cannot be told here.) But no call was made by it, and nobody else knows that."""
+    chunk = shift.work.chunk
+    try:
+        n = await settle.until_stored(runtime, shift, lambda: runtime.ledger.unclaim(chunk, fence=shift.work.fence, rows=rows))
+    except StoreFailed as error:
+        log.error("a claim that was not used could not be taken back: its chunk is archived", chunk=chunk, reason=str(error))
+        return
+    if n:
+        log.warning("recipients whose claim was not used are queued again", chunk=chunk, recipients=n)
 
 
 async def _call(shift: Shift, call: Call) -> list[Answer]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -36,6 +37,8 @@ POLL_DELAY_S = 0.05  # arq moves one batch a tick; its default of 0.5 caps a wor
 JOB_TIMEOUT_S = 60  # above a slice, a call to SES with its time-outs, and a settle
 MAX_TRIES = 1_000_000
 DRAIN_S = 25.0  # on SIGTERM; what is in flight is settled long before, unless SES hangs
+# Then. A call ends by its time-outs, and a settle without Redis after RETRY_AT_STOP_S; only an upload that crawls takes longer.
+CLOSE_S = 60.0
 RESTART_S = (0.2, 5.0)  # backoff of the supervisor
 
 
@@ -112,8 +115,11 @@ async def _close(worker: Worker, jobs: Collection[asyncio.Task[Any]]) -> None:
     tasks = list(worker.tasks.values())
     await cancel(*tasks)
     # arq's task around a job may be over before the job is: Python 3.11's `wait_for` lets go of it when cancelled again.
-    while jobs:
-        await asyncio.wait(list(jobs))
+    deadline = time.monotonic() + CLOSE_S
+    while jobs and (left_s := deadline - time.monotonic()) > 0:
+        await asyncio.wait(list(jobs), timeout=left_s)
+    if jobs:
+        log.error("calls to SES are not over; where the process ends before them their recipients are in doubt", jobs=len(jobs))
     for task in tasks:
         # arq writes to Redis when a job ends, and that write fails with a Redis that is away. Its loop, which would have
         # asked for this error, is over; not asked for, asyncio logs it as a defect.

@@ -14,7 +14,7 @@ from typing import Any
 from ..email import Lane, Mode, Outcome, State
 from ..errors import CampaignGone, ListForgotten, NotFound, StoreFailed
 from ..ids import chunk_id, container_of, is_container, is_message
-from .archive import Archive, Chunk
+from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import Record, unpack_message_id, unpack_records
 from .redis import RedisClient
@@ -349,6 +349,15 @@ class Ledger:
         """To be called where something is to be said of a chunk whose records are not in Redis: True where they are when this
         returns. Raises StoreFailed."""
         return self.archive is not None and await self.archive.unarchive(chunk)
+
+    async def unclaim(self, chunk: str, *, fence: int, rows: Sequence[tuple[int, int]]) -> int:
+        """Take back what may be stored of a claim by which no call was made, (position, attempt) each; of how many recipients.
+        May be repeated. Raises StoreFailed where that cannot be known, for the chunk is archived."""
+        reason = REASONS[Outcome.CANCELLED]
+        n = await self.scripts.unclaim(chunk, fence=fence, rows=rows, reason=reason)
+        if n is None and await self.unarchive(chunk):
+            n = await self.scripts.unclaim(chunk, fence=fence, rows=rows, reason=reason)
+        return n or 0
 
     async def take_back(self, chunk: str, outcomes: Set[Outcome]) -> bool:
         """Of a chunk that is not in Redis: True where it has recipients in one of these states; then it is taken back. Raises

@@ -65,6 +65,7 @@ _NAMES = (
     "sweep_listed",
     "turn",
     "unarchive",
+    "unclaim",
     "unsuppress",
     "walk",
 )
@@ -253,11 +254,21 @@ class Scripts:
         """Give the chunk back, to be looked at after the delay; True when work is left in it. O(1)."""
         return bool(await self.run("release", [self._keys.chunk(chunk), self._keys.due], chunk, fence, delay_ms))
 
-    async def claim(self, chunk: str, *, fence: int, mode: Mode, rows: Sequence[tuple[int, int]]) -> ClaimStatus:
-        """Claim all (position, attempt) rows or none. O(recipients claimed). May be repeated when its answer was lost."""
-        packed = b"".join(struct.pack(">HH", position, attempt) for position, attempt in rows)
-        status = (await self.run("claim", self._chunk_keys(chunk)[:3], fence, MODE_BYTES[mode], packed)).decode()
+    async def claim(
+        self, chunk: str, *, fence: int, mode: Mode, rows: Sequence[tuple[int, int]], lease_ms: int = 0
+    ) -> ClaimStatus:
+        """Claim all (position, attempt) rows or none. O(recipients claimed). May be repeated when its answer was lost.
+        A lease that has run out, and was not taken by another, goes on for `lease_ms`."""
+        keys = [*self._chunk_keys(chunk)[:3], self._keys.due]
+        status = (await self.run("claim", keys, fence, MODE_BYTES[mode], _claimed(rows), chunk, lease_ms)).decode()
         return ClaimStatus(status if status in ClaimStatus.__members__.values() else ClaimStatus.HALTED)
+
+    async def unclaim(self, chunk: str, *, fence: int, rows: Sequence[tuple[int, int]], reason: str) -> int | None:
+        """Take back what may be stored of a claim by which no call was or will be made; of how many recipients, or None where
+        Redis does not have the chunk. `reason`: where the campaign is cancelled. O(rows). May be repeated, without a lease."""
+        keys = [*self._chunk_keys(chunk), self._keys.active]
+        n = int(await self.run("unclaim", keys, chunk, fence, _claimed(rows), reason))
+        return None if n < 0 else n
 
     async def settle(self, chunk: str, settlements: Sequence[Settlement], sent: Sent | None = None) -> Settled:
         """Store the results of a claim. O(recipients settled). May be repeated; needs no lease."""
@@ -469,6 +480,10 @@ class Scripts:
             "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
         )
         return found
+
+
+def _claimed(rows: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join(struct.pack(">HH", position, attempt) for position, attempt in rows)
 
 
 def _packed(happenings: Sequence[Happening]) -> list[Any]:

@@ -8,6 +8,7 @@ validation and serializer, half of the cost of a call, are passed by: it signs a
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -37,7 +38,7 @@ NUMBER_AGAIN_S = 60.0  # where it did not, it is asked anew after this
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 AGAIN_S = (0.05, 0.4)  # pauses before a request that provably did not reach SES is made again, at once
 AGAIN_WITHIN_S = 1.0  # of its start; where finding out takes longer, trying again is better done later
-PIECE_BYTES = 64 << 10  # above this aiohttp waits for the connection to take in what was written
+PIECE_BYTES = 64 << 10  # as much as asyncio's connections hold before they want the writer to wait
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -116,8 +117,39 @@ class _Body(aiohttp.BytesPayload):
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         whole = memoryview(self._value)[:content_length]
         for first in range(0, len(whole), PIECE_BYTES):
-            await writer.write(whole[first : first + PIECE_BYTES])
-        self.written = True
+            await writer.write(whole[first : first + PIECE_BYTES], drain=False)
+            self.written = first + PIECE_BYTES >= len(whole)  # at once: the other side may have all of it before we hear so
+            await _taken_in(writer)
+
+
+async def _taken_in(writer: Any) -> None:
+    """Wait until the connection holds little of what was written to it. aiohttp's own time-out begins after the body.
+
+    Raises TimeoutError where it takes in nothing for READ_TIMEOUT_S, and gives the connection up: closed in the usual way it
+    would wait for the rest to be taken in. What the system holds may still be sent, so nobody can say that SES did not get it.
+    """
+    if not writer.protocol.writing_paused:
+        return
+    transport, left = writer.transport, math.inf
+    waiting = asyncio.ensure_future(writer.drain())
+    try:
+        while not waiting.done():
+            before, left = left, _held(transport)
+            if left >= before:
+                transport.abort()
+                raise TimeoutError(f"nothing more of the request was taken in for {READ_TIMEOUT_S:g} s")
+            await asyncio.wait({waiting}, timeout=READ_TIMEOUT_S)
+        waiting.result()
+    finally:
+        waiting.cancel()
+
+
+def _held(transport: asyncio.Transport) -> int:
+    """Bytes that a connection was given and that the system has not taken in."""
+    try:
+        return transport.get_write_buffer_size()
+    except AttributeError:  # of a TLS connection that has ended
+        return 0
 
 
 @dataclass(slots=True)
@@ -384,7 +416,6 @@ class Gateway:
             else:
                 found = await self._sender.send_email(Content={})
         except Exception as error:
-            await asyncio.sleep(0)  # whoever waits for the connection to take in the rest hears of both in the same moment
             refusal = classify(error, from_address=_ours(params), written=request.written)
             return [Answer(None, refusal)] * entries, time.perf_counter() - started
         took = time.perf_counter() - started

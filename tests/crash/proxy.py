@@ -34,6 +34,7 @@ class When(StrEnum):
 class What(StrEnum):
     KILL = "kill"  # the process ends
     CUT = "cut"  # the connection ends, and the process goes on
+    APART = "apart"  # so do all others to Redis, until `Watch.apart` is cleared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Watch:
         self.asked: list[str] = []  # names of requests, in order
         self.passed: list[tuple[Request, bytes]] = []  # those that were answered, with the answers
         self.over = asyncio.Event()  # the process has been ended here
+        self.apart = asyncio.Event()  # the process does not reach Redis
         self.storing = 0  # claims and settles that were handed on and are not answered
         self._end = end
         self._stops = stops
@@ -78,8 +80,10 @@ class Watch:
                 found = stop if self._seen[stop] == stop.nth else found
         return found
 
-    async def may_pass(self) -> None:
+    async def may_pass(self, wire: Wire | None = None) -> None:
         """Of a process that is being ended nothing passes any more. Raises ConnectionError."""
+        if self.apart.is_set() and isinstance(wire, RedisWire):
+            raise ConnectionError
         if self._ending:
             await self.over.wait()
             raise ConnectionError
@@ -102,6 +106,8 @@ class Watch:
                 found[chunk] |= {position for position, _ in struct.iter_unpack(">HH", request.args[2])}
             elif request.name == "settle":
                 found[request.args[0].decode()] -= {position for position, *_ in struct.iter_unpack(">HHcB", request.args[4])}
+            elif request.name == "unclaim":
+                found[request.args[0].decode()] -= {position for position, _ in struct.iter_unpack(">HH", request.args[2])}
         return {chunk: positions for chunk, positions in found.items() if positions}
 
 
@@ -242,7 +248,7 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def _hand_on(watch: Watch, wire: Wire, near: Ends, far: Ends) -> None:
     while True:
         request = await wire.request(near[0])
-        await watch.may_pass()
+        await watch.may_pass(wire)
         stop = watch.meets(request)
         if stop is not None and stop.when is When.BEFORE:
             return await _stop(watch, stop)
@@ -259,10 +265,12 @@ async def _hand_on(watch: Watch, wire: Wire, near: Ends, far: Ends) -> None:
                 near[1].write(answer[: len(answer) // 2])
                 await near[1].drain()
             return await _stop(watch, stop)
-        await watch.may_pass()
+        await watch.may_pass(wire)
         near[1].write(answer)
 
 
 async def _stop(watch: Watch, stop: Stop) -> None:
     if stop.what is What.KILL:
         await watch.end()
+    elif stop.what is What.APART:
+        watch.apart.set()

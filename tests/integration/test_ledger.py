@@ -150,12 +150,48 @@ async def test_whoever_lost_the_lease_can_not_claim_renew_or_release(ledger: Led
     id = await campaign(ledger, 3)
     old = await take(ledger, f"{id}-0", lease_ms=30)
     await asyncio.sleep(0.05)
-    assert await claim(ledger, old, 0) is ClaimStatus.LOST
     new = await take(ledger, f"{id}-0")
     assert await claim(ledger, old, 0) is ClaimStatus.LOST
     assert not await ledger.scripts.renew(old.chunk, fence=old.fence, lease_ms=LEASE_MS)
     assert not await ledger.scripts.release(old.chunk, fence=old.fence)
     assert await ledger.scripts.renew(new.chunk, fence=new.fence, lease_ms=LEASE_MS)
+
+
+async def test_a_lease_that_was_given_back_can_not_be_claimed_under_nor_renewed(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    assert await claim(ledger, work, 0) is ClaimStatus.LOST, "else a claim that comes late would leave somebody in doubt"
+    assert not await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=LEASE_MS)
+    assert isinstance(await ledger.lease(work.chunk, owner="another", lease_ms=LEASE_MS), Work)
+
+
+async def _claims(ledger: Ledger, work: Work) -> bool:
+    rows = [(0, 1)]
+    given = await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows, lease_ms=LEASE_MS)
+    return given is ClaimStatus.OK
+
+
+async def _claims_again(ledger: Ledger, work: Work) -> bool:
+    await claim(ledger, work, 0)
+    await ledger.redis.hset(ledger.keys.chunk(work.chunk), "until", 1)
+    return await _claims(ledger, work)
+
+
+async def _renews(ledger: Ledger, work: Work) -> bool:
+    return await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=LEASE_MS)
+
+
+@pytest.mark.parametrize("go_on", [_claims, _claims_again, _renews])
+async def test_a_lease_that_ran_out_and_that_nobody_took_goes_on(
+    ledger: Ledger, go_on: Callable[[Ledger, Work], Awaitable[bool]]
+) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0", lease_ms=30)
+    await asyncio.sleep(0.05)
+    assert await go_on(ledger, work)
+    assert await ledger.lease(work.chunk, owner="another", lease_ms=LEASE_MS) is LeaseStatus.BUSY
+    assert await ledger.redis.zscore(ledger.keys.due, work.chunk) > await ledger.scripts.now_ms() + LEASE_MS / 2
 
 
 async def test_what_a_lost_lease_learnt_late_still_settles_the_doubt(ledger: Ledger) -> None:

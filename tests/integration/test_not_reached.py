@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 import ssl
@@ -11,16 +12,23 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from mailer import Attachment, Email, Mailer, Settings
+from mailer.queue import connect
+from mailer.ses import gateway as gateway_module
 from mailer.ses.gateway import Answer, Gateway
 from mailer.ses.refusals import Kind
 from mailer.simulator import serve
 from mailer.simulator.operations import Simulator
 from mailer.simulator.state import SimulatorConfig
+from worker import lanes
 
+from ..conftest import running_worker
 from ..unit.test_ses_refusals import SELF_SIGNED
 
 BIG = 8 << 20  # bytes: more than the sockets of both sides and asyncio's own buffer hold
@@ -130,6 +138,157 @@ async def test_a_request_that_was_read_to_its_end_is_never_sent_again(
     assert answer.refusal is not None
     assert answer.refusal.kind is Kind.AMBIGUOUS
     assert (door.whole, door.connections) == (1, 1)
+
+
+class Slow:
+    """A server that reads a request in pieces, with pauses. One that stalls reads little of it, and goes on when it is told."""
+
+    def __init__(self, *, stalls: bool, tls: ssl.SSLContext | None) -> None:
+        self._stalls, self._tls = stalls, tls
+        self.connections = self.read = 0
+        self.go_on, self.closed = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+        while self.read < length and (piece := await reader.read(32 << 10)):
+            self.read += len(piece)
+            if self._stalls:
+                await self.go_on.wait()
+            elif self.read % (length // 24) < len(piece):
+                await asyncio.sleep(0.1)
+        if self.read == length and not self._stalls:
+            body = json.dumps({"MessageId": ID}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            await writer.drain()
+        self.closed.set()
+        writer.transport.abort()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self, "127.0.0.1", 0, ssl=self._tls, limit=32 << 10)
+        try:
+            yield f"http{'s' if self._tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("size", [100_000, 3 * BIG], ids=["small", "big"])
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
+async def test_an_upload_that_nobody_takes_in_ends_in_doubt_and_its_connection_with_it(
+    size: int, over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.4)
+    used, taken_in = set[asyncio.Transport](), gateway_module._taken_in
+
+    async def watched(writer: Any) -> None:
+        used.add(writer.transport)
+        await taken_in(writer)
+
+    monkeypatch.setattr(gateway_module, "_taken_in", watched)
+    door = Slow(stalls=True, tls=certificate if over_tls else None)
+    async with door.listening() as url, Gateway(endpoint_url=url) as gateway, asyncio.timeout(10):
+        answer = await send(gateway, size)
+        assert [(one.is_closing(), gateway_module._held(one)) for one in used] == [(True, 0)]
+        door.go_on.set()
+        await door.closed.wait()
+    assert answer.refusal is not None
+    assert answer.refusal.kind is Kind.AMBIGUOUS
+    assert door.connections == 1, "it was sent again"
+    assert (door.read > size) == (size < BIG), "what the system did not hold is not sent any more"
+
+
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
+async def test_a_slow_upload_that_goes_on_is_not_cut(
+    over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 1.0)
+    door = Slow(stalls=False, tls=certificate if over_tls else None)
+    async with door.listening() as url, Gateway(endpoint_url=url) as gateway:
+        assert await send(gateway, 3 * BIG) == Answer(ID, None)
+    assert door.connections == 1
+
+
+class Stalls:
+    """SES, but that nobody reads what is sent."""
+
+    def __init__(self, ses_url: str) -> None:
+        self._host, _, self._port = ses_url.removeprefix("http://").partition(":")
+        self.reached = asyncio.Event()
+        self._tasks = set[asyncio.Task[Any]]()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        with suppress(asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"outbound-emails" in head:
+                self.reached.set()
+                await asyncio.Event().wait()
+            answers, onward = await asyncio.open_connection(self._host, int(self._port))
+            onward.write(re.sub(rb"(?i)\r\n\r\n$", b"\r\nconnection: close\r\n\r\n", head))
+            writer.write(await answers.read())
+            onward.close()
+            await writer.drain()
+        writer.transport.abort()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self, "127.0.0.1", 0, limit=32 << 10)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+
+async def test_a_worker_that_is_told_to_stop_ends_though_nobody_takes_in_what_it_sends(
+    settings: Settings, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(lanes, "DRAIN_S", 0.1)  # what comes after it is tried, too
+    door = Stalls(os.environ["AWS_ENDPOINT_URL_SESV2"])
+    async with door.listening() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", url)
+        file = Attachment(name="a.bin", content=os.urandom(2 * BIG))
+        letter = Email(to="b@example.org", from_="a@example.com", subject="s", text="t", attachments=[file])
+        async with asyncio.timeout(15), running_worker(settings):
+            id = await mailer.send(letter)
+            await door.reached.wait()
+    status = await mailer.status(id)
+    assert status.state == "unknown"
+    assert "nothing more of the request was taken in" in status.reason
+
+
+async def test_a_call_that_does_not_end_holds_a_lane_up_no_longer_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "CLOSE_S", 0.2)
+    job = asyncio.create_task(asyncio.Event().wait())
+    worker = SimpleNamespace(tasks={}, pool=connect(Settings()))
+    async with asyncio.timeout(5):
+        with capture_logs() as said:
+            await lanes._close(worker, {job})  # type: ignore[arg-type]
+    assert [(line["log_level"], line["jobs"]) for line in said] == [("error", 1)]
+    job.cancel()
+
+
+async def test_a_request_whose_first_try_took_long_is_not_made_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "AGAIN_WITHIN_S", 0.1)
+
+    async def slowly(reader: asyncio.StreamReader) -> bool:
+        await asyncio.sleep(0.15)
+        return await _read_some(reader)
+
+    door = Door(slowly, times=10)
+    async with open_door(door) as url, Gateway(endpoint_url=url) as gateway:
+        answer = await send(gateway, BIG)
+    assert answer.refusal is not None
+    assert answer.refusal.kind is Kind.UNREACHABLE
+    assert door.connections == 1
 
 
 async def test_a_small_body_is_in_doubt_where_nobody_can_know_how_much_of_it_was_read() -> None:

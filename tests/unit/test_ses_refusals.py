@@ -26,7 +26,7 @@ from botocore.parsers import ResponseParserError
 
 from mailer.ses import refusals
 from mailer.ses.gateway import Gateway
-from mailer.ses.refusals import Kind, Refusal, classify, classify_entry
+from mailer.ses.refusals import Kind, Refusal, Written, classify, classify_entry
 
 FROM = "news@example.com"
 LISTED = "Email address is not verified. The following identities failed the check in region EU-WEST-1: "
@@ -549,6 +549,25 @@ async def test_what_a_server_does_after_the_connection_stands(what: str) -> None
         name, refusal = await refused(f"http://127.0.0.1:{port}", size=size)
     assert refusal.kind is kind, refusal
     assert name in raised.split("|"), refusal
+
+
+@pytest.mark.parametrize("written", list(Written))
+@pytest.mark.parametrize(
+    ("cause", "of_a_part"),
+    [
+        (aiohttp.ServerDisconnectedError(), Kind.UNREACHABLE),
+        (aiohttp.ClientOSError(104, "reset"), Kind.UNREACHABLE),
+        (TimeoutError("stalled"), Kind.AMBIGUOUS),  # our own doing: a connection that is closed may still send what it holds
+        (aiohttp.SocketTimeoutError("read"), Kind.AMBIGUOUS),
+        (aiohttp.ClientConnectionError("something else"), Kind.AMBIGUOUS),
+    ],
+)
+def test_a_request_that_went_out_in_part_is_sent_again_only_where_the_other_side_broke_it_off(
+    written: Written, cause: Exception, of_a_part: Kind
+) -> None:
+    error = boto.ReadTimeoutError(endpoint_url="https://email.eu-west-1.amazonaws.com", error=cause)
+    kinds = {Written.NOTHING: Kind.UNREACHABLE, Written.PART: of_a_part, Written.ALL: Kind.AMBIGUOUS}
+    assert classify(error, written=written).kind is kinds[written]
 
 
 @pytest.mark.usefixtures("environment")

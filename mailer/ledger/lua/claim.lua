@@ -1,19 +1,16 @@
 -- Persist "this attempt is about to hand these recipients to SES". All of them, or none.
 -- Repeating a claim whose answer was lost is allowed: same fence, same attempt numbers.
--- KEYS: container, chunk, records   ARGV: fence, mode (1 byte), packed rows: position (2), attempt (2)
+-- KEYS: container, chunk, records, due
+-- ARGV: fence, mode (1 byte), packed rows: position (2), attempt (2), chunk id, lease (ms) from now on where it has run out
 -- Returns 'ok' | 'lost' (the lease) | 'conflict' (a recipient is not ours to send) | 'expired' | the container's state, if it
 -- is not sending.
-local container, chunk, records = unpack(KEYS)
-local fence, mode, rows = ARGV[1], ARGV[2], ARGV[3]
+local container, chunk, records, due = unpack(KEYS)
+local fence, mode, rows, chunk_id, lease = unpack(ARGV)
 local now = now_ms()
 
-local meta = redis.call('HMGET', chunk, 'fence', 'until')
-if meta[1] ~= fence or tonumber(meta[2] or '0') <= now then
+local all, ends = redis.call('GET', records), held_until(chunk, fence)
+if not all or not ends then
   return 'lost'
-end
-local all = redis.call('GET', records)
-if not all then
-  return 'lost'  -- by a Redis that has forgotten its last second
 end
 local writes, fresh = {}, 0
 for i = 1, #rows, 4 do
@@ -27,18 +24,18 @@ for i = 1, #rows, 4 do
     return 'conflict'
   end
 end
-if fresh == 0 then
-  return 'ok'  -- it is stored, and only the answer got lost; what has become of the campaign since then comes too late
+if fresh > 0 then  -- else it is stored, and only the answer got lost; what has become of the campaign since then comes too late
+  local c = redis.call('HMGET', container, 'state', 'expires')
+  if c[1] ~= 'running' and c[1] ~= 'parked' then
+    return c[1] or 'gone'
+  end
+  if c[2] and tonumber(c[2]) <= now then
+    return 'expired'
+  end
+  for _, write in ipairs(writes) do
+    redis.call('SETRANGE', records, write[1], write[2])
+  end
+  count_moves(container, {qc = fresh})
 end
-local c = redis.call('HMGET', container, 'state', 'expires')
-if c[1] ~= 'running' and c[1] ~= 'parked' then
-  return c[1] or 'gone'
-end
-if c[2] and tonumber(c[2]) <= now then
-  return 'expired'
-end
-for _, write in ipairs(writes) do
-  redis.call('SETRANGE', records, write[1], write[2])
-end
-count_moves(container, {qc = fresh})
+if ends <= now then hold(chunk, due, chunk_id, now + lease) end
 return 'ok'

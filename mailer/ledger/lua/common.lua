@@ -69,6 +69,19 @@ local function record(state, mode, failures, attempts, now)
   return state .. mode .. struct.pack('>BHI4', failures, attempts, math.floor(now / 1000))
 end
 
+-- When the lease with this fence ends, or has ended; nil where it is lost: taken, which raises the fence, or given back. One that
+-- has run out and that nobody has taken is its holder's still, for the fence alone tells what may be claimed.
+local function held_until(chunk, fence)
+  local meta = redis.call('HMGET', chunk, 'fence', 'until')
+  local ends = tonumber(meta[2] or '0')
+  return meta[1] == fence and ends > 0 and ends or nil
+end
+
+local function hold(chunk, due, chunk_id, ends)
+  redis.call('HSET', chunk, 'until', digits(ends))
+  redis.call('ZADD', due, digits(ends), chunk_id)
+end
+
 -- A state that is over: neither waiting to be sent nor in the middle of it.
 local function is_open(state)
   return state == 'q' or state == 'c'

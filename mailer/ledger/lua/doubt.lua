@@ -22,6 +22,7 @@ for at = 0, #all - 1, RECORD do
       local position, state = at / RECORD, policy == 'resend' and 'q' or 's'
       redis.call('SETRANGE', records, at, record(state, all:sub(at + 2, at + 2), failures, attempts, now))
       n = n + 1
+      redis.call('HDEL', details, 'k' .. position)
       if state == 'q' then
         redis.call('HDEL', details, position)
       else

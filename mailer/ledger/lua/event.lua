@@ -56,7 +56,10 @@ for i = 1, #rows, 5 do
       if applies then
         redis.call('SETRANGE', records, at, record(state, mode, failures, math.max(attempts, attempt), now))
         moves[was .. state] = (moves[was .. state] or 0) + 1
-        if was == 'k' then doubtful = doubtful - 1 end
+        if was == 'k' then
+          doubtful = doubtful - 1
+          redis.call('HDEL', details, 'k' .. position)  -- of lease.lua
+        end
         if is_open(was) then opened = opened - 1 end
         if was == 'c' then
           -- The answer of this attempt is yet to come, and what it means for the quota: settle.lua looks for this.

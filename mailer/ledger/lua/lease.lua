@@ -29,7 +29,9 @@ for position = 0, tonumber(meta[4]) - 1 do
     local failures, attempts = struct.unpack('>BH', all, at + 3)
     redis.call('SETRANGE', records, at, record('k', all:sub(at + 2, at + 2), failures, attempts, now))
     local reason = 'the worker stopped before SES\'s answer was stored'
-    redis.call('HSET', details, position, reason)
+    -- Whose claim it was: all claims are of the last lease. The attempt numbers of a recipient only grow, so a note that is left
+    -- behind fits nobody else's. See unclaim.lua.
+    redis.call('HSET', details, position, reason, 'k' .. position, meta[1] .. ':' .. attempts)
     publish(outcomes, chunk_id, position, 'k', attempts, reason)
     doubtful = doubtful + 1
   end

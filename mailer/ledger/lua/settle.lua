@@ -56,7 +56,10 @@ for i = 1, #rows, 6 do
     redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), latest, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     if state == 'k' then doubtful = doubtful + 1 end
-    if was == 'k' then doubtful = doubtful - 1 end
+    if was == 'k' then
+      doubtful = doubtful - 1
+      redis.call('HDEL', details, 'k' .. position)  -- of lease.lua
+    end
     if is_open(was) and not is_open(state) then opened = opened - 1 end
     if is_open(state) and not is_open(was) then opened = opened + 1 end
     if said[tostring(position)] then
