@@ -40,9 +40,7 @@ MESSAGES = "messages"  # their turn is one, as a campaign's is
 GATE_EVERY_S = 1.0  # somebody may have been suppressed meanwhile
 PATIENCE_S = 2.0  # of a wait for the quota, with the chunk in hand; then others get the place in this process
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
-PLACE_S = (
-    5.0  # an admission holds for this long without a call: UNANSWERED of the scripts. Then others have its place in the rate
-)
+PLACE_S = 5.0  # for which an admission holds without a call, as UNANSWERED of the scripts; then others have its place in the rate
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
 LARGE_BYTES = 256 << 10  # of attachments
 SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
