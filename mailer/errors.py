@@ -33,7 +33,7 @@ class UnknownSender(MailerError):
 
 
 class RedisUnavailable(MailerError):
-    """Redis at {url} cannot be used: {why}. Start it, or set MAILER_REDIS_URL."""
+    """Redis at {url} cannot be used: {why}. {do}."""
 
 
 class NotOnDisk(MailerError):

@@ -59,6 +59,11 @@ def chunk_number(chunk: str) -> int:
     return int(chunk.partition("-")[2])
 
 
+MAX_CHUNK = (1 << 27) - 1  # the tokens of a campaign's archives are one string of Redis: 512 MB, four bytes a chunk
+_DIGITS = len(str(MAX_CHUNK))
+MAX_NUMBER = 0xFFFF  # a position, and the number of an attempt: two bytes each in the ledger
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt to send to one recipient: what the tag `mailer_id` carries through SES and back in its events."""
@@ -73,8 +78,11 @@ class Attempt:
 
     @classmethod
     def parse(cls, text: str) -> Attempt:
-        """Raises ValueError where the text is not one of ours."""
+        """Raises ValueError where the text is not one of ours, also where a number is larger than the ledger has them."""
         match = _ATTEMPT.fullmatch(text)
-        if match is None:
+        if match is None or max(map(len, match.groups()[1:])) > _DIGITS:
             raise ValueError(f"not an attempt id: {text!r}")
-        return cls(match[1], int(match[2]), int(match[3]), int(match[4]))
+        found = cls(match[1], int(match[2]), int(match[3]), int(match[4]))
+        if found.chunk > MAX_CHUNK or found.position > MAX_NUMBER or found.attempt > MAX_NUMBER:
+            raise ValueError(f"not an attempt id: {text!r}")
+        return found

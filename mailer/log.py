@@ -34,6 +34,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MANY_LINES = ("exception", "stack")  # written by us from a traceback; everything else is one line
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A job of ours never raises, so what arq logs of one is its own: the job's time was over, or two workers had the same. The
+    line names it, the ledger sees to its chunk, and the way through arq's code helps nobody."""
+    if record.exc_info:
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second call of `configure_logging` finds and replaces it."""
 
@@ -63,6 +71,7 @@ def configure_logging(format: LogFormat | None, level: str, *, stream: TextIO | 
     for name in WITH_HANDLERS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    logging.getLogger("arq.worker").addFilter(_without_traceback)  # the same one again is not added
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_COMMON, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

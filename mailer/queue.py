@@ -8,8 +8,8 @@ the next one does not depend on arq having forgotten the last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
@@ -18,10 +18,18 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .email import Lane
@@ -35,6 +43,21 @@ SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 3.0
 MAX_CONNECTIONS = 64
 POOL_TIMEOUT_S = 20  # wait for a free connection
+MAX_WORDS = 300  # characters of what Redis says
+
+T = TypeVar("T")
+
+
+class _Retry(Retry):
+    """What Redis says of user and password it says again: redis-py counts it among the broken connections."""
+
+    async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[RedisError], Any]) -> T:
+        async def failed(error: RedisError) -> None:
+            await fail(error)
+            if isinstance(error, AuthenticationError):
+                raise error
+
+        return await super().call_with_retry(do, failed)
 
 
 class _Sends(AbstractConnection):
@@ -44,11 +67,25 @@ class _Sends(AbstractConnection):
     stop on SIGTERM, nor a command on Ctrl-C. Writing under `asyncio.timeout` loses none, and is a tenth faster.
     """
 
+    _connecting = False
+
+    async def connect(self) -> None:
+        self._connecting = True
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        finally:
+            self._connecting = False
+
+    async def check_health(self) -> None:
+        """Not while it is being connected: what fails then is repeated from within, a connection in each connection."""
+        if not self._connecting:
+            await super().check_health()  # type: ignore[no-untyped-call]
+
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
+            await self.connect()
         elif check_health:
-            await self.check_health()  # type: ignore[no-untyped-call]
+            await self.check_health()
         if isinstance(command, str):
             command = command.encode()
         writer: Any = self._writer
@@ -76,6 +113,9 @@ class _TLS(_Sends, SSLConnection): ...
 class _Unix(_Sends, UnixDomainSocketConnection): ...
 
 
+class _Managed(_Sends, SentinelManagedConnection): ...
+
+
 _CONNECTIONS = {Connection: _TCP, SSLConnection: _TLS, UnixDomainSocketConnection: _Unix}
 
 
@@ -99,7 +139,7 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+        "retry": _Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         "health_check_interval": 30,
     }
@@ -107,7 +147,12 @@ def connect(settings: Settings, *, retries: int = 3) -> ArqRedis:
     if settings.redis_url.startswith("redis+sentinel://"):
         sentinels, service, database, auth = _parse_sentinel(settings.redis_url)
         master = Sentinel(  # type: ignore[no-untyped-call]
-            sentinels, sentinel_kwargs={**options, **auth}, **options, **auth, db=database
+            sentinels,
+            sentinel_kwargs={**options, **auth, "health_check_interval": 0},
+            **options,
+            **auth,
+            db=database,
+            connection_class=_Managed,
         ).master_for(service, redis_class=Redis)
         return ArqRedis(pool_or_conn=master.connection_pool, **arq)
     try:
@@ -150,14 +195,87 @@ async def ping(redis: RedisClient, settings: Settings) -> None:
     try:
         await redis.ping()
     except (RedisError, OSError) as error:
-        raise RedisUnavailable(url=safe_url(settings.redis_url), why=explain_redis(error)) from None
+        do = advise_redis(error)
+        raise RedisUnavailable(url=safe_url(settings.redis_url), why=explain_redis(error), do=do[0].upper() + do[1:]) from None
+
+
+class _Refusal(NamedTuple):
+    """What Redis answers in place of doing what it is asked for."""
+
+    code: str  # that the answer begins with, where redis-py has no class for it
+    kind: type[RedisError]
+    why: str
+    do: str
+    passes: bool = True  # without anybody changing what is asked for, or who asks
+
+
+_ROOM = "give it more maxmemory, or keep lists and archives outside with MAILER_STORE_URL=file:… or s3:…; noeviction stays"
+_REFUSALS = (
+    _Refusal("", OutOfMemoryError, "its memory is full (maxmemory)", _ROOM),
+    _Refusal("", BusyLoadingError, "it is still loading its data", "wait until it has"),
+    _Refusal("", ReadOnlyError, "it is a replica, which cannot be written to", "set MAILER_REDIS_URL to the master"),
+    _Refusal("MISCONF", ResponseError, "it cannot write to its disk", "see its log, and whether the disk is full"),
+    _Refusal("NOREPLICAS", ResponseError, "too few of its replicas are there", "start them, or see min-replicas-to-write"),
+    _Refusal("MASTERDOWN", ResponseError, "it is a replica without its master", "set MAILER_REDIS_URL to the master"),
+    _Refusal("BUSY", ResponseError, "a script has kept it busy for too long", "wait until it is over, or see who runs it"),
+)
+_LOGIN = "put the right user and password into MAILER_REDIS_URL: redis://user:password@host:port/0"
+_START = "start it, or set MAILER_REDIS_URL"
+
+
+def _refusal(error: BaseException) -> _Refusal | None:
+    of_sentinels = isinstance(error, MasterNotFoundError) and AuthenticationError.__name__ in str(error)
+    if isinstance(error, AuthenticationError) or of_sentinels:
+        asked = "required" in _words(error)
+        why = "it wants a user and password" if asked else "it does not take this user and password"
+        return _Refusal("", AuthenticationError, why, _LOGIN)
+    if isinstance(error, NoPermissionError):
+        do = "allow this user what `mailer doctor` names, or put another one into MAILER_REDIS_URL"
+        return _Refusal("", NoPermissionError, f"this user may not do that: {_words(error)}", do, passes=False)
+    for one in _REFUSALS:
+        if isinstance(error, one.kind) and (not one.code or _words(error).split(" ")[0] == one.code):
+            return one
+    if isinstance(error, ResponseError):
+        return _Refusal("", ResponseError, f"it answers: {_words(error)}", "see `mailer doctor`", passes=False)
+    return None
+
+
+def _words(error: BaseException) -> str:
+    """What Redis said, on one line and without what a terminal would obey. redis-py puts the command that was refused before
+    it, and in that is what recipients are to be sent."""
+    text = str(error)
+    if text.startswith("Command # "):
+        _, said, rest = text.rpartition(" of pipeline caused error: ")
+        text = rest.strip("(\"',)") if said else ""
+    text = " ".join(text.split()).rstrip(".")[:MAX_WORDS]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def explain_redis(error: BaseException) -> str:
-    text = str(error).strip().rstrip(".")
+    """Why Redis does not do it: a part of a sentence. It never has anything of the command that was refused."""
+    if refusal := _refusal(error):
+        return refusal.why
+    text = _words(error)
     if "Connect call failed" in text or "Connection refused" in text or "No such file" in text:
         return "nothing answers there"
     return text or type(error).__name__
+
+
+def advise_redis(error: BaseException) -> str:
+    """What to do about it: a part of a sentence."""
+    refusal = _refusal(error)
+    return refusal.do if refusal else _START
+
+
+def is_refused(error: BaseException) -> bool:
+    """Redis is there, and does not do what it is asked for."""
+    return _refusal(error) is not None
+
+
+def passes(error: BaseException) -> bool:
+    """It may be asked for the same again: Redis is away, or refuses for a reason that is not in what it is asked for."""
+    refusal = _refusal(error)
+    return refusal is None or refusal.passes
 
 
 def safe_url(url: str) -> str:

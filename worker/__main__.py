@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -60,6 +61,7 @@ async def serve(settings: Settings) -> None:
             endpoint = await runtime.enter(Endpoint(runtime.redis, runtime.ledger.keys, settings.events_topic_arns))
         await ping(runtime.redis, settings)
         _on_signals(runtime.stopping)
+        asyncio.get_running_loop().set_exception_handler(_unheard)
         _settle_memory()
         upkeep = await maintenance.start(runtime)
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
@@ -96,6 +98,15 @@ def _on_signals(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The end of a task that nobody waits for any more. arq leaves some when Redis goes away."""
+    error = context.get("exception")
+    if isinstance(error, (RedisError, OSError)):
+        log.warning("redis does not answer, and what asked is gone", error=type(error).__name__)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:

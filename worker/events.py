@@ -8,32 +8,41 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mailer import metrics
+from mailer.address import bare, dedup_key
 from mailer.email import Lane, Outcome
-from mailer.errors import MailerError, NotAnEvent, QueueUnavailable
+from mailer.errors import MailerError, NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
 from mailer.ids import Attempt, chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
 from mailer.ledger.scripts import Heard
 from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.sender import Sender
 from mailer.ses.refusals import classify
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
 from mailer.tasks import to_the_end
 
-from .runtime import Runtime
+from .runtime import Runtime, cancel
 
 log = structlog.get_logger()
 
 POLLERS = 16  # at the same time, while the queue has enough for all
 TOGETHER = 50  # calls' worth of messages that are applied at once
 DELETING = 4  # batches that are being deleted while the next is applied
-PAUSE_S = (1.0, 30.0)  # after the queue did not answer; doubling
+PAUSE_S = (1.0, 30.0)  # after the queue did not answer, or nothing could be applied; doubling
+REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; doubling
+PROBE_S = 60  # that the key which is written to see it stays
+BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
+BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
+REST_S = 30.0
 MAX_REASON = 500  # characters
 
 _STATES = {
@@ -47,6 +56,7 @@ _STATES = {
 }
 # SES did not try to deliver: the address is on a list of SES's already, or left one topic. Our own list would make that last.
 _NOT_TRIED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "UnsubscribedRecipient"})
+_SILENT = "the store does not answer in time"
 _NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
 
 
@@ -113,43 +123,99 @@ def _left(event: Event) -> bool:
 # ---- to apply them -------------------------------------------------------------------------------------------------
 
 
-async def apply(runtime: Runtime, events: Sequence[Event]) -> None:
-    """Store what they say. Raises what redis-py raises; then all of them may be applied again."""
-    said = defaultdict[str, list[Happening]](list)
+async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
+    """Store what they say; the places of those that cannot be stored now, and have to come again. Raises what redis-py raises
+    where Redis does not answer or takes no writes; then all of them may be applied again."""
+    try:
+        left = await _apply(runtime, events)
+    except (ConnectionError, RedisConnectionError, RedisTimeoutError):
+        raise
+    except Exception:
+        await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+        # It is something that an event holds, and that nobody has thought of: the others are not to suffer by it.
+        if len(events) == 1:
+            log.exception("an event could not be applied; it comes again")
+            return {0}
+        middle = len(events) // 2
+        first = await apply(runtime, events[:middle])
+        return first | {middle + place for place in await apply(runtime, events[middle:])}
+    if left:
+        reason = next(iter(left.values()))
+        log.warning("events wait for chunks that cannot be had now; they come again", events=len(left), reason=reason)
+    return left.keys()
+
+
+async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
+    """Why, by place, of those whose chunk cannot be had now."""
+    said, places = defaultdict[str, list[Happening]](list), defaultdict[str, list[int]](list)
     unmatched = 0
-    for event in events:
+    for place, event in enumerate(events):
         attempt = event.attempt
         if attempt is None:
             unmatched += event.type is not EventType.TEST
         elif (one := happening(event, attempt)) is not None:
-            said[chunk_id(attempt.container, attempt.chunk)].append(one)
+            chunk = chunk_id(attempt.container, attempt.chunk)
+            said[chunk].append(one)
+            places[chunk].append(place)
     # First of all: from here on nobody is sent to who must not be.
     entries = [entry for event in events for entry in suppressions(event)]
     if entries:
         await runtime.ledger.suppressed.add(entries)
-    changes = list[Change]()
+    changes, left = list[Change](), dict[int, str]()
     if said:
-        for chunk, heard in (await _hear(runtime, said)).items():
+        found, failed = await _hear(runtime, said)
+        for chunk, heard in found.items():
             changes += heard.changes
             unmatched += 0 if heard.known else len(said[chunk])
             metrics.record_duplicates(heard.twice)
+        left = {place: reason for chunk, reason in failed.items() for place in places[chunk]}
     await _count(runtime, changes)
-    for event in events:
+    applied = [event for place, event in enumerate(events) if place not in left]
+    await _act(
+        runtime, [event for event in applied if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
+    )
+    for event in applied:
         metrics.record_event(event.type.value)
     if unmatched:
         metrics.record_unmatched(unmatched)
-    await _act(
-        runtime, [event for event in events if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
-    )
+    return left
 
 
-async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> dict[str, Heard]:
-    """By chunk. One that was archived comes back for it; raises StoreFailed where that cannot be had now."""
+async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[dict[str, Heard], dict[str, str]]:
+    """By chunk; one that was archived comes back for it. And why, of those that cannot be had now."""
     heard = dict(zip(said, await runtime.ledger.scripts.hear(said), strict=True))
-    back = {chunk: said[chunk] for chunk, one in heard.items() if not one.known and await runtime.ledger.unarchive(chunk)}
+    back, failed = await _take_back(runtime, [chunk for chunk, one in heard.items() if not one.known])
     if back:
-        heard |= zip(back, await runtime.ledger.scripts.hear(back), strict=True)
-    return heard
+        heard |= zip(back, await runtime.ledger.scripts.hear({chunk: said[chunk] for chunk in back}), strict=True)
+    return {chunk: one for chunk, one in heard.items() if chunk not in failed}, failed
+
+
+async def _take_back(runtime: Runtime, chunks: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those that Redis has now, and why of those that the store does not give. It takes BACK_S at most; a store
+    that has answered nothing in that time is left alone for REST_S."""
+    free, clock = asyncio.Semaphore(BACK_AT_ONCE), asyncio.get_running_loop().time
+    if runtime.ledger.archive is None or not chunks:
+        return [], {}
+    if clock() < runtime.store_rests_until:
+        return [], dict.fromkeys(chunks, _SILENT)
+
+    async def take_back(chunk: str) -> bool | str:
+        async with free:
+            try:
+                return await runtime.ledger.unarchive(chunk)
+            except StoreFailed as error:
+                return str(error)
+
+    tasks = {asyncio.create_task(take_back(chunk)): chunk for chunk in chunks}
+    try:
+        done, late = await asyncio.wait(tasks, timeout=BACK_S)
+    finally:
+        await cancel(*tasks)
+    if late and not done:
+        runtime.store_rests_until = clock() + REST_S
+    found = dict(zip(map(tasks.__getitem__, done), await asyncio.gather(*done), strict=True))
+    failed = {chunk: one for chunk, one in found.items() if isinstance(one, str)}
+    return [chunk for chunk, one in found.items() if one is True], failed | {tasks[task]: _SILENT for task in late}
 
 
 async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
@@ -172,14 +238,33 @@ async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
             by_container[event.attempt.container].append(event)
     for container, found in by_container.items():
         spec = await runtime.ledger.spec(container)
+        gone = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
         if spec is None:
             log.info("events are of a message that is not known here", id=container, events=len(found))
+            await _leave(runtime, {event.destination[0]: _streams(runtime.settings.senders, event) for event in gone}, container)
             continue
-        left = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
-        if left:  # SES's own list has it; ours has it for the stream that the message was of
-            entries = [NewEntry(event.destination[0], Reason.UNSUBSCRIBE, spec.stream) for event in left]
-            await runtime.ledger.suppressed.add(entries)
+        await _leave(runtime, {event.destination[0]: [spec.stream] for event in gone}, container)
         await _tell_ses(runtime, spec, [event for event in found if event.type is not EventType.SUBSCRIPTION])
+
+
+async def _leave(runtime: Runtime, streams: Mapping[str, Sequence[str]], container: str) -> None:
+    """SES's own list has these addresses; ours gets them for the streams that the message was of."""
+    entries = [NewEntry(address, Reason.UNSUBSCRIBE, stream) for address, found in streams.items() for stream in found]
+    if entries:
+        await runtime.ledger.suppressed.add(entries)
+    if lost := sum(not found for found in streams.values()):
+        metrics.record_unmatched(lost)
+        log.warning(
+            "who left a contact list is not on our own list: the message is forgotten, and its From address is no sender's here",
+            id=container,
+            recipients=lost,
+        )
+
+
+def _streams(senders: Mapping[str, Sender], event: Event) -> list[str]:
+    """Of a message that is forgotten: those of the senders that have its From address."""
+    found = dedup_key(event.sender)
+    return [name for name, sender in senders.items() if found and dedup_key(bare(sender.from_)) == found]
 
 
 async def _tell_ses(runtime: Runtime, spec: Spec, events: Sequence[Event]) -> None:
@@ -215,29 +300,49 @@ def _by_set(events: Sequence[Event], otherwise: str) -> dict[str, list[Event]]:
 
 
 async def from_sqs(runtime: Runtime, url: str) -> None:
-    """Take in what the queue brings, for ever."""
+    """Take in what the queue brings, for ever. Each receive of a message counts for the queue's redrive policy, so nothing is
+    received that could not be stored: while Redis is away a message costs one, at most."""
     pause, longest = PAUSE_S
     while True:
+        intake: Intake | None = None
         try:
+            await redis_writes(runtime)
             async with EventQueue(url) as queue:
                 if not await queue.has_dead_letters():
                     log.warning("the queue of SES's events has no dead-letter queue: what cannot be read comes again and again")
-                pause = PAUSE_S[0]
-                await Intake(runtime, queue).run()
+                intake = Intake(runtime, queue)
+                await intake.run()
         except QueueUnavailable as error:
             log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
         except (RedisError, OSError) as error:
             log.warning("redis does not answer; the events come again", error=type(error).__name__)
         except Exception:
             log.exception("events were not taken in; they come again")
+        if intake is not None and intake.applied:
+            pause = PAUSE_S[0]
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
+
+
+async def redis_writes(runtime: Runtime) -> None:
+    """Wait until Redis is there and can store something."""
+    pause, longest = REDIS_PAUSE_S
+    while True:
+        try:
+            await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+        except (RedisError, OSError) as error:
+            log.warning("no events are received before redis answers", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+        else:
+            return
 
 
 class Intake:
     """Several calls receive while the queue is full, one waits when it is empty; what they bring is applied together."""
 
     def __init__(self, runtime: Runtime, queue: EventQueue) -> None:
+        self.applied = False  # something was
         self._runtime, self._queue = runtime, queue
         self._found: asyncio.Queue[list[Received]] = asyncio.Queue(maxsize=TOGETHER)
         self._deleting = asyncio.Semaphore(DELETING)
@@ -277,7 +382,7 @@ class Intake:
         return messages
 
     async def _take_in(self, messages: Sequence[Received]) -> None:
-        events, applied = list[Event](), list[str]()
+        events, receipts = list[Event](), list[str]()
         for message in messages:
             try:
                 events.append(read(message.body))
@@ -287,10 +392,13 @@ class Intake:
                 if message.times <= 1:
                     log.warning("a message of the queue is no event of SES", reason=str(error))
             else:
-                applied.append(message.receipt)
-        await to_the_end(apply(self._runtime, events))
-        await self._deleting.acquire()
-        self._tasks.create_task(self._delete(applied))
+                receipts.append(message.receipt)
+        left = await to_the_end(apply(self._runtime, events))
+        done = [receipt for place, receipt in enumerate(receipts) if place not in left]
+        if done:
+            self.applied = True
+            await self._deleting.acquire()
+            self._tasks.create_task(self._delete(done))
 
     async def _delete(self, receipts: Sequence[str]) -> None:
         try:

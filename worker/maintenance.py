@@ -218,5 +218,7 @@ async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
     if url := runtime.settings.events_sqs_url:
         loops["events from sqs"] = events.from_sqs(runtime, url)
     if runtime.settings.events_topic_arns:
+        with suppress(RedisError, OSError):
+            await sns.forget_the_gone(runtime)
         loops["events from sns"] = repeat(sns.take_in, runtime, 0)
     return {name: asyncio.create_task(loop, name=name) for name, loop in loops.items()}

@@ -80,6 +80,7 @@ class Runtime:
         self.reaches = Reaches(settings, self.ledger, self.stopping)
         self.stored = StoredTemplates()
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
+        self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
         self._files: OrderedDict[File, Loaded] = OrderedDict()
         self._lanes: OrderedDict[str, Lane] = OrderedDict()

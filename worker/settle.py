@@ -20,6 +20,7 @@ from mailer.errors import NotKnown, StoreFailed
 from mailer.ids import container_of, is_message
 from mailer.ledger import Sent, Settled, Settlement, Work
 from mailer.ledger.limiter import Told
+from mailer.queue import explain_redis, passes
 from mailer.reach import Reach
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
@@ -38,6 +39,8 @@ PARK_S = 10.0  # how often what waits for something outside is tried again
 MAX_REASON = 500  # characters
 RETRY_S = (0.1, 2.0)
 RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
+REFUSED_S = 3.0  # how long a claim is repeated that Redis refuses for what it is
+TOLD_EVERY_S = 60.0  # how often the same trouble of one call is logged
 
 _TOLD = {Kind.DAILY: Told.DAILY, Kind.PAUSED: Told.PAUSED, Kind.SUSPENDED: Told.SUSPENDED}  # for all workers at once
 _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
@@ -225,6 +228,7 @@ async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlemen
         runtime,
         shift,
         lambda: _stored(runtime, shift.work.chunk, settlements, sent),
+        for_ever=True,
     )
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished
@@ -249,19 +253,45 @@ async def _stored(runtime: Runtime, chunk: str, settlements: Sequence[Settlement
     return settled
 
 
-async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaitable[T]]) -> T:
+async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaitable[T]], *, for_ever: bool = False) -> T:
     """Run a claim or settle, which may be repeated, until Redis has answered: as long as the worker may run, and a little
-    longer where it is told to stop. What is not stored then is in doubt."""
+    longer where it is told to stop. What is not stored then is in doubt.
+
+    Where Redis is there and refuses it in a way that does not pass by itself, as a script's error does not, a claim ends its
+    shift after REFUSED_S: nothing has been sent. A result goes on being tried (`for_ever`): it is known to nobody else.
+    """
     pause, longest = RETRY_S
-    stopping_for = 0.0
+    stopping_for = refused_for = 0.0
+    trouble = _Trouble(shift.work.chunk)
     while True:
         try:
             return await step()
         except (RedisError, OSError) as error:
+            trouble.tell(error)
             if stopping_for > RETRY_AT_STOP_S:
                 log.error("stopped without redis: these recipients are in doubt", chunk=shift.work.chunk)
                 raise
-            log.warning("a claim or result waits for redis", chunk=shift.work.chunk, error=type(error).__name__)
+            if refused_for >= REFUSED_S and not for_ever:
+                raise
             await asyncio.sleep(pause)
             stopping_for += pause if runtime.stopping.is_set() else 0
+            refused_for += 0 if passes(error) else pause
             pause = min(pause * 2, longest)
+
+
+class _Trouble:
+    """What keeps a claim or result from being stored: each kind of it is told when it begins, and once a minute."""
+
+    def __init__(self, chunk: str) -> None:
+        self._chunk = chunk
+        self._told: dict[type[BaseException], float] = {}
+
+    def tell(self, error: BaseException) -> None:
+        kind, now = type(error), time.monotonic()
+        if now - self._told.get(kind, float("-inf")) < TOLD_EVERY_S:
+            return
+        self._told[kind] = now
+        if passes(error):
+            log.warning("a claim or result waits for redis", chunk=self._chunk, error=kind.__name__, reason=explain_redis(error))
+        else:
+            log.error("redis refuses a claim or result", chunk=self._chunk, error=kind.__name__, reason=explain_redis(error))

@@ -1,6 +1,7 @@
 """`POST /events/ses`: SNS's messages are verified, queued in Redis and answered within a second; a loop applies them.
 
-What is queued is a stream with one consumer group. Whoever takes an entry and dies leaves it to the others.
+What is queued is a stream with one consumer group. Whoever takes an entry and dies leaves it to the others; what cannot be
+applied now stays with whoever took it, until somebody tries again.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from mailer import metrics
 from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
-from mailer.events import Believed, Certificates, Event, MessageType, Trust, Verifier, fetch, read
+from mailer.events import Believed, Certificates, Doubt, Event, MessageType, Trust, Verifier, fetch, read
 from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
 from mailer.ledger.keys import Keys
 from mailer.ledger.redis import RedisClient
+from mailer.ledger.scripts import Scripts
 from mailer.tasks import to_the_end
 
 from .events import apply
@@ -29,8 +31,9 @@ ANSWER_S = 0.9  # SNS is answered within a second; what could not be queued by t
 GROUP = "workers"
 TOGETHER = 500  # messages
 BLOCK_MS = 1000
-CLAIM_AFTER_MS = 60_000  # a message that another process took so long ago is taken over
-CONFIRM = "confirm"  # the field of an address to be visited; else "message"
+GONE_AFTER_MS = 6 * 3_600_000  # a consumer that was not heard of for so long is a worker that has ended; others ask each second
+CLAIM_AFTER_MS = 60_000  # a message that was taken so long ago, and is still there, is taken again
+CONFIRM, MESSAGE = "confirm", "message"  # the field of an address to be visited, and that of an event
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -40,7 +43,7 @@ class Endpoint:
 
     def __init__(self, redis: RedisClient, keys: Keys, topics: Sequence[str], verifier: Verifier | None = None) -> None:
         """Raises ConfigError where a topic is not one."""
-        self._redis, self._keys = redis, keys
+        self._scripts = Scripts(redis, keys)
         self._certificates: Certificates | None = None
         if verifier is None:
             self._certificates = Certificates(Trust.of_this_machine(), fetch)
@@ -74,28 +77,24 @@ class Endpoint:
         return 200
 
     async def _queue(self, believed: Believed) -> None:
-        fields = {b"message": believed.message.encode()}
+        """The id is noted with it, in one step: either it is queued, or SNS brings it again and it is new. Raises SeenBefore."""
         if believed.subscribe_url is not None:
-            fields = {CONFIRM.encode(): believed.subscribe_url.encode()}
-        elif believed.type is not MessageType.NOTIFICATION:
+            fields = {CONFIRM: believed.subscribe_url}
+        elif believed.type is MessageType.NOTIFICATION:
+            fields = {MESSAGE: believed.message}
+        else:
+            fields = {}
+        if not await self._scripts.notify(believed.id, fields, life_s=MAX_AGE_S + MAX_AHEAD_S):
+            raise SeenBefore(why=Doubt.SEEN)
+        if not fields:
             log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
-            return
-        try:
-            await self._redis.xadd(self._keys.inbox, fields)
-        except BaseException:
-            # It was noted as seen, and when it comes again it must not be taken for one that is queued.
-            await to_the_end(self._forget(believed.id))
-            raise
-
-    async def _forget(self, id: str) -> None:
-        await self._redis.delete(self._keys.notified(id))
 
 
 def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
-    """Was this id there before? It is noted as it is asked."""
+    """Was this id there before? It is noted when it is queued."""
 
     async def ask(id: str) -> bool:
-        return not await redis.set(keys.notified(id), 1, nx=True, ex=MAX_AGE_S + MAX_AHEAD_S)
+        return bool(await redis.exists(keys.notified(id)))
 
     return ask
 
@@ -103,21 +102,25 @@ def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
 # ---- the loop that applies ------------------------------------------------------------------------------------------
 
 
+async def forget_the_gone(runtime: Runtime) -> None:
+    """Each start of a worker makes a consumer; those of workers that have ended, and left nothing, are removed."""
+    await runtime.ledger.scripts.leave(GROUP, idle_ms=GONE_AFTER_MS)
+
+
 async def take_in(runtime: Runtime) -> None:
-    """Apply what is queued, one batch; waits for it for a moment."""
+    """Apply a batch of what is new, and one of what was left: by a process that died, or because it could not be applied then.
+    Waits for a moment where there is neither."""
     redis, keys = runtime.redis, runtime.ledger.keys
     try:
-        _, entries, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
-        if not entries:
-            found = await redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=BLOCK_MS)
-            entries = found[0][1] if found else []
+        # Claiming makes an entry young again, so one that cannot be applied is tried once in CLAIM_AFTER_MS.
+        _, left, *_ = await redis.xautoclaim(keys.inbox, GROUP, runtime.owner, CLAIM_AFTER_MS, count=TOGETHER)
+        new = await redis.xreadgroup(GROUP, runtime.owner, {keys.inbox: ">"}, count=TOGETHER, block=None if left else BLOCK_MS)
+        for entries in (new[0][1] if new else [], left):
+            await to_the_end(_apply(runtime, entries))
     except ResponseError as error:
         if not str(error).startswith("NOGROUP"):
             raise
         await _make_group(redis, keys)
-        return
-    if entries:
-        await to_the_end(_apply(runtime, entries))
 
 
 async def _make_group(redis: RedisClient, keys: Keys) -> None:
@@ -129,24 +132,29 @@ async def _make_group(redis: RedisClient, keys: Keys) -> None:
 
 
 async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
-    events, done = list[Event](), [id for id, _ in entries]
+    if not entries:
+        return
+    events, ids, done = list[Event](), list[bytes](), list[bytes]()
     for id, fields in entries:
         if url := fields.get(CONFIRM.encode()):
-            if not await _confirmed(url.decode()):
-                done.remove(id)  # it is tried again, by whoever claims it
+            if await _confirmed(url.decode()):  # else it is tried again, by whoever claims it
+                done.append(id)
             continue
         try:
-            events.append(read(fields[b"message"]))
+            events.append(read(fields[MESSAGE.encode()]))
+            ids.append(id)
         except NotAnEvent as error:
             metrics.record_unread()
             log.warning("a message of a topic of ours is no event of SES", reason=str(error))
+            done.append(id)
     if events:
-        await apply(runtime, events)
-    async with runtime.redis.pipeline(transaction=False) as pipe:
-        if done:
+        left = await apply(runtime, events)
+        done += [id for place, id in enumerate(ids) if place not in left]
+    if done:
+        async with runtime.redis.pipeline(transaction=False) as pipe:
             pipe.xack(runtime.ledger.keys.inbox, GROUP, *done)
             pipe.xdel(runtime.ledger.keys.inbox, *done)
-        await pipe.execute()
+            await pipe.execute()
 
 
 async def _confirmed(url: str) -> bool:

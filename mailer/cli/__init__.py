@@ -65,10 +65,15 @@ def _explain(error: Exception) -> str:
     from redis.exceptions import RedisError
 
     from ..errors import MailerError
-    from ..queue import explain_redis
+    from ..queue import advise_redis, explain_redis, is_refused
 
     if isinstance(error, MailerError):
         return str(error)
+    if isinstance(error, RedisError) and is_refused(error):
+        return (
+            f"Redis does not do this: {explain_redis(error)}. Nothing is sent of a message or campaign that was not stored "
+            f"whole; {advise_redis(error)}. Then run the command again."
+        )
     if isinstance(error, RedisError):
         return f"Redis stopped answering: {explain_redis(error)}. Nothing is lost; run the command again when it is back."
     if isinstance(error, OSError) and error.strerror:

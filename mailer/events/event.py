@@ -65,6 +65,7 @@ class Event:
     time: datetime | None = None  # UTC; of what happened, where SES says it, else of the message
     ses_message_id: str = ""  # never empty, except in types `test` and `other`
     tags: Mapping[str, str] = field(default_factory=lambda: _NO_TAGS)  # none in identity notifications
+    sender: str = ""  # of a subscription: the address in From, else that of the envelope; normalised
     destination: tuple[str, ...] = ()  # everyone who gets the message, normalised
     recipients: tuple[Concerned, ...] = ()  # whom a delivery, bounce, complaint or delay names
     bounce_type: str = ""  # Permanent, Transient, Undetermined

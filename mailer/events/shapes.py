@@ -106,6 +106,7 @@ def _event(found: Json) -> Event:
         time=_moment(block.get("timestamp")) or _moment(mail.get("timestamp")),
         ses_message_id=ses_message_id,
         tags=_tags(mail.get("tags")),
+        sender=_sender(mail) if type is EventType.SUBSCRIPTION else "",
         destination=tuple(map(_address, _texts(mail.get("destination")))),
         **read_block(block),
     )
@@ -219,6 +220,15 @@ def _tags(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
     return {name: texts[0] for name, texts in value.items() if isinstance(texts, list) and texts and isinstance(texts[0], str)}
+
+
+def _sender(mail: Json) -> str:
+    headers = mail.get("commonHeaders")
+    written = list(_texts(headers.get("from"))) if isinstance(headers, dict) else []
+    source = mail.get("source")
+    if not written and isinstance(source, str):
+        written = [source]
+    return _address(written[0]) if written else ""
 
 
 def _address(text: str) -> str:

@@ -99,9 +99,9 @@ class Keys(Protocol):
 class Verifier:
     """`seen` is asked last, for a message that is believed but for that, with its id: was it there before?
 
-    It may note the id as it is asked (SNS repeats a message that was not answered with 2xx, so an id that is noted and a
-    message that is lost afterwards do not go together: undo it, or note it only when the message is kept). An id has to
-    be remembered for MAX_AGE_S + MAX_AHEAD_S. `clock` gives seconds since the epoch.
+    SNS repeats a message that was not answered with 2xx, so an id that is noted and a message that is lost afterwards do not go
+    together: note it when the message is kept, and in the same step. An id has to be remembered for MAX_AGE_S + MAX_AHEAD_S.
+    `clock` gives seconds since the epoch.
     """
 
     def __init__(

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +28,7 @@ from .records import MESSAGE_ID_BYTES, Record, pack_message_id, unpack_message_i
 from .redis import RedisClient
 from .scripts import ArchiveStatus, Scripts
 from .spec import Entry, unpack_entries
-from .store import Objects, Store
+from .store import Objects, Store, payload_name
 
 AT_ONCE = 4  # chunks that one process archives at the same time: some MB of memory
 PATIENCE_MS = 60_000  # after which another process archives what one has begun to
@@ -114,7 +116,18 @@ class Archive:
     async def read(self, chunk: str) -> tuple[list[Entry], Chunk] | None:
         """What the store has of an archived chunk; None where it has nothing. Raises StoreFailed."""
         found = await self._newest(chunk)
-        return None if found is None else await asyncio.to_thread(unpack, found[1])
+        if found is None:
+            return None
+        with self._reading(archive_name(chunk, found[0])):
+            return await asyncio.to_thread(unpack, found[1])
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Raises StoreFailed where an object is not what was written to it."""
+        try:
+            yield
+        except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StoreFailed(url=self._objects.url, why=f"its object {name} cannot be read ({type(error).__name__})") from None
 
     async def _newest(self, chunk: str) -> tuple[bytes, bytes] | None:
         """Token and content. One that has been replaced is deleted, so the token is read again where nothing is found."""
@@ -130,7 +143,8 @@ class Archive:
         """The rows of a chunk, wherever they are; None where nobody has them. Raises StoreFailed."""
         payload = await self._store.get(chunk)
         if payload is not None:
-            return unpack_entries(payload)
+            with self._reading(payload_name(chunk)):
+                return unpack_entries(payload)
         found = await self.read(chunk)
         return None if found is None else found[0]
 
@@ -144,7 +158,8 @@ class Archive:
             if found is None:
                 return False
             token, packed = found
-            _, known = await asyncio.to_thread(unpack, packed)
+            with self._reading(archive_name(chunk, token)):
+                _, known = await asyncio.to_thread(unpack, packed)
             status = await self._scripts.unarchive(
                 chunk, token=token, records=known.records, message_ids=known.message_ids, details=known.details
             )
@@ -164,12 +179,16 @@ class Archive:
         """Two are there only where a process died between writing the one and deleting the other."""
         if len(names) == 1:
             return names[0]
-        found = {name: await self._objects.get(name) for name in names}
-        return max(names, key=lambda name: max(r.updated_at for r in unpack(found[name] or b"")[1].records))
+        found = {name: await self.read_object(name) for name in names}
+        latest = {name: max(record.updated_at for record in one[1].records) for name, one in found.items() if one is not None}
+        return max(latest, key=lambda name: latest[name], default=names[0])
 
     async def read_object(self, name: str) -> tuple[list[Entry], Chunk] | None:
         packed = await self._objects.get(name)
-        return None if packed is None else await asyncio.to_thread(unpack, packed)
+        if packed is None:
+            return None
+        with self._reading(name):
+            return await asyncio.to_thread(unpack, packed)
 
     async def enlist(self, id: str, chunks: int) -> None:
         """Its chunks that are not archived are looked at, also those that nothing was to be sent of. May be repeated."""

@@ -40,7 +40,7 @@ class Keys:
 
     @property
     def mark(self) -> str:
-        """String: the write behind which WAITAOF waits."""
+        """String: the write behind which WAITAOF waits, and by which is seen whether Redis can store something."""
         return f"{self.namespace}:mark"
 
     def queue(self, lane: Lane) -> str:
@@ -59,7 +59,7 @@ class Keys:
         return f"{self.namespace}:events"
 
     def notified(self, id: str) -> str:
-        """String, there for as long as SNS could repeat a message, by its id."""
+        """String, there for as long as SNS could repeat a message, by its id: which call has queued it."""
         return f"{self.namespace}:events:seen:{id}"
 
     # ---- a campaign or message (a container) ---------------------------------------------------

@@ -18,7 +18,7 @@ from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import Record, unpack_message_id, unpack_records
 from .redis import RedisClient
-from .scripts import Added, Key, LeaseStatus, Scripts
+from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .store import Objects, ObjectStore, RedisStore, Store
 from .suppressed import Suppressed
@@ -225,7 +225,12 @@ class Ledger:
         return Added(id.decode(), False, digest.decode() == key.digest, reading, (listed or b"").decode())
 
     async def keep_list_digest(self, key: Key, digest: str) -> None:
-        await self.redis.hset(self.keys.idempotency(key.text), "list", digest)
+        """The key may have been forgotten while a very long list was read."""
+        name = self.keys.idempotency(key.text)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(name, "list", digest)
+            pipe.expire(name, KEY_LIFE_S, nx=True)
+            await pipe.execute()
 
     async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
         """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. Two round trips.

@@ -5,6 +5,7 @@ They take lists of keys of one installation, so they run on one Redis (or one Se
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,9 @@ _NAMES = (
     "guard",
     "halt",
     "lease",
+    "leave",
     "listed",
+    "notify",
     "now",
     "pause",
     "plan",
@@ -294,6 +297,16 @@ class Scripts:
                 await self._script["event"](keys=self._chunk_keys(chunk), args=[chunk, *_packed(happenings)], client=pipe)
             found = await pipe.execute()
         return [_heard(chunk, *one) for chunk, one in zip(said, found, strict=True)]
+
+    async def notify(self, id: str, fields: Mapping[str, str], *, life_s: int) -> bool:
+        """Queue what SNS brought under this id, and remember the id for so long; False where it was there before. Without fields
+        it is remembered only. Atomic, and may be repeated when its answer was lost. O(1)."""
+        keys = [self._keys.notified(id), self._keys.inbox]
+        return bool(await self.run("notify", keys, secrets.token_hex(8), life_s, *_flat(fields)))
+
+    async def leave(self, group: str, *, idle_ms: int) -> int:
+        """Remove consumers of the inbox that were not heard of for so long and hold nothing; how many. O(consumers)."""
+        return int(await self.run("leave", [self._keys.inbox], group, idle_ms))
 
     async def settle_doubt(self, chunk: str, *, grace_ms: int, policy: str, reason: str) -> int:
         """What a lane's policy says of those in doubt for longer than the grace; how many. O(recipients of the chunk)."""

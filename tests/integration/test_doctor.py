@@ -198,7 +198,7 @@ BY_HAND = "look by hand: Redis 7.0 or Valkey 7.2 at least, no cluster, appendonl
             "no maxmemory, volatile-ttl.*→ set maxmemory-policy",
         ),
         (("--maxmemory", "500kb"), "", "redis memory", WRONG, "it is full, and takes nothing more → give it more maxmemory"),
-        (("--maxmemory", "500kb"), "", "redis commands", WRONG, "used memory > 'maxmemory' → give it more maxmemory"),
+        (("--maxmemory", "500kb"), "", "redis commands", WRONG, "its memory is full .maxmemory. → give it more maxmemory"),
         (
             ("--replicaof", "127.0.0.1", "1"),
             "",
@@ -211,7 +211,7 @@ BY_HAND = "look by hand: Redis 7.0 or Valkey 7.2 at least, no cluster, appendonl
             "",
             "redis commands",
             WRONG,
-            "read only replica.* → set MAILER_REDIS_URL to the master",
+            "it is a replica, which cannot be written to → set MAILER_REDIS_URL to the master",
         ),
         (("--cluster-enabled", "yes", "--cluster-port", str(free_port())), "", "redis role", WRONG, "cluster mode is on"),
         (
@@ -242,9 +242,15 @@ BY_HAND = "look by hand: Redis 7.0 or Valkey 7.2 at least, no cluster, appendonl
             "",
             "redis",
             WRONG,
-            "Authentication required → put user and password into MAILER_REDIS_URL",
+            "it wants a user and password → put user and password into MAILER_REDIS_URL",
         ),
-        (("--requirepass", "sesame"), ":other@", "redis", WRONG, "invalid username-password.*→ put user and password"),
+        (
+            ("--requirepass", "sesame"),
+            ":other@",
+            "redis",
+            WRONG,
+            "it does not take this user and password → put user and password",
+        ),
         (("--rename-command", "CONFIG", ""), "", "redis persistence", WARNING, "cannot be seen"),
     ],
 )

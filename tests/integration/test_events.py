@@ -12,7 +12,7 @@ import pytest
 from mailer.email import Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, Happening, Ledger, Work
+from mailer.ledger import ClaimStatus, Happening, Ledger, Sent, Work
 from mailer.ledger.control import Control
 from mailer.ledger.redis import RedisClient
 
@@ -75,6 +75,33 @@ async def test_an_event_before_the_answer_counts_once_and_the_answer_does_not_we
     assert await counts(ledger, id) == {"delivered": 1, "sent": 2}
     status = await ledger.campaign(id)
     assert (status.state, status.twice) == (State.FINISHED, 0)
+
+
+async def test_an_event_before_the_answer_ends_what_the_campaign_was_parked_for_and_starts_its_rate(ledger: Ledger) -> None:
+    id = await campaign(ledger, 3)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1)
+    await ledger.scripts.halt(id, to=State.PARKED, reason="SES is throttling", allowed=[State.RUNNING])
+    await hear(ledger, work.chunk, said(0, SENT), said(1, BOUNCED))
+    status = await ledger.campaign(id)
+    assert (status.state, status.reason) == (State.RUNNING, "")
+    started, first, last = await ledger.redis.hmget(ledger.keys.container(id), "started", "first", "settled")
+    assert (first, started) == (b"2", last)
+
+
+async def test_a_late_answer_while_the_next_attempt_is_under_way_leaves_that_ones_answer_to_be_counted(ledger: Ledger) -> None:
+    id = await in_doubt(ledger, 1, 0)
+    await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy="resend", reason="")
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, attempt=2)
+    sent = Sent(account="1-eu", recipients=1, accepted=1)
+    late = list[int]()
+    for attempt in (1, 2, 2):
+        rows = [settled(0, SENT, attempt=attempt, message_id=ses_id(0, attempt))]
+        late.append((await ledger.scripts.settle(work.chunk, rows, sent)).late)
+    assert late == [0, 0, 1]
+    assert await ledger.redis.hget(ledger.keys.account("1-eu"), "answered") == b"2"
+    assert (await counts(ledger, id), (await ledger.campaign(id)).twice) == ({"sent": 1}, 1)
 
 
 async def test_an_event_that_settles_the_last_recipient_finishes_the_campaign(ledger: Ledger) -> None:

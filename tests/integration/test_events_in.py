@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import os
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import boto3
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
 from mailer.events import Certificates, Verifier, read
 from mailer.ids import Attempt, new_campaign_id
+from mailer.ledger.redis import RedisClient
+from mailer.ledger.scripts import Scripts
 from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
+from mailer.queue import connect, disconnect
+from mailer.sender import Sender
+from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
-from mailer.simulator import AccountChange, Fault, Kind, Simulator, change_account
+from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
+from mailer.simulator.sqs import Queues
 from worker import events, http, maintenance, sns
-from worker.runtime import Runtime
+from worker.runtime import Runtime, cancel
 
 from .. import sns as signed
 from ..bench.events import answer, claimed, made
-from ..conftest import running_worker
+from ..conftest import running_worker, simulated_ses
+from ..crash.proxy import RedisWire, Stop, Watch, What, When, load_scripts, proxy
+from ..servers import RedisServer
 from ..ses_events import ANA, forms, notified, published
+from .test_archive import NOW, archive_of, sent
 from .test_delivery import FROM, finished, letter, rows, settled
+from .test_ledger import campaign
 
 QUEUES = count()
 
@@ -173,6 +187,159 @@ async def test_what_is_no_event_goes_the_queues_own_way_and_stops_nothing(
     assert metric("mailer_events_unread_total") - unread >= 2
 
 
+# ---- SQS while something is away -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def taking_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, times: list[int]
+) -> AsyncIterator[tuple[Runtime, Queues]]:
+    """A worker of which only the loop runs that takes in events of the simulated queue, in which a message is hidden for a moment
+    only. `times`: for each message that was received, how often it was by then."""
+
+    class Watched(EventQueue):
+        async def receive(self, wait_s: int) -> list[Received]:
+            found = await super().receive(wait_s)
+            times.extend(one.times for one in found)
+            return found
+
+    monkeypatch.setattr(events, "EventQueue", Watched)
+    monkeypatch.setattr(events, "PAUSE_S", (0.05, 0.2))
+    monkeypatch.setattr(events, "REDIS_PAUSE_S", (0.05, 0.2))
+    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=0.4)
+    async with simulated_ses(monkeypatch, config) as ses, Runtime(settings) as runtime:
+        url = os.environ["AWS_ENDPOINT_URL_SESV2"]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
+        task = asyncio.create_task(events.from_sqs(runtime, url + ses.queues.path))
+        try:
+            await until(lambda: truth(ses.queues.events.pollers == 1))
+            yield runtime, ses.queues
+        finally:
+            await cancel(task)
+
+
+async def truth(value: bool) -> bool:
+    return value
+
+
+async def test_while_redis_is_away_an_event_is_received_once_and_not_deleted_before_it_is_applied(
+    own_server: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = list[int]()
+    settings = settings.model_copy(update={"redis_url": own_server.url})
+    async with taking_in(settings, monkeypatch, times) as (_, queues), Mailer(settings) as mailer:
+        await asyncio.to_thread(own_server.stop)
+        queues.events.put(json.dumps(notified("Bounce")).encode())
+        with pytest.raises(TimeoutError):
+            await until(lambda: truth(len(times) > 1), within=2.5)
+        assert times == [1]
+        await asyncio.to_thread(own_server.start)
+        await until(lambda: mailer.suppressed(ANA))
+    assert (times, len(queues.dead.take(10))) == ([1, 2], 0)
+
+
+@pytest.fixture
+def stored(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with a store for archives."""
+    (tmp_path / "store").mkdir()
+    return settings.model_copy(update={"store_url": f"file://{tmp_path}/store"})
+
+
+async def archived(runtime: Runtime, chunks: int) -> tuple[str, list[Path]]:
+    """A campaign of archived chunks of one recipient, all `sent`; its objects in the order of their chunks."""
+    ledger, folder = runtime.ledger, runtime.settings.store_url.removeprefix("file://")
+    id = await campaign(ledger, *[1] * chunks)
+    for number in range(chunks):
+        await sent(ledger, f"{id}-{number}", 1)
+    assert await archive_of(ledger).archive_due(limit=100, **NOW) == chunks
+    return id, sorted((Path(folder) / id).iterdir(), key=lambda path: int(path.name.partition("-")[0]))
+
+
+def bounced(id: str, chunk: int, attempt: int = 1) -> str:
+    """An event of the address `<chunk>@example.org`."""
+    found, to = published("Bounce", bouncedRecipients=[{"emailAddress": f"{chunk}@example.org"}]), f"{chunk}@example.org"
+    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(Attempt(id, chunk, 0, attempt))]}}
+    return json.dumps(found)
+
+
+async def test_an_archive_that_cannot_be_read_holds_up_its_own_events_and_no_others(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, before = list[int](), metric("mailer_events_total", type="Bounce")
+    async with taking_in(stored, monkeypatch, times) as (runtime, queues), Mailer(stored) as mailer:
+        id, (cut, no_json, away, _) = await archived(runtime, 4)
+        whole = {path: path.read_bytes() for path in (cut, no_json, away)}
+        cut.write_bytes(whole[cut][:40])
+        no_json.write_bytes(gzip.compress(b"{}\n"))
+        away.unlink()
+        away.mkdir()  # what a read of it says is an error of the store
+        with capture_logs() as logs:
+            for chunk in range(4):
+                queues.events.put(bounced(id, chunk).encode())
+
+            async def is_applied() -> bool:
+                return (await mailer.campaign(id)).counts == {"sent": 3, "bounced": 1} and max(times) > 1
+
+            await until(is_applied)
+        assert metric("mailer_events_total", type="Bounce") - before == 1
+        assert all([await mailer.suppressed(f"{chunk}@example.org") for chunk in range(4)])
+        assert not [entry for entry in logs if entry.get("exc_info")]
+        first = next(entry for entry in logs if entry["log_level"] == "warning")
+        assert first["events"] in (1, 2, 3)
+        assert re.search(rf"store file:.* its object {id}/\S+ cannot be read|Is a directory", first["reason"])
+        away.rmdir()
+        for path, content in whole.items():
+            path.write_bytes(content)
+
+        async def all_bounced() -> bool:
+            return (await mailer.campaign(id)).counts == {"bounced": 4}
+
+        await until(all_bounced)
+        await until(lambda: truth(queues.events.counts()["deleted"] == 4))
+    assert metric("mailer_events_total", type="Bounce") - before == 4
+
+
+async def test_a_store_that_does_not_answer_costs_a_batch_a_bounded_time_and_those_that_follow_none(
+    stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BACK_S", 0.05)
+    async with Runtime(stored) as runtime:
+        id, _ = await archived(runtime, 20)
+        live = await campaign(runtime.ledger, 2)
+        some = [read(bounced(id, chunk)) for chunk in range(20)]
+        assert runtime.objects is not None
+        asked = list[str]()
+
+        async def never(name: str) -> bytes:
+            asked.append(name)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime.objects, "get", never)
+            async with asyncio.timeout(3):
+                for _ in range(2):
+                    assert await events.apply(runtime, [*some, read(bounced(live, 0))]) == set(range(20))
+        assert (await runtime.ledger.campaign(live)).counts == {"bounced": 1, "queued": 1}
+        assert len(asked) == events.BACK_AT_ONCE
+        runtime.store_rests_until = 0.0  # as half a minute later
+        monkeypatch.setattr(events, "BACK_S", 5.0)
+        assert await events.apply(runtime, some) == set()
+        assert (await runtime.ledger.campaign(id)).counts == {"bounced": 20}
+
+
+async def test_what_one_event_holds_does_not_stop_the_others_of_its_batch(idle: Runtime) -> None:
+    ids = [await campaign(idle.ledger, 1) for _ in range(7)]
+    chunk = f"{ids[5]}-0"
+    await idle.redis.unlink(idle.ledger.keys.records(chunk))
+    await idle.ledger.redis.hset(idle.ledger.keys.records(chunk), mapping={"not what": "a script expects"})
+    some = [read(bounced(id, 0)) for id in ids]
+    too_large = [read(bounced(id, 0, attempt)) for id in ids for attempt in (65536, 70000, 10**13)]
+    assert await events.apply(idle, [*some, *too_large]) == {5}
+    states = [(await idle.ledger.campaign(id)).counts for id in ids]
+    assert states == [{"bounced": 1}] * 5 + [{"queued": 1}, {"bounced": 1}]
+
+
 # ---- the guard -----------------------------------------------------------------------------------------------------
 
 
@@ -280,8 +447,9 @@ async def test_5000_events_shuffled_and_repeated_some_before_the_answer_end_as_t
 
 
 def event(type: str, attempt: Attempt | str = "", to: str = ANA, **block: Any) -> Any:
+    mail = {name: block.pop(name) for name in ("source", "commonHeaders") if name in block}
     found = published(type, **block)
-    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(attempt)]}}
+    found["mail"] |= {"destination": [to], "tags": {"mailer_id": [str(attempt)]}} | mail
     return read(json.dumps(found))
 
 
@@ -336,19 +504,39 @@ async def test_who_leaves_sess_contact_list_gets_no_more_of_that_stream(
     assert (await mailer.status(id)).state == "sent"
 
 
+async def test_who_leaves_a_contact_list_by_a_forgotten_message_gets_no_more_from_the_senders_that_have_its_from_address(
+    settings: Settings, ses: Simulator, mailer: Mailer
+) -> None:
+    profiles = {"news": "News <letter@News.example.com>", "offers": "letter@news.example.com", "other": "a@example.com"}
+    senders = {name: Sender.model_validate({"from": address}) for name, address in profiles.items()}
+    attempt, unmatched = Attempt(new_campaign_id(), 0, 0, 1), metric("mailer_events_unmatched_total")
+    headers = event("Subscription", attempt, "b@example.org", commonHeaders={"from": ["A <A@example.com>"]})
+    unknown = event("Subscription", attempt, "c@example.org", source="x@example.net", commonHeaders={})
+    async with Runtime(settings.model_copy(update={"senders": senders})) as runtime:
+        with capture_logs() as logs:
+            await events.apply(runtime, [event("Subscription", attempt, "a@example.org", commonHeaders={}), headers, unknown])
+    found = {name: {one.stream for one in await mailer.suppressed(f"{name}@example.org")} for name in "abc"}
+    assert found == {"a": {"news", "offers"}, "b": {"other"}, "c": set()}
+    (warning,) = (entry for entry in logs if entry["log_level"] == "warning")
+    assert (warning["id"], warning["recipients"]) == (attempt.container, 1)
+    assert "@" not in str(logs)
+    assert metric("mailer_events_unmatched_total") - unmatched == 1
+
+
 # ---- SNS over HTTP -------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def posted(runtime: Runtime, sns_of_ours: signed.Sns) -> AsyncIterator[httpx.AsyncClient]:
+async def posted(runtime: Runtime, sns_of_ours: signed.Sns, redis: RedisClient | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    redis = redis or runtime.redis
     keys = Certificates(sns_of_ours.trust, sns_of_ours.web.fetch, clock=signed.NOW.timestamp)
-    seen = sns.seen(runtime.redis, runtime.ledger.keys)
+    seen = sns.seen(redis, runtime.ledger.keys)
     verifier = Verifier([signed.TOPIC], keys, seen=seen, clock=signed.NOW.timestamp)
 
     async def nothing() -> Any:
         return {}
 
-    endpoint = sns.Endpoint(runtime.redis, runtime.ledger.keys, [signed.TOPIC], verifier)
+    endpoint = sns.Endpoint(redis, runtime.ledger.keys, [signed.TOPIC], verifier)
     app = http.create_app(alive=dict, ready=nothing, collect=nothing, events=endpoint)
     async with (
         http.serve(app, "127.0.0.1", 0) as port,
@@ -368,7 +556,8 @@ async def test_a_signed_notification_is_answered_and_applied_afterwards_once(idl
         await sns.take_in(idle)
     assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
     assert metric("mailer_events_total", type="Bounce") - before == 1
-    assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+    inbox = idle.ledger.keys.inbox
+    assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
 async def test_what_is_not_signed_is_refused_and_never_queued(idle: Runtime) -> None:
@@ -383,19 +572,108 @@ async def test_what_is_not_signed_is_refused_and_never_queued(idle: Runtime) -> 
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
 
 
-async def test_what_could_not_be_queued_is_not_taken_for_seen(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("when", "cuts", "first"),
+    [
+        pytest.param(When.BEFORE, 9, 503, id="it never reaches Redis"),
+        pytest.param(When.LOST, 9, 503, id="no answer of Redis comes"),
+        pytest.param(When.LOST, 1, 200, id="one answer of Redis is lost and redis-py repeats the call"),
+    ],
+)
+async def test_a_notification_is_queued_once_whatever_becomes_of_the_calls_that_queue_it(
+    idle: Runtime, server: RedisServer, when: When, cuts: int, first: int
+) -> None:
     ours = signed.Sns()
     body = signed.body(ours.notification(json.dumps(published("Bounce"))))
-    async with posted(idle, ours) as client:
-        with monkeypatch.context() as patch:
-
-            async def gone(*_: Any, **__: Any) -> None:
-                raise ConnectionError
-
-            patch.setattr(idle.redis, "xadd", gone)
-            assert (await client.post("/events/ses", content=body)).status_code == 503
+    await load_scripts(idle.redis)
+    watch = Watch(nobody, *(Stop(name="notify", when=when, what=What.CUT, nth=nth + 1) for nth in range(cuts)))
+    async with proxy(watch, RedisWire, server.url) as url:
+        redis = connect(idle.settings.model_copy(update={"redis_url": url}))
+        async with posted(idle, ours, redis) as client:
+            assert (await client.post("/events/ses", content=body)).status_code == first
+        await disconnect(redis)
+    assert await idle.redis.xlen(idle.ledger.keys.inbox) == (when is When.LOST)
+    async with posted(idle, ours) as client:  # SNS repeats it, to another worker
         assert (await client.post("/events/ses", content=body)).status_code == 200
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 1
+    assert 3600 < await idle.redis.ttl(idle.ledger.keys.notified(signed_id(body))) <= 3900
+
+
+async def nobody() -> None:
+    raise AssertionError
+
+
+def signed_id(body: bytes) -> str:
+    return str(json.loads(body)["MessageId"])
+
+
+async def test_a_call_that_is_repeated_because_its_answer_was_lost_says_that_it_has_queued(
+    idle: Runtime, server: RedisServer
+) -> None:
+    await load_scripts(idle.redis)
+    watch = Watch(nobody, Stop(name="notify", when=When.LOST, what=What.CUT))
+    async with proxy(watch, RedisWire, server.url) as url:
+        redis = connect(idle.settings.model_copy(update={"redis_url": url}))
+        scripts = Scripts(redis, idle.ledger.keys)
+        assert [await scripts.notify("id", {"message": "{}"}, life_s=60) for _ in range(2)] == [True, False]
+        await disconnect(redis)
+    assert (watch.asked.count("notify"), await idle.redis.xlen(idle.ledger.keys.inbox)) == (3, 1)
+
+
+async def test_a_worker_that_starts_removes_consumers_of_workers_that_ended_long_ago_and_left_nothing(
+    idle: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sns.forget_the_gone(idle)  # there is no group yet
+    await sns.take_in(idle)
+    inbox = idle.ledger.keys.inbox
+    for name in ("gone", "holds"):
+        await idle.redis.xgroup_createconsumer(inbox, sns.GROUP, name)
+    await idle.redis.xadd(inbox, {"message": "{"})
+    await idle.redis.xreadgroup(sns.GROUP, "holds", {inbox: ">"})
+
+    async def consumers() -> set[bytes]:
+        return {one["name"] for one in await idle.redis.xinfo_consumers(inbox, sns.GROUP)}
+
+    await sns.forget_the_gone(idle)
+    assert {b"gone", b"holds"} <= await consumers()
+    monkeypatch.setattr(sns, "GONE_AFTER_MS", 0)  # as hours later
+    async with running_worker(idle.settings.model_copy(update={"events_topic_arns": [signed.TOPIC]})) as other:
+        assert b"gone" not in await consumers()
+        assert b"holds" in await consumers()
+        await until(lambda: present(other.owner.encode(), consumers))
+
+
+async def present(name: bytes, names: Callable[[], Awaitable[set[bytes]]]) -> bool:
+    return name in await names()
+
+
+async def test_what_cannot_be_applied_now_stays_queued_is_tried_again_and_never_stops_newer_ones(
+    stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sns, "BLOCK_MS", 1)
+    monkeypatch.setattr(sns, "TOGETHER", 2)
+    async with Runtime(stored) as idle:
+        inbox = idle.ledger.keys.inbox
+        id, paths = await archived(idle, 4)
+        whole = {path: path.read_bytes() for path in paths[:3]}
+        for path in whole:
+            path.write_bytes(b"cut")
+        await sns.take_in(idle)
+        for chunk in range(3):
+            await idle.redis.xadd(inbox, {"message": bounced(id, chunk)})
+        for _ in range(3):
+            await sns.take_in(idle)
+        monkeypatch.setattr(sns, "CLAIM_AFTER_MS", 0)  # as a minute later: all three are taken again in every round
+        assert (await idle.redis.xpending(inbox, sns.GROUP))["pending"] == 3
+        await idle.redis.xadd(inbox, {"message": bounced(id, 3)})
+        await sns.take_in(idle)
+        assert (await idle.ledger.campaign(id)).counts == {"sent": 3, "bounced": 1}
+        for path, content in whole.items():
+            path.write_bytes(content)
+        for _ in range(2):
+            await sns.take_in(idle)
+        assert (await idle.ledger.campaign(id)).counts == {"bounced": 4}
+        assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
 async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,26 +6,29 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mailer.email import Lane, Mode, Outcome, State
-from mailer.errors import NotFound
+from mailer.errors import NotFound, PastExpiry
 from mailer.ids import chunk_id, new_campaign_id, new_message_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Settlement, Spec, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Sent, Settlement, Spec, Work
+from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
+from mailer.ledger.scripts import KEY_LIFE_S, Happening, Key
 
 SPEC = Spec(lane=Lane.BULK, from_address="a@example.com", name="June", content="none")
 MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-{:06d}"
 LEASE_MS = 60_000
 
 
-async def campaign(ledger: Ledger, *sizes: int, bad: int = 0) -> str:
+async def campaign(ledger: Ledger, *sizes: int, bad: int = 0, spec: Spec = SPEC) -> str:
     """A running campaign of chunks of these sizes; the first `bad` rows of each are rejected."""
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
+    await ledger.plan_campaign(id, spec)
     chunks, counts, row = [], Counter[Outcome](), 0
     for size in sizes:
         outcomes = [Outcome.REJECTED] * bad + [Outcome.QUEUED] * (size - bad)
@@ -110,6 +113,17 @@ async def test_repeating_a_settle_whose_answer_was_lost_changes_nothing(ledger: 
     assert await counts(ledger, id) == {"sent": 1, "rejected": 1, "queued": 1}
     lines = [line async for line in ledger.report(id)]
     assert (lines[0].ses_message_id, lines[1].reason) == (MESSAGE_ID.format(0), "no")
+
+
+async def test_a_settle_that_is_repeated_counts_in_the_quota_once(ledger: Ledger) -> None:
+    work = await take(ledger, f"{await campaign(ledger, 3)}-0")
+    await claim(ledger, work, 0, 1, 2)
+    account = f"{ledger.keys.namespace}-account"
+    rows = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0)), settled(1, Outcome.SENT), settled(2, Outcome.REJECTED)]
+    for _ in range(3):
+        await ledger.scripts.settle(work.chunk, rows, Sent(account=account, recipients=3, accepted=2))
+    assert await ledger.redis.hget(ledger.keys.account(account), "answered") == b"3"
+    assert sum(map(int, await ledger.redis.hvals(ledger.keys.history(account)))) == 2
 
 
 async def test_only_one_of_many_workers_gets_the_lease(ledger: Ledger) -> None:
@@ -209,6 +223,41 @@ async def test_a_campaign_that_a_late_refusal_opens_again_is_not_forgotten_on_th
     for key in (ledger.keys.container(id), ledger.keys.records(f"{id}-0"), ledger.keys.payload(f"{id}-0")):
         assert await ledger.redis.ttl(key) == -1
     assert (await take(ledger, f"{id}-0")).records[0].outcome is Outcome.QUEUED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])
+async def test_a_campaign_that_a_retry_or_a_policy_opens_again_is_not_forgotten_on_the_way(
+    ledger: Ledger, outcome: Outcome
+) -> None:
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, outcome, reason="no")])).finished
+    await ledger.retire_campaign(id, 100)
+    assert await ledger.active_campaigns() == []
+    if outcome is Outcome.FAILED:
+        assert (await Control(ledger).retry(id, {outcome}, 0, chunks=10)).recipients == 1
+    else:
+        assert await ledger.scripts.settle_doubt(work.chunk, grace_ms=0, policy="resend", reason="") == 1
+    (active,) = await ledger.active_campaigns()
+    assert (active.id, active.state, active.retired) == (id, State.RUNNING, True)
+    await ledger.revive_campaign(id)  # as the upkeep does with what is active
+    keys = [key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:?:{id}*")]
+    assert len(keys) >= 4
+    assert {await ledger.redis.ttl(key) for key in keys} == {-1}
+
+
+async def test_a_campaign_that_is_past_its_expiry_is_not_retried(ledger: Ledger) -> None:
+    now = int(time.time() * 1000)
+    id = await campaign(ledger, 1, spec=replace(SPEC, expires_ms=now + 3_600_000))
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.FAILED, reason="no")])
+    later = Ledger(ledger.redis, ledger.keys.namespace, f"local function now_us() return {now + 3_600_001}000 end\n")
+    with pytest.raises(PastExpiry):
+        await Control(later).retry(id, {Outcome.FAILED}, 0, chunks=10)
+    assert await counts(ledger, id) == {"failed": 1}
+    assert (await Control(ledger).retry(id, {Outcome.FAILED}, 0, chunks=10)).recipients == 1, "an hour before"
 
 
 async def test_a_late_result_of_an_earlier_attempt_never_touches_a_later_one(ledger: Ledger) -> None:
@@ -330,6 +379,115 @@ async def test_a_campaign_is_forgotten_after_its_retention(ledger: Ledger) -> No
     assert len(keys) >= 5
     assert all(0 < ttl <= 100 for ttl in [await ledger.redis.ttl(key) for key in keys])
     assert await ledger.active_campaigns() == []
+
+
+async def doubtful_message(ledger: Ledger) -> tuple[str, str]:
+    """A message that is finished as `unknown`: the worker that had claimed it is gone."""
+    id = new_message_id()
+    spec = Spec(lane=Lane.TRANSACTIONAL, from_address="a@example.com", content="x", to=("b@example.org",))
+    await ledger.add_message(id, spec, keep_s=100, patience_ms=1000)
+    await claim(ledger, await take(ledger, chunk_id(id, 0), lease_ms=30), 0)
+    await asyncio.sleep(0.05)
+    assert await ledger.lease(chunk_id(id, 0), owner="other", lease_ms=LEASE_MS) is LeaseStatus.OVER
+    return id, chunk_id(id, 0)
+
+
+async def doubtful_campaign(ledger: Ledger) -> tuple[str, str]:
+    """A campaign that is finished, one of its recipients `unknown` without a word why, and on its way to be forgotten."""
+    id = await campaign(ledger, 1)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.UNKNOWN)])).finished
+    await ledger.retire_campaign(id, 100)
+    return id, work.chunk
+
+
+async def stopped_campaign(ledger: Ledger) -> tuple[str, str]:
+    """A campaign that was stopped, with the claim of a worker that is gone, and on its way to be forgotten."""
+    id = await campaign(ledger, 2)
+    await claim(ledger, await take(ledger, f"{id}-0", lease_ms=30), 0)
+    await ledger.stop(id, "wrong sender")
+    await ledger.retire_campaign(id, 100)
+    await asyncio.sleep(0.05)
+    return id, f"{id}-0"
+
+
+async def accepted(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.settle(chunk, [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(1), reason="sent without c")])
+
+
+async def accepted_in_another_form(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.settle(chunk, [settled(0, Outcome.SENT, message_id="of-another-form")])
+
+
+async def heard(ledger: Ledger, chunk: str) -> None:
+    await ledger.scripts.hear({chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+
+
+async def assumed(ledger: Ledger, chunk: str) -> None:
+    assert await ledger.scripts.settle_doubt(chunk, grace_ms=0, policy="assume_sent", reason="nothing was heard") == 1
+
+
+async def leased(ledger: Ledger, chunk: str) -> None:
+    assert await ledger.lease(chunk, owner="other", lease_ms=LEASE_MS) is LeaseStatus.HALTED
+    assert "unknown" in await states(ledger, chunk.rpartition("-")[0])
+
+
+@pytest.mark.parametrize(
+    ("over", "then"),
+    [
+        *[(over, then) for over in (doubtful_message, doubtful_campaign) for then in (accepted, accepted_in_another_form)],
+        *[(over, then) for over in (doubtful_message, doubtful_campaign) for then in (heard, assumed)],
+        (stopped_campaign, leased),
+        (stopped_campaign, accepted),
+        (stopped_campaign, heard),
+    ],
+)
+async def test_what_becomes_known_late_is_forgotten_with_the_rest(
+    ledger: Ledger,
+    over: Callable[[Ledger], Awaitable[tuple[str, str]]],
+    then: Callable[[Ledger, str], Awaitable[None]],
+) -> None:
+    id, chunk = await over(ledger)
+    await then(ledger, chunk)
+    keys = [key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*{id}*")]
+    assert len(keys) >= 4
+    assert {key: ttl for key in keys if not 0 < (ttl := await ledger.redis.ttl(key)) <= 100} == {}
+
+
+async def test_an_answer_that_comes_after_its_campaign_was_forgotten_brings_nothing_of_it_back(ledger: Ledger) -> None:
+    id, chunk = await doubtful_campaign(ledger)
+    await ledger.redis.delete(ledger.keys.container(id))  # as when its time is over, which is before its chunks'
+    await accepted(ledger, chunk)
+    assert not await ledger.redis.exists(ledger.keys.container(id), ledger.keys.message_ids(chunk))
+
+
+@pytest.mark.parametrize("lost", ["records", "chunk", "container"])
+async def test_a_chunk_of_which_redis_has_forgotten_a_part_is_gone_or_lost_and_fails_nowhere(ledger: Ledger, lost: str) -> None:
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0", lease_ms=40)
+    await claim(ledger, work, 0)
+    await ledger.redis.delete(getattr(ledger.keys, lost)(id if lost == "container" else work.chunk))
+    assert await claim(ledger, work, 1) is (ClaimStatus.HALTED if lost == "container" else ClaimStatus.LOST)
+    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])).late == (lost != "chunk")
+    for said in (Outcome.SENT, Outcome.UNKNOWN):
+        await ledger.scripts.settle(work.chunk, [settled(1, said, attempt=1)])
+    await ledger.scripts.hear({work.chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+    for policy in ("resend", "assume_sent"):
+        await ledger.scripts.settle_doubt(work.chunk, grace_ms=0, policy=policy, reason="")
+    await ledger.scripts.retry(id, [0], [Outcome.UNKNOWN, Outcome.FAILED])
+    await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=1)
+    await ledger.scripts.release(work.chunk, fence=work.fence)
+    await ledger.scripts.reap(limit=10, patience_ms=1)
+    await asyncio.sleep(0.05)
+    assert await ledger.lease(work.chunk, owner="other", lease_ms=LEASE_MS) is LeaseStatus.GONE
+    assert not await ledger.redis.zscore(ledger.keys.due, work.chunk)
+
+
+async def test_a_key_that_was_forgotten_while_its_list_was_read_is_forgotten_again(ledger: Ledger) -> None:
+    await ledger.keep_list_digest(Key("key", "content"), "list")
+    assert 0 < await ledger.redis.ttl(ledger.keys.idempotency("key")) <= KEY_LIFE_S
+    await ledger.redis.delete(ledger.keys.idempotency("key"))
 
 
 async def test_an_abandoned_list_leaves_a_reason_and_no_rows(ledger: Ledger) -> None:

@@ -7,16 +7,25 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis.asyncio
+from redis._parsers import BaseParser
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 
-from mailer import Lane, Mailer, Settings
-from mailer.cli.processes import valkey_binary
+from mailer import Campaign, Email, Lane, Mailer, Settings
+from mailer.cli import _explain
+from mailer.cli.processes import free_port, valkey_binary
+from mailer.email import Outcome
 from mailer.errors import ConfigError, RedisUnavailable
-from mailer.ledger import Ledger
-from mailer.queue import Queue, connect, disconnect, load_job, ping, safe_url
+from mailer.ids import new_campaign_id
+from mailer.ledger import Ledger, Spec
+from mailer.ledger.ledger import NewChunk
+from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
+from worker.__main__ import serve
 
 from ..servers import RedisServer
 
@@ -109,6 +118,163 @@ async def test_a_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("login", "why"), [("", "it wants a user and password"), (":wrong@", "it does not take this user and password")]
+)
+async def test_a_redis_that_wants_a_password_ends_commands_and_workers_with_one_sentence_at_once(login: str, why: str) -> None:
+    server = RedisServer(options=("--requirepass", "sesame"))
+    try:
+        server.start()
+        settings = Settings(redis_url=server.url.replace("://", f"://{login}"))
+        sentence = f"cannot be used: {why}. Put the right user and password into MAILER_REDIS_URL"
+        async with asyncio.timeout(4):
+            with pytest.raises(RedisUnavailable, match=sentence):
+                async with Mailer(settings):
+                    pass
+            with pytest.raises(RedisUnavailable, match=sentence):
+                await serve(settings)
+        client = connect(Settings(redis_url=server.url.replace("://", "://:sesame@")))
+        assert (await client.info("stats"))["total_connections_received"] < 8, "it does not ask again and again"
+        await disconnect(client)
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize(("error", "times"), [(AuthenticationError(), 1), (ConnectionError(), 2)])
+async def test_a_broken_connection_is_made_again_and_a_password_that_was_refused_is_not(error: RedisError, times: int) -> None:
+    tried = 0
+
+    async def fails() -> None:
+        nonlocal tried
+        tried += 1
+        raise error
+
+    async def then(_: RedisError) -> None: ...
+
+    client = connect(Settings(), retries=1)
+    with pytest.raises(type(error)):
+        await client.connection_pool.connection_kwargs["retry"].call_with_retry(fails, then)
+    assert tried == times
+
+
+async def test_a_redis_that_takes_no_more_clients_is_not_asked_for_ever() -> None:
+    server = RedisServer(options=("--maxclients", "1"))
+    server.start()
+    settings = Settings(redis_url=server.url)
+    first, second = connect(settings), connect(settings, retries=2)
+    try:
+        await first.ping()
+        async with asyncio.timeout(5):
+            with pytest.raises(RedisUnavailable, match="cannot be used: "):
+                await ping(second, settings)
+    finally:
+        await disconnect(first)
+        await disconnect(second)
+        server.remove()
+
+
+async def test_a_redis_whose_memory_is_full_is_told_with_what_to_do_and_without_what_was_to_be_stored(templates: Path) -> None:
+    server = RedisServer(options=("--maxmemory", "2mb", "--maxmemory-policy", "noeviction"))
+    server.start()
+    try:
+        async with Mailer(Settings(redis_url=server.url, templates_dir=templates)) as mailer, asyncio.timeout(10):
+            client = connect(Settings(redis_url=server.url))
+            with pytest.raises(OutOfMemoryError):
+                await _fill(client)
+            rows = [{"email": "a@example.org", "name": "Ana"}]
+            with pytest.raises(OutOfMemoryError) as single:
+                await mailer.send(Email(to="a@example.org", from_="b@example.com", subject="s", text="t"))
+            with pytest.raises(OutOfMemoryError) as list_:
+                await mailer.start_campaign(Campaign(name="June", from_="b@example.com", template="letter"), rows)
+            sentence = (
+                "Redis does not do this: its memory is full (maxmemory). Nothing is sent of a message or campaign that was not "
+                "stored whole; give it more maxmemory, or keep lists and archives outside with MAILER_STORE_URL=file:… or "
+                "s3:…; noeviction stays. Then run the command again."
+            )
+            assert "SET mailer:content:" in str(list_.value), "as redis-py has it"
+            assert [_explain(single.value), _explain(list_.value)] == [sentence] * 2
+            await client.config_set("maxmemory", 0)
+            assert await mailer.campaigns() == []
+            await disconnect(client)
+    finally:
+        server.remove()
+
+
+async def test_a_list_that_was_not_read_to_its_end_gives_its_room_back_though_the_memory_is_full() -> None:
+    server = RedisServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction"))
+    server.start()
+    client = connect(Settings(redis_url=server.url))
+    ledger, id = Ledger(client, "mailer"), new_campaign_id()
+    try:
+        await ledger.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", content="none"))
+        await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
+        with pytest.raises(OutOfMemoryError):
+            await _fill(client)
+        with pytest.raises(OutOfMemoryError):
+            await _fill(client, 10)
+        assert await ledger.abandon_campaign(id, 0)
+        assert not [key async for key in client.scan_iter(f"mailer:?:{id}-*")]
+    finally:
+        await disconnect(client)
+        server.remove()
+
+
+async def _fill(client: redis.asyncio.Redis, size: int = 50_000) -> None:
+    for number in range(100_000):
+        await client.set(f"something:{size}:{number}", bytes(size))
+
+
+async def test_a_replica_and_a_user_who_may_not_write_are_told_as_what_they_are() -> None:
+    server = RedisServer()
+    server.start()
+    settings = Settings(redis_url=server.url)
+    client, other = connect(settings), connect(Settings(redis_url=server.url.replace("://", "://reader:x@")))
+    try:
+        await client.acl_setuser("reader", enabled=True, passwords=["+x"], keys=["*"], categories=["+@read"])
+        with pytest.raises(NoPermissionError) as forbidden:
+            await other.set("mailer:x", b"geheim")
+        assert "this user may not do that: " in _explain(forbidden.value)
+        assert "geheim" not in _explain(forbidden.value)
+        await client.replicaof("127.0.0.1", "1")
+        with pytest.raises(ReadOnlyError) as replica:
+            await client.set("mailer:x", b"geheim")
+        assert "it is a replica, which cannot be written to" in _explain(replica.value)
+        assert "set MAILER_REDIS_URL to the master" in _explain(replica.value)
+    finally:
+        await disconnect(client)
+        await disconnect(other)
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why", "may_pass"),
+    [
+        ("LOADING Redis is loading the dataset in memory", "it is still loading its data", True),
+        ("MISCONF Redis is configured to save RDB snapshots, but …", "it cannot write to its disk", True),
+        ("MISCONF Errors writing to the AOF file: No space left on device", "it cannot write to its disk", True),
+        ("BUSY Redis is busy running a script.", "a script has kept it busy for too long", True),
+        ("NOREPLICAS Not enough good replicas to write.", "too few of its replicas are there", True),
+        ("OOM command not allowed", "its memory is full (maxmemory)", True),
+        ("ERR user_script:12:\r\n \x1b[31mx\x9b", "it answers: user_script:12: �[31mx�", False),
+        ("NOPERM no permission", "this user may not do that: no permission", False),
+    ],
+)
+@pytest.mark.parametrize("command", ["", "SET mailer:content:1 \x1b[2J a secret of pipeline caused error: more"])
+def test_what_redis_answers_has_one_line_for_a_terminal_and_nothing_of_the_command(
+    answer: str, why: str, may_pass: bool, command: str
+) -> None:
+    error = BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    assert isinstance(error, RedisError)
+    if command:  # as redis-py does in a pipeline
+        redis.asyncio.client.Pipeline.annotate_exception(None, error, 1, [command])  # type: ignore[arg-type]
+    if command and "\x1b" in answer:
+        assert "secret" not in explain_redis(error)
+        assert "\x1b" not in explain_redis(error)
+    else:
+        assert explain_redis(error) == why
+    assert passes(error) is may_pass
+
+
+@pytest.mark.parametrize(
     "url",
     ["redis+sentinel://host", "redis+sentinel://", "redis+sentinel://a:b/s/0", "redis://h:99999x/0", "redis+sentinel://h/s/x"],
 )
@@ -117,15 +283,23 @@ def test_a_url_that_cannot_be_read_is_said_so_in_one_sentence(url: str) -> None:
         connect(Settings(redis_url=url))
 
 
-async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: Path, namespace: str) -> None:
-    from mailer.cli.processes import free_port
-
-    port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
+@contextmanager
+def sentinel(server: RedisServer, folder: Path, *lines: str) -> Iterator[str]:
+    """The part of a URL that names one."""
+    port, config = free_port(), folder / "sentinel.conf"
+    watched = f"sentinel monitor main 127.0.0.1 {server.port} 1"
+    config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", watched, *lines, ""]))
     process = subprocess.Popen([valkey_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
-        settings = Settings(redis_url=f"redis+sentinel://127.0.0.1:{port}/main/0", namespace=namespace)
+        yield f"127.0.0.1:{port}/main/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: Path, namespace: str) -> None:
+    with sentinel(server, tmp_path) as place:
+        settings = Settings(redis_url=f"redis+sentinel://{place}", namespace=namespace)
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -134,6 +308,17 @@ async def test_sentinel_is_asked_for_the_master(server: RedisServer, tmp_path: P
                     return
                 except RedisUnavailable:
                     await asyncio.sleep(0.1)
-    finally:
-        process.terminate()
-        process.wait()
+
+
+async def test_a_sentinel_that_wants_a_password_is_not_asked_for_ever(server: RedisServer, tmp_path: Path) -> None:
+    with sentinel(server, tmp_path, "requirepass sesame") as place:
+        settings = Settings(redis_url=f"redis+sentinel://{place}")
+        async with asyncio.timeout(20):
+            while True:
+                client = connect(settings, retries=1)
+                with pytest.raises(RedisUnavailable) as caught:
+                    await ping(client, settings)
+                await disconnect(client)
+                if "it wants a user and password. Put " in str(caught.value):
+                    return
+                await asyncio.sleep(0.1)  # it is not up yet

@@ -63,6 +63,7 @@ SAID: dict[str, Json] = {
     },
     "Subscription": {
         "time": at(8),
+        "sender": "letter@news.example.com",
         "subscription": Subscription(
             "readers",
             "UnsubscribeHeader",

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from mailer import ids
 from mailer.ids import Attempt, chunk_id, chunk_number, container_of, is_message, new_campaign_id, new_message_id
 
-numbers = st.integers(0, 10**7)
 attempts = st.builds(
-    Attempt, st.sampled_from([new_campaign_id, new_message_id]).map(lambda new: new()), numbers, numbers, st.integers(1, 65535)
+    Attempt,
+    st.sampled_from([new_campaign_id, new_message_id]).map(lambda new: new()),
+    st.integers(0, ids.MAX_CHUNK),
+    st.integers(0, 65535),
+    st.integers(1, 65535),
 )
 
 
@@ -55,6 +58,7 @@ def test_what_is_read_is_exactly_what_was_written(attempt: Attempt, place: int, 
         ),
         *("c1-+1-0-1", "c1-1_0-0-1", "c1- 1-0-1", "c1-٣-0-1", "c1-01-0-1", "cé-0-0-1", "c1-0-0-1\n", "c1-0-0-1 ", "c*-0-0-1"),
         "c1-0-0-" + "1" * 5000,
+        *(f"c1-{ids.MAX_CHUNK + 1}-0-1", "c1-0-65536-1", "c1-0-0-65536"),
     ],
 )
 def test_what_is_not_ours_is_refused(text: str) -> None:

@@ -191,3 +191,16 @@ def test_standard_error_is_the_default_and_standard_output_stays_clean(capsys: p
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "hello" in captured.err
+
+
+def test_what_arq_says_of_a_job_is_a_warning_without_a_traceback() -> None:
+    stream = io.StringIO()
+    configure_logging(LogFormat.JSON, "INFO", stream=stream)
+    configure_logging(LogFormat.JSON, "INFO", stream=stream)
+    try:
+        raise TimeoutError
+    except TimeoutError as error:
+        logging.getLogger("arq.worker").exception("%6.2fs ! %s failed, %s", 66.8, "c1-0:0:deliver", type(error).__name__)
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["event"], line["level"]) == (" 66.80s ! c1-0:0:deliver failed, TimeoutError", "warning")
+    assert "exception" not in line

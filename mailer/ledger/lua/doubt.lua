@@ -35,6 +35,7 @@ for at = 0, #all - 1, RECORD do
   end
 end
 if n > 0 then
+  forget_with(records, details)
   if policy == 'resend' then
     count_moves(container, {kq = n})
     reopen(KEYS, active, chunk_id, n, now)

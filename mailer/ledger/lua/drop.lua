@@ -6,6 +6,8 @@ local c = redis.call('HMGET', container, 'state', 'ready', 'chunks', 'intake', '
 if c[1] ~= 'planned' or c[2] or now_ms() - tonumber(c[4]) < tonumber(ARGV[2]) then
   return -1
 end
+-- Taking away first is what lets a script write where the memory is full, and this is what makes room again.
+redis.call('HDEL', container, 'intake')
 redis.call('HSET', container, 'state', 'cancelled', 'reason', ARGV[1])
 -- Nothing came of it: its idempotency key may be used for another try.
 if c[5] and redis.call('HGET', c[5], 'id') == c[6] then

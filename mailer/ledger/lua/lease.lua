@@ -9,7 +9,8 @@ local now = now_ms()
 
 local state = begin_when_due(container, now)
 local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size')
-if not state or not meta[4] then
+local all = redis.call('GET', records)
+if not state or not meta[4] or not all then
   redis.call('ZREM', due, chunk_id)
   return {'gone', 0, '', now}
 end
@@ -21,7 +22,6 @@ if tonumber(meta[2] or '0') > now then
   return {'busy', tonumber(meta[1]), '', now}
 end
 
-local all = redis.call('GET', records)
 local doubtful = 0
 for position = 0, tonumber(meta[4]) - 1 do
   local at = position * RECORD
@@ -37,6 +37,7 @@ for position = 0, tonumber(meta[4]) - 1 do
   end
 end
 if doubtful > 0 then
+  forget_with(records, details)
   count_moves(container, {ck = doubtful})
   change_doubt(chunk, doubt, chunk_id, doubtful, now)
   redis.call('HINCRBY', chunk, 'open', -doubtful)

@@ -12,8 +12,8 @@ local container, chunk, records, window, details, ids, _, due, doubt, outcomes, 
 local chunk_id, answered, accepted, place, rows, packed_ids = unpack(ARGV, 1, 6)
 local now = now_ms()
 answer_place(limiter, places, place, now_us())
-local all = redis.call('GET', records)
-if not all then
+local all, container_state = redis.call('GET', records), redis.call('HGET', container, 'state')
+if not all or not container_state then  -- chunks outlive their campaign a little
   return {#rows / 6, 0, 0, 0}
 end
 
@@ -44,7 +44,7 @@ local function is_news(was, state, position, attempt, attempts)
     (was == 'c' or was == 'k' or (was == 'q' and (forgotten or state ~= 'k')))
 end
 
-local cancelled = redis.call('HGET', container, 'state') == 'cancelled'
+local cancelled = container_state == 'cancelled'
 for i = 1, #rows, 6 do
   local position, attempt = struct.unpack('>HH', rows, i)
   local state, more = rows:sub(i + 4, i + 4), rows:byte(i + 5)
@@ -104,6 +104,7 @@ for i = 1, #rows, 6 do
   end
 end
 write_run()
+forget_with(records, ids, details)
 
 if answered ~= '0' and late < #rows / 6 then  -- else it was said before
   redis.call('HINCRBY', account, 'answered', answered)
