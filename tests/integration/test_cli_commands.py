@@ -75,8 +75,8 @@ class Installation:
 
 def read_exports(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
-    lines = [shlex.split(process.stdout.readline()) for _ in range(6)]
-    assert [line[0] for line in lines] == ["export"] * 6
+    lines = [shlex.split(process.stdout.readline()) for _ in range(8)]
+    assert [line[0] for line in lines] == ["export"] * 8
     return dict(line[1].split("=", 1) for line in lines)
 
 

@@ -407,6 +407,9 @@ async def test_an_error_that_nobody_foresaw_is_not_tried_again_at_once(
 
     monkeypatch.setattr(runtime.ledger.scripts, "claim", broken)
     id = await mailer.send(Email(to="a@example.org", from_=FROM, subject="s", text="t"))
+    async with asyncio.timeout(10):
+        while not tries:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(1.5)
     assert tries == 1
     assert (await mailer.status(id)).state == "queued"

@@ -157,7 +157,7 @@ class Slow:
             if self._stalls:
                 await self.go_on.wait()
             elif self.read % (length // 24) < len(piece):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.15)
         if self.read == length and not self._stalls:
             body = json.dumps({"MessageId": ID}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
@@ -167,7 +167,10 @@ class Slow:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self, "127.0.0.1", 0, ssl=self._tls, limit=32 << 10)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 << 10)  # else the system takes it in by megabytes
+        sock.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(self, sock=sock, ssl=self._tls, limit=32 << 10)
         try:
             yield f"http{'s' if self._tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
@@ -204,7 +207,7 @@ async def test_an_upload_that_nobody_takes_in_ends_in_doubt_and_its_connection_w
 async def test_a_slow_upload_that_goes_on_is_not_cut(
     over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 2.0)
     door = Slow(stalls=False, tls=certificate if over_tls else None)
     async with door.listening() as url, Gateway(endpoint_url=url) as gateway:
         assert await send(gateway, 3 * BIG) == Answer(ID, None)

@@ -9,7 +9,7 @@ local fence, mode, rows, chunk_id, lease = unpack(ARGV)
 local now = now_ms()
 
 local all, ends = redis.call('GET', records), held_until(chunk, fence)
-if not all or not ends then
+if not all or not ends then  -- without records: by a Redis that has forgotten its last second
   return 'lost'
 end
 local writes, fresh = {}, 0
