@@ -214,6 +214,40 @@ async def test_a_slow_upload_that_goes_on_is_not_cut(
     assert door.connections == 1
 
 
+class Crawling:
+    """A connection that holds so much each time that it is asked, and is free after the last."""
+
+    def __init__(self, *held: int) -> None:
+        self._held = list(held)
+        self.aborted, self.writing_paused = False, True
+        self.free = asyncio.Event()
+        self.protocol = self.transport = self
+
+    async def drain(self) -> None:
+        await self.free.wait()
+
+    def get_write_buffer_size(self) -> int:
+        if len(self._held) == 1:
+            asyncio.get_running_loop().call_later(0.01, self.free.set)
+        return self._held.pop(0)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_an_upload_is_given_up_when_nothing_was_taken_in_since_the_last_look_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.05)
+    crawling = Crawling(400, 300, 299, 1)
+    await gateway_module._taken_in(crawling)
+    assert not crawling.aborted
+    stuck = Crawling(400, 300, 300, 1)
+    with pytest.raises(TimeoutError, match="taken in"):
+        await gateway_module._taken_in(stuck)
+    assert stuck.aborted
+
+
 class Stalls:
     """SES, but that nobody reads what is sent."""
 
