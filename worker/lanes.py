@@ -103,11 +103,22 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
 
 
 async def _drain(worker: Worker) -> None:
-    """Take no more jobs and let those that run come to the end of their call; they stop by themselves."""
+    """Take no more jobs and let those that run come to the end of their call; they stop by themselves.
+
+    Those that arq was just about to start are waited for as well: cancelled, it would still write that they are over, after the
+    connections of its pool were closed, by one that nobody closes.
+    """
     worker.allow_pick_jobs = False
-    tasks = [task for task in worker.tasks.values() if not task.done()]
-    if tasks:
-        await asyncio.wait(tasks, timeout=DRAIN_S)
+    deadline, quiet = time.monotonic() + DRAIN_S, False
+    while (left_s := deadline - time.monotonic()) > 0:
+        if tasks := [task for task in worker.tasks.values() if not task.done()]:
+            await asyncio.wait(tasks, timeout=left_s)
+            quiet = False
+        elif quiet:
+            return
+        else:
+            await asyncio.sleep(2 * POLL_DELAY_S)
+            quiet = True
 
 
 async def _close(worker: Worker, jobs: Collection[asyncio.Task[Any]]) -> None:
