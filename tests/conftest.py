@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import secrets
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,19 +38,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def what_a_file_leaves(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the tests of a file leave open, as those do that end a client in the middle, goes with the file. Else it would fail
-    whichever test of another file is running when the collector finds it. `LEFT_OPEN=FILE` has it told there."""
-    yield
-    with warnings.catch_warnings(record=True) as left:
-        warnings.simplefilter("always", ResourceWarning)
-        gc.collect()
-    if left and (told := os.environ.get("LEFT_OPEN")):
-        with Path(told).open("a") as file:
-            file.writelines(f"{request.node.nodeid}: {one.message}\n" for one in left)
 
 
 @pytest.fixture(scope="session", params=kinds())

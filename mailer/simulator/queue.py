@@ -176,7 +176,7 @@ class Queue:
             async with asyncio.timeout(max(0.0, min(ends) - now)):
                 await self._arrived.wait()
         except TimeoutError:
-            pass
+            pass  # nothing has come, or a message that was hidden or delayed is due: the caller looks again
         finally:
             self.pollers -= 1
 

@@ -263,6 +263,16 @@ local function reopen(keys, active, chunk_id, n, now)
   end
 end
 
+-- So many recipients of a chunk more, or fewer, wait to be sent to or are being sent to. More may come in one that was over: who
+-- was in doubt turned out to be refused, or not to have been handed to SES. Whether the chunk is over now is the caller's to see.
+local function change_open(keys, active, chunk_id, n, now)
+  if n > 0 then
+    reopen(keys, active, chunk_id, n, now)
+  elseif n < 0 then
+    redis.call('HINCRBY', keys[2], 'open', n)
+  end
+end
+
 -- The four bytes that tell a chunk's archive from an older one; '' where it has none.
 local TOKEN = 4
 local function token_of(tokens, number)

@@ -112,12 +112,7 @@ if answered ~= '0' and late < #rows / 6 then  -- else it was said before
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
-if opened > 0 then
-  -- A recipient that was in doubt turned out to be refused: it is owed another attempt, also in a chunk that was over.
-  reopen(KEYS, active, chunk_id, opened, now)
-elseif opened < 0 then
-  redis.call('HINCRBY', chunk, 'open', opened)
-end
+change_open(KEYS, active, chunk_id, opened, now)
 note_accepted(container, sent, now)
 local closed, finished = close_what_is_over(KEYS, chunk_id, now)
 return {late, closed, finished, twice}

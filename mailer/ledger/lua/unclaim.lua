@@ -35,10 +35,6 @@ for i = 1, #rows, 4 do
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
-if opened > 0 then
-  reopen(KEYS, active, chunk_id, opened, now)
-elseif opened < 0 then
-  redis.call('HINCRBY', chunk, 'open', opened)
-  close_what_is_over(KEYS, chunk_id, now)
-end
+change_open(KEYS, active, chunk_id, opened, now)
+if opened < 0 then close_what_is_over(KEYS, chunk_id, now) end
 return n
