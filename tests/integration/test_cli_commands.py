@@ -603,7 +603,7 @@ def test_start_status_list_and_watch_show_the_same(here: Installation) -> None:
     id = said.out.strip()
     followed = here.mailer("campaign", "watch", id)
     assert followed.status == 0
-    assert re.search(r"^finished: 2 sent, 0 left of 2, \d+/s$", followed.err, re.MULTILINE)
+    assert re.search(r"^finished: 2 sent, 0 left of 2, [\d,]+/s$", followed.err, re.MULTILINE)
     status = here.json("campaign", "status", id)
     check_campaign(status)
     assert status["name"] == name
