@@ -55,7 +55,7 @@ _wait_seconds = Histogram(
 )
 _throttled = Counter("mailer_throttled", "Recipients that SES refused because of the send rate", registry=REGISTRY)
 _events = Counter("mailer_events", "Events of SES that were taken in", ["type"], registry=REGISTRY)
-_unread = Counter("mailer_events_unread", "Messages that are no events of SES and were not applied", registry=REGISTRY)
+_unread = Counter("mailer_events_unread", "Messages that were not applied: no events of SES, or given up", registry=REGISTRY)
 _unmatched = Counter("mailer_events_unmatched", "Events of messages that the ledger does not know", registry=REGISTRY)
 _duplicates = Counter("mailer_duplicates", "Recipients that SES accepted twice, as its events tell", registry=REGISTRY)
 _depth = Gauge("mailer_queue_depth", "Jobs that wait in a lane's queue", ["lane"], registry=REGISTRY)

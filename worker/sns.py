@@ -7,7 +7,7 @@ applied now stays with whoever took it, until somebody tries again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 import structlog
@@ -33,6 +33,7 @@ TOGETHER = 500  # messages
 BLOCK_MS = 1000
 GONE_AFTER_MS = 6 * 3_600_000  # a consumer that was not heard of for so long is a worker that has ended; others ask each second
 CLAIM_AFTER_MS = 60_000  # a message that was taken so long ago, and is still there, is taken again
+KEEP_MS = 4 * 86_400_000  # an event that cannot be applied: so long has SQS a message, where nothing else is set
 CONFIRM, MESSAGE = "confirm", "message"  # the field of an address to be visited, and that of an event
 
 Entry = tuple[bytes, dict[bytes, bytes]]
@@ -148,13 +149,26 @@ async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
             log.warning("a message of a topic of ours is no event of SES", reason=str(error))
             done.append(id)
     if events:
-        left = await apply(runtime, events)
-        done += [id for place, id in enumerate(ids) if place not in left]
+        left = {ids[place] for place in await apply(runtime, events)}
+        left -= await _given_up(runtime, left)
+        done += [id for id in ids if id not in left]
     if done:
         async with runtime.redis.pipeline(transaction=False) as pipe:
             pipe.xack(runtime.ledger.keys.inbox, GROUP, *done)
             pipe.xdel(runtime.ledger.keys.inbox, *done)
             await pipe.execute()
+
+
+async def _given_up(runtime: Runtime, left: Collection[bytes]) -> set[bytes]:
+    """Those that have been here for KEEP_MS: what keeps them from being applied stays."""
+    if not left:
+        return set()
+    oldest = await runtime.ledger.scripts.now_ms() - KEEP_MS
+    over = {id for id in left if int(id.partition(b"-")[0]) < oldest}
+    if over:
+        metrics.record_unread(len(over))
+        log.error("events that could not be applied for four days are given up; the lines before say why", events=len(over))
+    return over
 
 
 async def _confirmed(url: str) -> bool:

@@ -676,6 +676,25 @@ async def test_what_cannot_be_applied_now_stays_queued_is_tried_again_and_never_
         assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
+async def test_what_can_never_be_applied_is_given_up_after_four_days_and_not_before(
+    stored: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sns, "BLOCK_MS", 1)
+    async with Runtime(stored) as idle:
+        inbox, now = idle.ledger.keys.inbox, await idle.ledger.scripts.now_ms()
+        id, (path,) = await archived(idle, 1)
+        path.write_bytes(b"cut")
+        await sns.take_in(idle)
+        old, younger = f"{now - 4 * 86_400_000 - 1}-0".encode(), f"{now - 4 * 86_400_000 + 60_000}-0".encode()
+        for entry in (old, younger):
+            await idle.redis.xadd(inbox, {"message": bounced(id, 0)}, id=entry)
+        before = metric("mailer_events_unread_total")
+        await sns.take_in(idle)
+        assert [entry for entry, _ in await idle.redis.xrange(inbox)] == [younger]
+        assert (await idle.redis.xpending(inbox, sns.GROUP))["pending"] == 1
+        assert metric("mailer_events_unread_total") - before == 1
+
+
 async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     visited, answers = list[str](), iter([FetchFailed(url="", why="there is no whole answer after 5 s"), None])
 
