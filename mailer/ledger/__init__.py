@@ -1,9 +1,10 @@
 """The ledger: the truth about every campaign, message and recipient. A job in a queue is only a wake-up."""
 
-from .ledger import ActiveCampaign, CampaignStatus, Ledger, MessageStatus, RecipientStatus, Work
+from .ledger import ActiveCampaign, Ledger, Work
 from .records import Record
 from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
+from .status import CampaignStatus, MessageStatus, RecipientStatus
 
 __all__ = [
     "ActiveCampaign",

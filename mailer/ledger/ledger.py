@@ -6,20 +6,21 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from ..email import Lane, Mode, Outcome, State
+from ..email import Lane, Outcome, State
 from ..errors import CampaignGone, ListForgotten, NotFound, StoreFailed
 from ..ids import chunk_id, container_of, is_container, is_message
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
-from .records import Record, unpack_message_id, unpack_records
+from .records import Record, unpack_records
 from .redis import RedisClient
 from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
+from .status import CampaignStatus, MessageStatus, RecipientStatus, campaign_status, message_status, outcome_counts, report_lines
 from .store import Objects, ObjectStore, RedisStore, Store
 from .suppressed import Suppressed
 
@@ -76,60 +77,6 @@ class ActiveCampaign:
         if self.state is State.CANCELLED:
             return self.finished or not self.ready
         return self.state in (State.FINISHED, State.STOPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignStatus:
-    id: str
-    name: str
-    state: State
-    reason: str
-    rows: int
-    counts: dict[str, int]  # outcome → recipients; adds up to rows
-    rate: float  # recipients accepted by SES per second, from the first to the last
-    created_at: datetime
-    finished_at: datetime | None
-    twice: int = 0  # recipients that SES accepted twice, as its events tell
-
-    @property
-    def left(self) -> int:
-        """Recipients of which nobody knows yet what becomes of them."""
-        return self.counts.get(Outcome.QUEUED.label, 0) + self.counts.get(Outcome.CLAIMED.label, 0)
-
-    @property
-    def over(self) -> bool:
-        """Nothing more becomes of it by itself."""
-        return self.state in (State.FINISHED, State.STOPPED) or (self.state is State.CANCELLED and not self.left)
-
-
-@dataclass(frozen=True, slots=True)
-class MessageStatus:
-    id: str
-    to: tuple[str, ...]
-    state: str
-    reason: str
-    ses_message_id: str | None
-    mode: str | None
-    attempts: int
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientStatus:
-    """A line of the report."""
-
-    id: str
-    row: int
-    to: str
-    state: str
-    ses_message_id: str | None
-    reason: str
-    attempts: int
-    updated_at: datetime
-
-
-def _time(ms: bytes | float | None) -> datetime | None:
-    return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
 
 
 def _now_ms() -> int:
@@ -389,9 +336,7 @@ class Ledger:
         ids = [id.decode() for id in await self.redis.zrange(self.keys.active, 0, -1)]
         async with self.redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(
-                    self.keys.container(id), "state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted"
-                )
+                pipe.hmget(self.keys.container(id), *ACTIVE_FIELDS)
             found = await pipe.execute()
         return [
             ActiveCampaign(
@@ -463,7 +408,7 @@ class Ledger:
         found = await self.redis.hgetall(self.keys.container(id))
         if not found or is_message(id):
             raise NotFound(id=id)
-        return _campaign_status(id, found)
+        return campaign_status(id, found)
 
     async def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
         """The newest first. Those that Redis has forgotten are left out."""
@@ -472,7 +417,7 @@ class Ledger:
             for id in ids:
                 pipe.hgetall(self.keys.container(id))
             found = await pipe.execute()
-        return [_campaign_status(id, fields) for id, fields in zip(ids, found, strict=True) if fields]
+        return [campaign_status(id, fields) for id, fields in zip(ids, found, strict=True) if fields]
 
     async def message(self, id: str) -> MessageStatus:
         """Raises NotFound."""
@@ -485,18 +430,9 @@ class Ledger:
             (spec, state, why), records, ids, details = await pipe.execute()
         if spec is None or not is_message(id):
             raise NotFound(id=id)
-        record = next(unpack_records(records))
         waiting = why.decode() if state.decode() in (State.PLANNED, State.PARKED, State.STOPPED) else ""
-        return MessageStatus(
-            id=id,
-            to=Spec.load(spec).to,
-            state=record.outcome.label,
-            reason=_why(details, 0) or waiting,
-            ses_message_id=unpack_message_id(ids or b"") or details.get(b"i0", b"").decode() or None,
-            mode=None if record.mode is Mode.AUTO else record.mode.value,
-            attempts=record.attempts,
-            updated_at=datetime.fromtimestamp(record.updated_at, UTC),
-        )
+        known = Chunk(list(unpack_records(records)), ids or b"", details)
+        return message_status(id, Spec.load(spec).to, known, waiting)
 
     async def report(self, id: str) -> AsyncIterator[RecipientStatus]:
         """Every recipient of a campaign in the order of its list; one chunk in memory at a time. Raises NotFound, StoreFailed.
@@ -520,7 +456,7 @@ class Ledger:
             raise NotFound(id=id)
         for name in names:
             found = await self.archive.read_object(name)
-            for line in _report_lines(name.replace("/", "-").rpartition("-")[0], *found) if found else ():
+            for line in report_lines(name.replace("/", "-").rpartition("-")[0], *found) if found else ():
                 yield line
 
     async def _report_chunk(self, chunk: str) -> list[RecipientStatus]:
@@ -535,16 +471,16 @@ class Ledger:
             if records is not None:
                 known = Chunk(list(unpack_records(records)), ids or b"", details)
                 if (entries := await self._rows(chunk)) is not None:
-                    return _report_lines(chunk, entries, known)
+                    return report_lines(chunk, entries, known)
             elif self.archive is not None and (found := await self.archive.read(chunk)) is not None:
-                return _report_lines(chunk, *found)
+                return report_lines(chunk, *found)
         if await self.redis.hget(k.container(container_of(chunk)), "ready"):  # else it was given up, and nothing is left of it
             raise self._lost(chunk)
         return []
 
     async def outcome_counts(self, id: str) -> dict[Outcome, int]:
         found = await self.redis.hgetall(self.keys.container(id))
-        return _counts(found)
+        return outcome_counts(found)
 
     async def doubtful(self, grace_ms: int, *, limit: int) -> list[str]:
         """Chunks with recipients that have been in doubt for longer than the grace, those first that have been longest."""
@@ -565,53 +501,3 @@ class Ledger:
 
     async def queue_depth(self, lane: Lane) -> int:
         return int(await self.redis.zcard(self.keys.queue(lane)))
-
-
-def _why(details: Mapping[bytes, bytes], position: int) -> str:
-    reason = details.get(b"%d" % position, b"").decode()
-    if others := details.get(b"d%d" % position, b"").decode():
-        reason = "; ".join(filter(None, (reason, f"SES accepted it again, as {others}")))
-    return reason
-
-
-def _report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[RecipientStatus]:
-    return [
-        RecipientStatus(
-            id=f"{chunk}-{position}",
-            row=entry.row,
-            to=entry.to,
-            state=record.outcome.label,
-            ses_message_id=known.message_id(position),
-            reason=_why(known.details, position) or known.reason(position),
-            attempts=record.attempts,
-            updated_at=datetime.fromtimestamp(record.updated_at, UTC),
-        )
-        for position, (entry, record) in enumerate(zip(entries, known.records, strict=True))
-    ]
-
-
-def _counts(found: dict[bytes, bytes]) -> dict[Outcome, int]:
-    return {outcome: n for outcome in Outcome if (n := int(found.get(b"n:" + outcome.value.encode(), 0)))}
-
-
-def _campaign_status(id: str, found: dict[bytes, bytes]) -> CampaignStatus:
-    counts = _counts(found)
-    started, settled = float(found.get(b"started", 0)), float(found.get(b"settled", 0))
-    accepted = sum(counts.get(o, 0) for o in (Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED))
-    created = _time(found[b"created"])
-    assert created is not None
-    return CampaignStatus(
-        id=id,
-        name=found.get(b"name", b"").decode(),
-        state=State(found[b"state"].decode()),
-        reason=found.get(b"reason", b"").decode(),
-        rows=int(found[b"rows"]),
-        counts={outcome.label: n for outcome, n in counts.items()},
-        rate=round((accepted - int(found.get(b"first", 0))) * 1000 / (settled - started), 1) if settled > started else 0.0,
-        created_at=created,
-        finished_at=_time(found.get(b"finished")),
-        twice=int(found.get(b"twice", 0)),
-    )
-
-
-__all__ = ["CampaignStatus", "Ledger", "MessageStatus", "NewChunk", "RecipientStatus", "Work"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mailer import Settings, State
-from mailer.ledger.ledger import CampaignStatus
+from mailer.ledger import CampaignStatus
 from mailer.simulator import Fault, Kind
 from worker.runtime import cancel
 

@@ -24,8 +24,7 @@ from arq.constants import in_progress_key_prefix
 from mailer import Campaign, Email, Lane, Mailer, Settings, State
 from mailer.events import read
 from mailer.ids import Attempt, chunk_id
-from mailer.ledger import Ledger
-from mailer.ledger.ledger import CampaignStatus, MessageStatus, RecipientStatus
+from mailer.ledger import CampaignStatus, Ledger, MessageStatus, RecipientStatus
 from mailer.queue import connect, disconnect
 from mailer.simulator import Fault, Simulator, SimulatorConfig, serve
 from worker import events

@@ -1,0 +1,127 @@
+"""What is told of a campaign, a message or a recipient: read from what Redis has of them, or from an archived chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..email import Mode, Outcome, State
+from .archive import Chunk
+from .spec import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignStatus:
+    id: str
+    name: str
+    state: State
+    reason: str
+    rows: int
+    counts: dict[str, int]  # outcome → recipients; adds up to rows
+    rate: float  # recipients accepted by SES per second, from the first to the last
+    created_at: datetime
+    finished_at: datetime | None
+    twice: int = 0  # recipients that SES accepted twice, as its events tell
+
+    @property
+    def left(self) -> int:
+        """Recipients of which nobody knows yet what becomes of them."""
+        return self.counts.get(Outcome.QUEUED.label, 0) + self.counts.get(Outcome.CLAIMED.label, 0)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more becomes of it by itself."""
+        return self.state in (State.FINISHED, State.STOPPED) or (self.state is State.CANCELLED and not self.left)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    id: str
+    to: tuple[str, ...]
+    state: str
+    reason: str
+    ses_message_id: str | None
+    mode: str | None
+    attempts: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientStatus:
+    """A line of the report."""
+
+    id: str
+    row: int
+    to: str
+    state: str
+    ses_message_id: str | None
+    reason: str
+    attempts: int
+    updated_at: datetime
+
+
+def outcome_counts(found: Mapping[bytes, bytes]) -> dict[Outcome, int]:
+    return {outcome: n for outcome in Outcome if (n := int(found.get(b"n:" + outcome.value.encode(), 0)))}
+
+
+def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
+    counts = outcome_counts(found)
+    started, settled = float(found.get(b"started", 0)), float(found.get(b"settled", 0))
+    accepted = sum(counts.get(o, 0) for o in (Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED))
+    created = _time(found[b"created"])
+    assert created is not None
+    return CampaignStatus(
+        id=id,
+        name=found.get(b"name", b"").decode(),
+        state=State(found[b"state"].decode()),
+        reason=found.get(b"reason", b"").decode(),
+        rows=int(found[b"rows"]),
+        counts={outcome.label: n for outcome, n in counts.items()},
+        rate=round((accepted - int(found.get(b"first", 0))) * 1000 / (settled - started), 1) if settled > started else 0.0,
+        created_at=created,
+        finished_at=_time(found.get(b"finished")),
+        twice=int(found.get(b"twice", 0)),
+    )
+
+
+def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str) -> MessageStatus:
+    """`waiting`: why it is not sent yet, or was stopped; told where nothing is known of the message itself."""
+    (record,) = known.records
+    return MessageStatus(
+        id=id,
+        to=to,
+        state=record.outcome.label,
+        reason=_why(known, 0) or waiting,
+        ses_message_id=known.message_id(0),
+        mode=None if record.mode is Mode.AUTO else record.mode.value,
+        attempts=record.attempts,
+        updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+    )
+
+
+def report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[RecipientStatus]:
+    return [
+        RecipientStatus(
+            id=f"{chunk}-{position}",
+            row=entry.row,
+            to=entry.to,
+            state=record.outcome.label,
+            ses_message_id=known.message_id(position),
+            reason=_why(known, position),
+            attempts=record.attempts,
+            updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+        )
+        for position, (entry, record) in enumerate(zip(entries, known.records, strict=True))
+    ]
+
+
+def _why(known: Chunk, position: int) -> str:
+    reason = known.reason(position)
+    if others := known.details.get(b"d%d" % position, b"").decode():
+        reason = "; ".join(filter(None, (reason, f"SES accepted it again, as {others}")))
+    return reason
+
+
+def _time(ms: bytes | float | None) -> datetime | None:
+    return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
