@@ -19,17 +19,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from mailer import metrics
 from mailer.address import bare, dedup_key
 from mailer.email import Lane, Outcome
-from mailer.errors import MailerError, NotAnEvent, QueueUnavailable, StoreFailed
+from mailer.errors import NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
+from mailer.gates.sandbox import is_mailbox_simulator
 from mailer.ids import Attempt, chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
 from mailer.ledger.scripts import Heard
 from mailer.ledger.suppressed import NewEntry, Reason
 from mailer.sender import Sender
-from mailer.ses.refusals import classify
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
 from mailer.tasks import to_the_end
 
+from .owed import Owed, owe
 from .runtime import Runtime, cancel
 
 log = structlog.get_logger()
@@ -107,7 +108,17 @@ def suppressions(event: Event) -> list[NewEntry]:
     named = tuple(one.address for one in event.recipients)
     if not named and len(event.destination) == 1:
         named = event.destination
-    return [NewEntry(address, reason) for address in named]
+    # The mailbox simulator's addresses are there to be written to again; SES puts them on no list either.
+    return [NewEntry(address, reason) for address in named if not is_mailbox_simulator(address)]
+
+
+def _owed(container: str, spec: Spec, events: Sequence[Event]) -> list[Owed]:
+    """To be written to SES's list, where it does not do so itself."""
+    return [
+        Owed(container, event.tags.get("ses:configuration-set", spec.configuration_set or ""), entry.reason, entry.address)
+        for event in events
+        for entry in suppressions(event)
+    ]
 
 
 def _left(event: Event) -> bool:
@@ -239,61 +250,35 @@ async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
     for container, found in by_container.items():
         spec = await runtime.ledger.spec(container)
         gone = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
+        known = [spec.stream] if spec is not None and spec.stream else None
+        await _leave(
+            runtime, {event.destination[0]: known or _streams(runtime.settings.senders, event) for event in gone}, container
+        )
         if spec is None:
             log.info("events are of a message that is not known here", id=container, events=len(found))
-            await _leave(runtime, {event.destination[0]: _streams(runtime.settings.senders, event) for event in gone}, container)
-            continue
-        await _leave(runtime, {event.destination[0]: [spec.stream] for event in gone}, container)
-        await _tell_ses(runtime, spec, [event for event in found if event.type is not EventType.SUBSCRIPTION])
+        else:
+            await owe(runtime, _owed(container, spec, found))
 
 
 async def _leave(runtime: Runtime, streams: Mapping[str, Sequence[str]], container: str) -> None:
-    """SES's own list has these addresses; ours gets them for the streams that the message was of."""
+    """SES's contact list has it; ours gets these addresses for the streams that the message was of. Where it was of none, SES's
+    alone keeps them from what goes by that list: nothing else is stopped by it, such as receipts."""
     entries = [NewEntry(address, Reason.UNSUBSCRIBE, stream) for address, found in streams.items() for stream in found]
     if entries:
         await runtime.ledger.suppressed.add(entries)
     if lost := sum(not found for found in streams.values()):
         metrics.record_unmatched(lost)
         log.warning(
-            "who left a contact list is not on our own list: the message is forgotten, and its From address is no sender's here",
+            "who left a contact list is not on our own list: the From address of the message is no sender's here",
             id=container,
             recipients=lost,
         )
 
 
 def _streams(senders: Mapping[str, Sender], event: Event) -> list[str]:
-    """Of a message that is forgotten: those of the senders that have its From address."""
+    """Of a message that is forgotten, or names no sender: those of the senders that have its From address."""
     found = dedup_key(event.sender)
     return [name for name, sender in senders.items() if found and dedup_key(bare(sender.from_)) == found]
-
-
-async def _tell_ses(runtime: Runtime, spec: Spec, events: Sequence[Event]) -> None:
-    """Put on SES's list what SES does not put there itself. Our own list has it already, so this may fail."""
-    try:
-        for name, found in _by_set(events, spec.configuration_set or "").items():
-            reach = await runtime.reaches.get(spec.route)
-            known = await runtime.accounts.load(reach.account)
-            own = (await reach.register.look_up_set(name)).suppressed_reasons if name else None
-            reasons = own if own is not None else known.suppressed_reasons if known else None
-            for event in found:
-                reason = "BOUNCE" if event.type is EventType.BOUNCE else "COMPLAINT"
-                if reasons is not None and reason not in reasons:
-                    for entry in suppressions(event):
-                        await reach.gateway.suppress(entry.address, reason)
-    except (RedisError, OSError):
-        raise
-    except MailerError as error:
-        log.warning("SES's suppression list could not be written to; ours has the addresses", reason=str(error))
-    except Exception as error:
-        log.warning("SES's suppression list could not be written to; ours has the addresses", code=classify(error).code)
-
-
-def _by_set(events: Sequence[Event], otherwise: str) -> dict[str, list[Event]]:
-    """Configuration set → its events."""
-    found = defaultdict[str, list[Event]](list)
-    for event in events:
-        found[event.tags.get("ses:configuration-set", otherwise)].append(event)
-    return found
 
 
 # ---- from SQS ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from mailer.ses.refusals import classify
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
-from . import events, sns
+from . import events, owed, sns
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -204,6 +204,7 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
     "doubts": (settle_doubts, DOUBT_EVERY_S),
     "identities": (read_identities, ACCOUNT_CHECK_S),
+    "suppressing": (owed.pay, owed.EVERY_S),
 }
 
 

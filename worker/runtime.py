@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.settings import Settings
 from mailer.storage import open_objects
+from mailer.suppression.pace import Pace
 from mailer.templates import Compiled, Content
 
 from .stored import StoredTemplates
@@ -80,6 +81,7 @@ class Runtime:
         self.reaches = Reaches(settings, self.ledger, self.stopping)
         self.stored = StoredTemplates()
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
+        self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
         self._files: OrderedDict[File, Loaded] = OrderedDict()

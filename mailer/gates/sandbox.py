@@ -15,7 +15,7 @@ SINGLY = 10  # names that are looked up one by one; for more, one list of all is
 
 async def unverified(register: Register, mailboxes: Iterable[str]) -> dict[str, str]:
     """Those of the recipients (`Name <address>` or `address`) that SES would refuse, each with a sentence. Raises NotKnown."""
-    candidates = {mailbox: identities_of(mailbox) for mailbox in dict.fromkeys(mailboxes) if not _is_simulator(mailbox)}
+    candidates = {mailbox: identities_of(mailbox) for mailbox in dict.fromkeys(mailboxes) if not is_mailbox_simulator(mailbox)}
     known = (await register.find(name for names in candidates.values() for name in names)).identities
     doubtful = {mailbox: names for mailbox, names in candidates.items() if not _verified(names, known)}
     # A name that was not there a while ago may have been verified a moment ago: nobody is refused before SES was asked.
@@ -41,7 +41,7 @@ async def _looked_up_singly(
     return known
 
 
-def _is_simulator(mailbox: str) -> bool:
+def is_mailbox_simulator(mailbox: str) -> bool:
     return bare(mailbox).rpartition("@")[2].lower() == MAILBOX_SIMULATOR
 
 

@@ -166,6 +166,16 @@ class Keys:
         """Hash: address → when (ms) it was removed here. A page of SES's list that is older must not bring it back."""
         return f"{self.namespace}:suppressed:{account}:removed"
 
+    @property
+    def owed(self) -> str:
+        """Sorted set: what SES's list is still to be told (`worker/owed.py`) → when (ms) it is tried; 0: as soon as may be."""
+        return f"{self.namespace}:owed"
+
+    @property
+    def owed_turn(self) -> str:
+        """String: which process is telling it."""
+        return f"{self.namespace}:owed:turn"
+
     # ---- what the gates know of an account's identities and configuration sets --------------------
     def identities(self, account: str) -> str:
         """Hash: identity in lower case → what SES said of it (`identities.py`); `listed_at` → when all were listed (ms)."""
