@@ -15,14 +15,14 @@ from redis.exceptions import RedisError
 from . import prepare
 from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Lane, Outcome, State
-from .errors import KeyBusy, KeyReused, MailerError, RecipientsError
+from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotFound, RecipientsError
 from .ids import chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest, usable
 from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, RecipientStatus, Spec
 from .ledger.control import Control
 from .ledger.disk import Disk
 from .ledger.suppressed import OwnEntry, Reason
-from .queue import Queue, connect, disconnect, ping
+from .queue import Queue, connect, disconnect, explain_redis, is_refused, passes, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
@@ -86,6 +86,7 @@ class Mailer:
         in the last 24 h gives the id of the message that it was used for; raises KeyReused where that had other content.
         With MAILER_INTAKE_FSYNC it is on Redis's disk, too; raises NotOnDisk where that is not known, and ConfigError, with
         nothing stored, where Redis cannot say it.
+        Raises MaybeStored, with the id, where Redis stops answering while it is stored; a RedisError comes before that.
         """
         key = prepare.idempotency_key(idempotency_key, email)
         began = await self._began()
@@ -94,18 +95,31 @@ class Mailer:
             return await self._on_disk(earlier.id, began)
         spec, blobs = self._prepare.message(email)
         await self._store(blobs, email.send_at)
-        added = await self._ledger.add_message(
-            new_message_id(),
-            spec,
-            keep_s=self.settings.retention_s,
-            patience_ms=WAKE_PATIENCE_MS,
-            send_at=email.send_at,
-            key=key,
-        )
+        added = await self._add(new_message_id(), spec, email.send_at, key)
         _same_or_raise(added, key)
         if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
             await self._wake(spec.lane, [chunk_id(added.id, 0)])
         return await self._on_disk(added.id, began)
+
+    async def _add(self, id: str, spec: Spec, send_at: datetime | None, key: Key | None) -> Added:
+        keep_s = self.settings.retention_s
+        try:
+            return await self._ledger.add_message(id, spec, keep_s=keep_s, patience_ms=WAKE_PATIENCE_MS, send_at=send_at, key=key)
+        except (RedisError, OSError) as error:
+            # What is refused is not stored; but the refusal may be of a repetition, after an answer that got lost.
+            if is_refused(error) and (not passes(error) or await self._is_missing(id)):
+                raise
+            raise _maybe_stored(id, key, error) from error
+
+    async def _is_missing(self, id: str) -> bool:
+        """False where Redis does not say it, too."""
+        try:
+            await self._ledger.message(id)
+        except NotFound:
+            return True
+        except (RedisError, OSError):
+            pass
+        return False
 
     async def _began(self) -> str:
         return await self._disk.began() if self._disk is not None else ""
@@ -142,7 +156,8 @@ class Mailer:
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
         process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
         opened. A key that was used in the last 24 h gives the id of the campaign that it was used for; raises KeyReused where
-        that had other content or another list, KeyBusy while its list is still being read. MAILER_INTAKE_FSYNC: as with `send`.
+        that had other content or another list, KeyBusy while its list is still being read. MAILER_INTAKE_FSYNC, and MaybeStored
+        where Redis stops answering once the list has been read: as with `send`.
         """
         key = prepare.idempotency_key(idempotency_key, campaign)
         began = await self._began()
@@ -174,7 +189,7 @@ class Mailer:
     async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> str:
         """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
         intake = Intake(self._ledger, id, spec, with_digest=key is not None)
-        began = ""
+        began, handed = "", False  # whether Redis was asked to let it run
         reader = asyncio.create_task(intake.stay_alive())
         try:
             async for batch in rows:
@@ -185,13 +200,17 @@ class Mailer:
             if key and intake.digest:
                 await self._ledger.keep_list_digest(key, intake.digest.text())
             began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now
+            handed = True
             await to_the_end(self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts))
         except BaseException as error:
-            dropped = False
+            dropped: bool | None = None
             with suppress(Exception):
                 dropped = await to_the_end(self._ledger.drop_campaign(id))
+            runs = handed and not dropped and await self._runs(id, left=dropped is False)
+            if runs is None and isinstance(error, RedisError | OSError | asyncio.CancelledError):
+                raise _maybe_stored(id, key, error) from error
             # Where it runs, only the answer got lost, or the cancellation came too late: then it is started.
-            if dropped or not await self._runs(id):
+            if not runs:
                 raise
             if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()):
                 task.uncancel()
@@ -199,10 +218,16 @@ class Mailer:
             reader.cancel()
         return began
 
-    async def _runs(self, id: str) -> bool:
-        with suppress(MailerError, RedisError, OSError):
-            return (await self._ledger.campaign(id)).state not in (State.PLANNED, State.CANCELLED)
-        return False
+    async def _runs(self, id: str, *, left: bool) -> bool | None:
+        """Whether it was started; None where Redis does not say it. `left`: it was to be dropped, and Redis has left it alone;
+        then it is `planned` because its send_at is to come."""
+        try:
+            state = (await self._ledger.campaign(id)).state
+        except NotFound:
+            return False
+        except (MailerError, RedisError, OSError):
+            return None
+        return left or None if state is State.PLANNED else state is not State.CANCELLED
 
     @staticmethod
     async def _earlier(added: Added, key: Key | None, rows: Recipients) -> str:
@@ -353,6 +378,12 @@ class Mailer:
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:
         """The template rendered for this data: subject, html, text. Raises TemplateError, RenderFailed among them."""
         return Compiled(TemplateFolder(self.settings.templates_dir).read(template)).render(data)
+
+
+def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored:
+    again = ", or repeat it with the same idempotency key, which stores it once" if key else ""
+    why = "and this was cancelled" if isinstance(error, asyncio.CancelledError) else explain_redis(error)
+    return MaybeStored(id=id, why=why, again=again)
 
 
 def _same_or_raise(added: Added, key: Key | None) -> None:

@@ -46,6 +46,11 @@ class StartedAnew(NotOnDisk):
     `mailer status {id}` or `mailer campaign status {id}`, and where it is not there, send it again."""
 
 
+class MaybeStored(MailerError):
+    """It is not known whether {id} was stored, for Redis did not answer ({why}); look with `mailer status {id}` before it is sent
+    again{again}."""
+
+
 class StoreFailed(MailerError):
     """The store {url} does not do what it should: {why}."""
 

@@ -74,7 +74,7 @@ def _explain(error: Exception) -> str:
             f"Redis does not do this: {explain_redis(error)}. Nothing is sent of a message or campaign that was not stored "
             f"whole; {advise_redis(error)}. Then run the command again."
         )
-    if isinstance(error, RedisError):
+    if isinstance(error, RedisError):  # of a command that has stored nothing, or changes nothing when it is run twice
         return f"Redis stopped answering: {explain_redis(error)}. Nothing is lost; run the command again when it is back."
     if isinstance(error, OSError) and error.strerror:
         return f"the system says: {error.strerror}" + (f" ({error.filename})" if error.filename else "") + "."

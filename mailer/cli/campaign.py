@@ -31,7 +31,7 @@ from .output import (
     progress_bar,
     say,
 )
-from .run import on_interrupt, run
+from .run import on_interrupt, run, stored
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -101,25 +101,27 @@ async def _start(campaign: Campaign, recipients: str, key: str | None, watch: bo
             id = await read_in(mailer, campaign, recipients, key)
         if not as_json:
             typer.echo(id)  # flushed: a program that reads it need not wait for the rest
-        if watch:
-            await _watch(mailer, id, as_json)
-        elif as_json:
-            print_json(campaign_json(await mailer.campaign(id)))
+        with stored(id, f"mailer campaign watch {id}"):
+            if watch:
+                await _watch(mailer, id, as_json)
+            elif as_json:
+                print_json(campaign_json(await mailer.campaign(id)))
 
 
 async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path, key: str | None = None) -> str:
     """Start the campaign, with a bar that shows how far the list has been read."""
     with progress_bar() as bar:
-        task = bar.add_task("reading", total=None)
+        task, seen = bar.add_task("reading", total=None), 0
 
         def show(rows: int, read: int, size: int | None) -> None:
+            nonlocal seen
+            seen = rows
             # The rows that are still to come are not known; the bytes are.
             total = int(rows * size / read) if size and read else None
             bar.update(task, completed=rows, total=total)
 
         id = await mailer.start_campaign(campaign, recipients, idempotency_key=key, progress=show)
-        rows = (await mailer.campaign(id)).rows
-        bar.update(task, completed=rows, total=rows)
+        bar.update(task, completed=seen, total=seen)  # Redis is not asked: it is stored, and the caller gets its id
     return id
 
 

@@ -9,18 +9,21 @@ from typing import Annotated
 
 import typer
 
-from .. import Email, Lane, Mailer, Mode, load_settings
+from .. import Email, Lane, Mailer, Mode, Settings, load_settings
 from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import MessageStatus
+from ..settings import Policy
 from . import campaign, options
 from .options import Json
 from .output import facts, hint, message_json, print_json, say, styled, when
-from .run import on_interrupt, run
+from .run import on_interrupt, run, stored
 
 POLL_S = 0.05
 POLL_LATER_S = 1.0  # while it is not to be sent yet
 PATIENCE_S = 3.0  # a message whose turn comes at once has been sent long before
+POLICY_LATE_S = 60.0  # after the grace; what a worker has not done by then its own settings do not want, or no worker runs
+POLICY_WORDS = {Policy.RESEND: "it is sent again", Policy.ASSUME_SENT: "it counts as sent", Policy.HOLD: "it is given up"}
 
 
 def send(
@@ -67,11 +70,14 @@ async def _send(email: Email, key: str | None, wait: bool, as_json: bool) -> Non
             print_json({"id": id})
         if not wait:
             return
-        with on_interrupt(f"it will be sent without being waited for; see it with: mailer status {id}"):
+        look = f"mailer status {id}"
+        with stored(id, look), on_interrupt(f"it will be sent without being waited for; see it with: {look}"):
             said = await _until_due(mailer, id, email.send_at)
-            status = await _until_settled(mailer, id, said)
+            status = await _until_settled(mailer, id, email, said)
     if as_json:
         print_json(message_json(status))
+    if status.state == "unknown":
+        raise MailerError(why=f"it is not known whether SES accepted it; do not send it again before you have looked: {look}")
     if status.state not in ("sent", "delivered", "bounced", "complained"):  # its events may have been faster than this
         raise MailerError(why=f"it was not sent, it is {status.state}: {status.reason}")
 
@@ -89,20 +95,38 @@ async def _until_due(mailer: Mailer, id: str, send_at: datetime | None) -> str:
     return status.reason
 
 
-async def _until_settled(mailer: Mailer, id: str, said: str) -> MessageStatus:
-    """Wait for the message; say why it takes long, when it does, and once for each reason."""
+async def _until_settled(mailer: Mailer, id: str, email: Email, said: str) -> MessageStatus:
+    """Wait for the message; say why it takes long, when it does, and once for each reason. It is `unknown` at the end where
+    nothing that is waited for will tell whether SES accepted it."""
     started = time.monotonic()
     while True:
-        status = await mailer.status(id)
-        if status.state not in ("queued", "claimed"):
+        status, every_s = await mailer.status(id), POLL_S
+        if status.state == "unknown":
+            why, left_s = _doubt(mailer.settings, email, status.updated_at)
+            if left_s <= 0:
+                return status
+            started, every_s = time.monotonic(), min(left_s, POLL_LATER_S)
+        elif status.state not in ("queued", "claimed"):
             return status
-        why = status.reason
-        if not why and time.monotonic() - started > PATIENCE_S:
-            why = "no worker has taken it yet; is `mailer worker` running?"
+        else:
+            why = status.reason
+            if not why and time.monotonic() - started > PATIENCE_S:
+                why = "no worker has taken it yet; is `mailer worker` running?"
         if why and why != said:
             said = why
             say(why, "yellow")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(every_s)
+
+
+def _doubt(settings: Settings, email: Email, since: datetime) -> tuple[str, float]:
+    """Nobody can tell whether SES accepted it: what is waited for, and for how many seconds more something may come of that."""
+    now, policy = datetime.now(UTC), settings.unknown(email.lane)
+    left_s = settings.unknown_grace_s - (now - since).total_seconds()
+    if policy is Policy.RESEND and email.expires_at is not None and (email.expires_at - now).total_seconds() <= max(0, left_s):
+        policy = Policy.HOLD  # too late to be sent again
+    why = "it is not known whether SES accepted it; waiting until an event of SES tells"
+    said = f"{why}; after {settings.unknown_grace_s:g} s {POLICY_WORDS[policy]}"
+    return said, left_s if policy is Policy.HOLD else left_s + POLICY_LATE_S
 
 
 def status(id: Annotated[str, typer.Argument(help="Of a message or campaign.", metavar="ID")], as_json: Json = False) -> None:

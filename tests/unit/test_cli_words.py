@@ -24,7 +24,7 @@ from mailer.cli.words import (
     read_mime,
     read_text,
 )
-from mailer.errors import MailerError
+from mailer.errors import MailerError, MaybeStored
 from mailer.ledger import CampaignStatus, RecipientStatus
 
 NOW = datetime(2026, 6, 1, 12, 30, 1, tzinfo=UTC)
@@ -184,6 +184,11 @@ def test_one_line_has_nothing_that_a_terminal_obeys() -> None:
         (
             RedisConnectionError("Error 111 connecting to x. Connection refused."),
             "Redis stopped answering: nothing answers there. Nothing is lost; run the command again when it is back.",
+        ),
+        (
+            MaybeStored(id="m1", why="nothing answers there", again=""),
+            "It is not known whether m1 was stored, for Redis did not answer (nothing answers there); look with `mailer status "
+            "m1` before it is sent again.",
         ),
         (OSError(28, "No space left on device"), "the system says: No space left on device."),
         (OSError(13, "Permission denied", "/etc/x"), "the system says: Permission denied (/etc/x)."),
