@@ -360,6 +360,21 @@ async def test_a_chunk_with_somebody_in_doubt_is_archived_only_when_its_campaign
     assert await counts(ledger, id) == {"unknown": 1, "sent": 3}
 
 
+async def test_with_a_short_retention_who_is_in_doubt_is_archived_after_the_grace_and_before_the_campaign_is_forgotten(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "ARCHIVE_AFTER_S", 0.0)
+    (tmp_path / "store").mkdir()
+    more = {"store_url": f"file://{tmp_path}/store", "unknown_grace_s": 900.0, "retention_s": 1000}
+    async with Runtime(settings.model_copy(update=more)) as runtime:
+        ledger = runtime.ledger
+        id = await campaign(ledger, 2)
+        await sent(ledger, f"{id}-0", 2, Outcome.UNKNOWN)
+        await maintenance.archive(runtime)
+        left_ms = await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.scripts.now_ms()
+        assert 900_000 < left_ms < 1_000_000
+
+
 async def test_neither_what_is_open_nor_what_a_worker_has_nor_what_has_just_changed_is_archived(ledger: Ledger) -> None:
     id = await campaign(ledger, 2, 2)
     archive = archive_of(ledger)

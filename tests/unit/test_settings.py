@@ -62,7 +62,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "unknown_grace_s": ("5", "5", 5.0),
     "unknown_transactional": ("hold", '"hold"', Policy.HOLD),
     "unknown_bulk": ("assume_sent", '"assume_sent"', Policy.ASSUME_SENT),
-    "retention_s": ("60", "60", 60),
+    "retention_s": ("3600", "3600", 3600),
     "log_format": ("json", '"json"', LogFormat.JSON),
     "log_level": ("DEBUG", '"DEBUG"', "DEBUG"),
 }
@@ -149,6 +149,14 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("max_send_rate = 0", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("max_send_rate = nan", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("retention_s = 59", "mailer.toml: `retention_s` input should be greater than or equal to 60"),
+        (
+            "retention_s = 900",
+            "mailer.toml: `retention_s` must be longer than `unknown_grace_s`, which is 900: 900 is not",
+        ),
+        (
+            "unknown_grace_s = 604800.5",
+            "mailer.toml: `retention_s` must be longer than `unknown_grace_s`, which is 604800.5: 604800 is not",
+        ),
         ("log_level = 'debug'", "mailer.toml: `log_level` input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"),
         ("log_format = 'xml'", "mailer.toml: `log_format` input should be 'console' or 'json'"),
         ("senders = 3", "mailer.toml: `senders` input should be a valid dictionary"),
