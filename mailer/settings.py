@@ -127,8 +127,12 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if value.split(":", 1)[0] not in ("redis", "rediss", "unix", "redis+sentinel"):
+        scheme = value.split(":", 1)[0]
+        if scheme not in ("redis", "rediss", "unix", "redis+sentinel"):
             raise ValueError("use redis://, rediss://, unix:// or redis+sentinel://")
+        # redis-py takes the database 0 where it cannot read a number, and 12 for /1/2.
+        if scheme in ("redis", "rediss") and not re.fullmatch(r"(/[0-9]*)?/?", urlsplit(value).path):
+            raise ValueError("the part after the last / must be the number of a database, as in redis://127.0.0.1:6379/0")
         return value
 
     @classmethod
