@@ -283,7 +283,7 @@ class Ledger:
         except TimeoutError:
             raise StoreFailed(url=self._store_name, why=f"it has not answered within {STORE_S:g} s") from None
         if found is None:
-            raise StoreFailed(url=self._store_name, why=f"it does not have the recipients of chunk {chunk}")
+            raise self._lost(chunk)
         return found
 
     async def _rows(self, chunk: str) -> list[Entry] | None:
@@ -318,8 +318,8 @@ class Ledger:
         return True
 
     def _lost(self, chunk: str) -> StoreFailed:
-        why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
-        return StoreFailed(url=self._store_name, why=why)
+        do = "see that MAILER_STORE_URL is the same for workers and applications"
+        return StoreFailed(url=self._store_name, why=f"it does not have the recipients of chunk {chunk}; {do}")
 
     async def stop(self, container: str, reason: str) -> None:
         """A configuration error: nothing more of it is sent, and the reason is kept once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from ..servers import RedisServer
 from .test_delivery import finished, letter, rows
 from .test_ledger import MESSAGE_ID, SPEC, campaign, claim, counts, lines, settled, states, take
 
+SAME_STORE = r"see that MAILER_STORE_URL is the same for workers and applications\."
 NOW: dict[str, int] = {"quiet_ms": 0, "doubt_quiet_ms": 0}
 
 
@@ -296,7 +298,7 @@ async def test_a_retry_that_does_not_find_an_archived_chunk_says_so_and_what_it_
     ledger: Ledger, namespace: str, tmp_path: Path
 ) -> None:
     id = await archived(ledger, Outcome.FAILED, Outcome.FAILED, Outcome.FAILED)
-    hint = r"does not have chunk \w+-1; has MAILER_STORE_URL the value here that it has for the workers\?"
+    hint = rf"does not have the recipients of chunk \w+-1; {SAME_STORE}$"
     with pytest.raises(StoreFailed, match=hint.replace("-1", "-0")):
         await Control(Ledger(ledger.redis, namespace)).retry(id, AGAIN, 0, chunks=100)
     (lost,) = (tmp_path / "store" / id).glob("1-*")
@@ -534,7 +536,7 @@ async def test_a_chunk_whose_payload_cannot_be_read_waits_with_the_reason_and_is
                 await asyncio.sleep(0.02)
             assert status.reason == (
                 f"waiting: The store file://{tmp_path}/store does not do what it should: it does not have the recipients of "
-                f"chunk {id}-0."
+                f"chunk {id}-0; see that MAILER_STORE_URL is the same for workers and applications."
             )
             with pytest.raises(StoreFailed):
                 _ = [line async for line in mailer.outcomes(id)]
@@ -569,7 +571,7 @@ async def test_a_report_where_the_store_is_not_set_is_an_error_and_not_a_short_r
 ) -> None:
     id = await campaign(ledger, 3)
     inside = Ledger(ledger.redis, namespace)
-    hint = r"redis: .* does not have chunk .*; has MAILER_STORE_URL the value here that it has for the workers\?"
+    hint = rf"redis: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$"
     with pytest.raises(StoreFailed, match=hint):
         await lines(inside, id)
     await sent(ledger, f"{id}-0", 3)
@@ -582,7 +584,9 @@ async def test_a_worker_without_the_store_parks_what_it_cannot_read(ledger: Ledg
     id = await campaign(ledger, 3)
     inside = Ledger(ledger.redis, namespace)
     assert await inside.lease(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.UNREAD
-    assert (await inside.campaign(id)).state == "parked"
+    status = await inside.campaign(id)
+    assert status.state == "parked"
+    assert re.search(rf"^waiting: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$", status.reason)
     assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), Work)  # given back, not run out
 
 
