@@ -22,7 +22,7 @@ from mailer import Mailer, Settings
 from mailer.email import Outcome
 from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Work
 from mailer.ledger.archive import Archive
 from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
@@ -130,6 +130,38 @@ async def test_a_whole_campaign_is_archived_by_the_worker_and_forgotten_afterwar
             await runtime.redis.unlink(key)
         assert [line async for line in mailer.outcomes(id)] == before
     assert len(ses.log) == 1200
+
+
+async def test_a_recipient_is_told_by_its_id_wherever_its_chunk_is_and_a_forgotten_campaign_says_where_its_report_is(
+    ledger: Ledger,
+) -> None:
+    id = await campaign(ledger, 3, 2)
+
+    async def told() -> list[RecipientStatus]:
+        return [await ledger.recipient(f"{id}-{chunk}-{position}") for chunk, position in ((0, 0), (0, 2), (1, 1))]
+
+    async def missing() -> None:
+        for wrong in (f"{id}-0-3", f"{id}-2-0", f"{id}-0", f"{new_campaign_id()}-0-0"):
+            with pytest.raises(NotFound, match=f"no message or campaign '{wrong}' here"):
+                await ledger.recipient(wrong)
+
+    before = await lines(ledger, id)
+    assert await told() == [before[0], before[2], before[4]]
+    await sent(ledger, f"{id}-0", 3)
+    await sent(ledger, f"{id}-1", 2, Outcome.FAILED)
+    after = await lines(ledger, id)
+    await archive_of(ledger).archive(f"{id}-1", **NOW)
+    assert await told() == [after[0], after[2], after[4]]
+    await missing()
+    await archive_of(ledger).archive(f"{id}-0", **NOW)
+    await ledger.redis.unlink(ledger.keys.container(id), ledger.keys.tokens(id))
+    assert await told() == [after[0], after[2], after[4]]
+    await missing()
+    with pytest.raises(NotFound) as caught:
+        await ledger.campaign(id)
+    assert str(caught.value) == f"Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"
+    with pytest.raises(NotFound, match="There is no message or campaign"):
+        await ledger.campaign(new_campaign_id())
 
 
 # ---- the way back --------------------------------------------------------------------------------------------------
