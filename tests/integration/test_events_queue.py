@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,7 +22,7 @@ from worker.runtime import Runtime, cancel
 
 from ..conftest import simulated_ses
 from ..ses_events import ANA, notified
-from .test_events_in import metric, taking_in, until
+from .test_events_in import archived, bounced, metric, taking_in, truth, until
 from .test_worker_http import asked
 
 RECEIVED_AT = "mailer_events_last_receive_timestamp_seconds"
@@ -78,9 +79,15 @@ async def test_where_the_queues_attributes_cannot_be_had_events_are_taken_in_and
 ) -> None:
     monkeypatch.delitem(sqs._ACTIONS, "GetQueueAttributes")
     with capture_logs() as logs:
-        async with taking_in(settings, monkeypatch, []) as (_, queues), Mailer(settings) as mailer:
+        async with taking_in(settings, monkeypatch, []) as (runtime, queues), Mailer(settings) as mailer:
             queues.events.put(json.dumps(notified("Bounce")).encode())
             await until(lambda: mailer.suppressed(ANA))
+            with monkeypatch.context() as away:
+                away.delitem(sqs._ACTIONS, "ReceiveMessage")
+                queues.let_wait(False)
+                await until(lambda: truth(runtime.listening.trouble != ""))
+                queues.let_wait(True)
+            await until(lambda: truth(runtime.listening.trouble == ""))
     said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert said.count("whether the queue of SES's events has a dead-letter queue cannot be seen") == 1
 
@@ -94,3 +101,19 @@ async def test_an_event_of_a_type_that_is_not_known_is_counted_as_other_and_not_
         assert not await events.apply(runtime, [read(json.dumps(new)), read(json.dumps(notified("Delivery")))])
     assert metric("mailer_events_total", type="other") - other == 1
     assert metric("mailer_events_unmatched_total") - unmatched == 1
+
+
+async def test_an_event_of_an_archived_campaign_that_redis_has_forgotten_only_suppresses_and_is_unmatched(
+    settings: Settings, ses: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    stored = settings.model_copy(update={"store_url": f"file://{tmp_path}/store"})
+    unmatched = metric("mailer_events_unmatched_total")
+    async with Runtime(stored) as runtime, Mailer(stored) as mailer:
+        id, _ = await archived(runtime, 1)
+        before, keys = [line async for line in mailer.outcomes(id)], runtime.ledger.keys
+        await runtime.redis.unlink(keys.container(id), keys.tokens(id))
+        assert not await events.apply(runtime, [read(bounced(id, 0))])
+        assert await mailer.suppressed("0@example.org")
+        assert metric("mailer_events_unmatched_total") - unmatched == 1
+        assert [line async for line in mailer.outcomes(id)] == before
