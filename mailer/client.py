@@ -254,6 +254,11 @@ class Mailer:
         """What became of every recipient so far, in the order of the list. Raises NotFound."""
         return self._ledger.report(id)
 
+    async def outcome(self, id: str) -> RecipientStatus:
+        """What became of one recipient so far; its id is that of the report and of the stream of outcomes. Raises NotFound,
+        StoreFailed."""
+        return await self._ledger.recipient(id)
+
     async def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus:
         """The campaign's status once it is over, or stopped. A paused one is waited for."""
         while not (status := await self.campaign(id)).over:

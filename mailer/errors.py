@@ -98,6 +98,10 @@ class NotFound(MailerError):
     """There is no message or campaign '{id}' here; `mailer campaign list` shows the campaigns."""
 
 
+class Forgotten(NotFound):
+    """Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"""
+
+
 class CampaignGone(MailerError):
     """Campaign {id} was given up while its list was being read: somebody cancelled it, or nothing was heard of its reader."""
 

@@ -86,3 +86,12 @@ class Attempt:
         if found.chunk > MAX_CHUNK or found.position > MAX_NUMBER or found.attempt > MAX_NUMBER:
             raise ValueError(f"not an attempt id: {text!r}")
         return found
+
+
+def place_of(recipient: str) -> tuple[str, int] | None:
+    """The chunk and the position that a recipient's id names; None where it does not have the form of one."""
+    try:
+        found = Attempt.parse(f"{recipient}-1")
+    except ValueError:
+        return None
+    return chunk_id(found.container, found.chunk), found.position

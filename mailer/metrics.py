@@ -57,6 +57,11 @@ _throttled = Counter("mailer_throttled", "Recipients that SES refused because of
 _events = Counter("mailer_events", "Events of SES that were taken in", ["type"], registry=REGISTRY)
 _unread = Counter("mailer_events_unread", "Messages that were not applied: no events of SES, or given up", registry=REGISTRY)
 _unmatched = Counter("mailer_events_unmatched", "Events of messages that the ledger does not know", registry=REGISTRY)
+_heard_at = Gauge(
+    "mailer_events_last_receive_timestamp_seconds",
+    "When the queue of SES's events last answered a receive, Unix time; 0 = not yet, or there is no queue",
+    registry=REGISTRY,
+)
 _duplicates = Counter("mailer_duplicates", "Recipients that SES accepted twice, as its events tell", registry=REGISTRY)
 _depth = Gauge("mailer_queue_depth", "Jobs that wait in a lane's queue", ["lane"], registry=REGISTRY)
 _in_doubt = Gauge("mailer_in_doubt", "Recipients that SES may have accepted, and nobody can tell yet", registry=REGISTRY)
@@ -138,6 +143,11 @@ def set_queue_depth(lane: Lane, n: int) -> None:
 
 def set_in_doubt(n: int) -> None:
     _in_doubt.set(n)
+
+
+def set_events_received(at: float) -> None:
+    """The queue of SES's events answered a receive, with or without messages. Unix time."""
+    _heard_at.set(at)
 
 
 def set_quota(max_send_rate: float, max_24h: float, used_24h: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PositiveFloat, SecretStr, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     unknown_grace_s: float = Field(900, ge=0)  # how long who is in doubt waits for an event
     unknown_transactional: Policy = Policy.RESEND  # and what happens then
     unknown_bulk: Policy = Policy.HOLD
-    retention_s: int = Field(7 * 86_400, ge=60)  # how long Redis keeps what is finished
+    # How long Redis keeps what is finished: longer than the grace, or who is in doubt is forgotten before the policy acts.
+    retention_s: int = Field(7 * 86_400, ge=60, validate_default=True)
     log_format: LogFormat | None = None  # console on a terminal, else json
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     senders: dict[str, Sender] = Field(default_factory=dict)
@@ -99,6 +100,14 @@ class Settings(BaseSettings):
             raise ValueError("use the queue's URL, as https://sqs.eu-west-1.amazonaws.com/123456789012/events")
         return value
 
+    @field_validator("retention_s")
+    @classmethod
+    def _outlives_the_doubt(cls, value: int, info: ValidationInfo) -> int:
+        grace_s = info.data.get("unknown_grace_s", 0)
+        if value <= grace_s:
+            raise ValueError(f"must be longer than `unknown_grace_s`, which is {grace_s:.10g}: {value} is not")
+        return value
+
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
@@ -118,8 +127,12 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if value.split(":", 1)[0] not in ("redis", "rediss", "unix", "redis+sentinel"):
+        scheme = value.split(":", 1)[0]
+        if scheme not in ("redis", "rediss", "unix", "redis+sentinel"):
             raise ValueError("use redis://, rediss://, unix:// or redis+sentinel://")
+        # redis-py takes the database 0 where it cannot read a number, and 12 for /1/2.
+        if scheme in ("redis", "rediss") and not re.fullmatch(r"(/[0-9]*)?/?", urlsplit(value).path):
+            raise ValueError("the part after the last / must be the number of a database, as in redis://127.0.0.1:6379/0")
         return value
 
     @classmethod

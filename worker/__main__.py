@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -23,10 +24,12 @@ from mailer.settings import Settings, load_settings
 
 from . import http, maintenance
 from .lanes import serve_lane
-from .runtime import Runtime, cancel, open_runtime
+from .runtime import Listening, Runtime, cancel, open_runtime
 from .sns import Endpoint
 
 log = structlog.get_logger()
+
+EVENTS_LATE_S = 120.0  # a receive is answered, or has failed, within a minute
 
 
 def main() -> int:
@@ -120,6 +123,8 @@ async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
         checks["redis"] = http.Check(ok=False, detail=explain_redis(error))
         checks["account"] = http.Check(ok=False, detail="not known without redis")
         checks["suppression"] = http.Check(ok=False, detail="not known without redis", needed=False)
+    if runtime.settings.events_sqs_url:
+        checks["events"] = _events_check(runtime.listening)
     missing = [lane.value for lane in runtime.settings.lanes if lane not in runtime.serving]
     checks["lanes"] = http.Check(ok=not missing, detail=f"not served: {', '.join(missing)}" if missing else "served")
     return checks
@@ -142,6 +147,16 @@ async def _suppression_check(runtime: Runtime) -> http.Check:
     known = await runtime.ledger.suppressed.ses_list(runtime.own.account)
     why = why_not_known(known, runtime.settings.suppression_sync_s)
     return http.Check(ok=why is None, detail=why or f"{known.entries:,} entries on the list of SES", needed=False)
+
+
+def _events_check(listening: Listening) -> http.Check:
+    """Shown only: what is sent does not wait for events, and another process may receive them."""
+    if listening.trouble:
+        return http.Check(ok=False, detail=listening.trouble, needed=False)
+    if not listening.received_at:
+        return http.Check(ok=False, detail="the queue of SES's events has not answered yet", needed=False)
+    ago_s = max(0.0, time.time() - listening.received_at)
+    return http.Check(ok=ago_s < EVENTS_LATE_S, detail=f"the queue answered {ago_s:.0f} s ago", needed=False)
 
 
 async def _collect(runtime: Runtime) -> None:

@@ -58,6 +58,7 @@ _STATES = {
 # SES did not try to deliver: the address is on a list of SES's already, or left one topic. Our own list would make that last.
 _NOT_TRIED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "UnsubscribedRecipient"})
 _SILENT = "the store does not answer in time"
+REDIS_AWAY = "no events are received before redis answers"
 _NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
 
 
@@ -163,7 +164,7 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
     for place, event in enumerate(events):
         attempt = event.attempt
         if attempt is None:
-            unmatched += event.type is not EventType.TEST
+            unmatched += event.type not in (EventType.TEST, EventType.OTHER)
         elif (one := happening(event, attempt)) is not None:
             chunk = chunk_id(attempt.container, attempt.chunk)
             said[chunk].append(one)
@@ -288,25 +289,42 @@ async def from_sqs(runtime: Runtime, url: str) -> None:
     """Take in what the queue brings, for ever. Each receive of a message counts for the queue's redrive policy, so nothing is
     received that could not be stored: while Redis is away a message costs one, at most."""
     pause, longest = PAUSE_S
+    warned, listening = "", runtime.listening
     while True:
         intake: Intake | None = None
         try:
             await redis_writes(runtime)
             async with EventQueue(url) as queue:
-                if not await queue.has_dead_letters():
-                    log.warning("the queue of SES's events has no dead-letter queue: what cannot be read comes again and again")
+                warned = await _look_for_dead_letters(queue, warned)
                 intake = Intake(runtime, queue)
                 await intake.run()
         except QueueUnavailable as error:
+            listening.trouble = str(error)
             log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
         except (RedisError, OSError) as error:
+            listening.trouble = REDIS_AWAY
             log.warning("redis does not answer; the events come again", error=type(error).__name__)
-        except Exception:
+        except Exception as error:
+            listening.trouble = f"events were not taken in ({type(error).__name__}); the log says why"
             log.exception("events were not taken in; they come again")
         if intake is not None and intake.applied:
             pause = PAUSE_S[0]
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
+
+
+async def _look_for_dead_letters(queue: EventQueue, warned: str) -> str:
+    """Warn of what is not as it should be, once for each reason, which this returns. Receiving needs nothing of it."""
+    try:
+        if await queue.has_dead_letters():
+            return ""
+        why = "what cannot be read comes again and again"
+        text = "the queue of SES's events has no dead-letter queue"
+    except QueueUnavailable as error:
+        why, text = str(error), "whether the queue of SES's events has a dead-letter queue cannot be seen"
+    if why != warned:
+        log.warning(text, reason=why)
+    return why
 
 
 async def redis_writes(runtime: Runtime) -> None:
@@ -316,6 +334,7 @@ async def redis_writes(runtime: Runtime) -> None:
         try:
             await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
         except (RedisError, OSError) as error:
+            runtime.listening.trouble = REDIS_AWAY
             log.warning("no events are received before redis answers", error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
@@ -338,6 +357,7 @@ class Intake:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self._poll(LONG_POLL_S))
+                self._tasks.create_task(self._poll(0))  # whether SQS answers is known at once
                 while True:
                     await self._take_in(await self._next())
         except ExceptionGroup as group:
@@ -349,6 +369,7 @@ class Intake:
         try:
             while True:
                 found = await self._queue.receive(wait_s)
+                self._runtime.listening.received()
                 if found:
                     await self._found.put(found)
                 if len(found) == BATCH and self._pollers < POLLERS:

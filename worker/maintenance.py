@@ -90,9 +90,10 @@ async def archive(runtime: Runtime) -> None:
     """Chunks in which nothing has changed for a while leave Redis for the store."""
     if runtime.ledger.archive is None:
         return
-    latest_ms = runtime.settings.retention_s * 1000 // 4
-    doubt_s = max(DOUBT_AFTER_S, 2 * runtime.settings.unknown_grace_s)
-    quiet_ms, doubt_ms = (min(int(after_s * 1000), latest_ms) for after_s in (ARCHIVE_AFTER_S, doubt_s))
+    keep_s, grace_s = runtime.settings.retention_s, runtime.settings.unknown_grace_s
+    quiet_ms = int(min(ARCHIVE_AFTER_S, keep_s / 4) * 1000)
+    # Between the grace, after which the lane's policy acts, and the time at which Redis forgets the campaign.
+    doubt_ms = int(min(max(DOUBT_AFTER_S, 2 * grace_s), (grace_s + keep_s) / 2) * 1000)
     try:
         due = ARCHIVE_LIMIT
         while due == ARCHIVE_LIMIT:

@@ -6,13 +6,16 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections import OrderedDict, defaultdict
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
 import structlog
 
+from mailer import metrics
 from mailer.compose import Loaded
 from mailer.email import Lane
 from mailer.errors import StoreFailed
@@ -65,6 +68,18 @@ async def open_runtime(settings: Settings) -> Runtime:
     return runtime
 
 
+@dataclass(slots=True)
+class Listening:
+    """Whether SES's events come in from SQS."""
+
+    received_at: float = 0.0  # Unix time of the last receive that SQS answered; 0 = none yet
+    trouble: str = ""  # why nothing has been received since; half a sentence
+
+    def received(self) -> None:
+        self.received_at, self.trouble = time.time(), ""
+        metrics.set_events_received(self.received_at)
+
+
 class Runtime:
     """An async context manager; leaving it closes what it opened."""
 
@@ -80,6 +95,7 @@ class Runtime:
         self.stopping = asyncio.Event()
         self.reaches = Reaches(settings, self.ledger, self.stopping)
         self.stored = StoredTemplates()
+        self.listening = Listening()
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer

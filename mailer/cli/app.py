@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import account, campaign, doctor, explain, message, stack
+from . import account, campaign, doctor, explain, message, stack, status
 
 
 class _Commands(TyperGroup):
@@ -47,7 +47,7 @@ def worker() -> None:
 
 
 app.command("send")(message.send)
-app.command("status")(message.status)
+app.command("status")(status.status)
 app.command("explain")(explain.explain)
 app.add_typer(campaign.app, name="campaign")
 app.command("account")(account.account)

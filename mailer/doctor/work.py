@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..email import Lane
 from ..errors import MailerError
-from ..events.sns import Topic
+from ..events import Certificates, Trust, Verifier, fetch
 from ..gates.suppression import why_not_known
 from ..ledger import Ledger, Route
 from ..ledger.accounts import Accounts
@@ -22,13 +22,19 @@ def events(settings: Settings) -> Finding:
     if settings.events_sqs_url is None and not settings.events_topic_arns:
         found = "none come in: bounces and complaints stay unseen, and who is in doubt stays `unknown`"
         return warning(name, found, "set MAILER_EVENTS_SQS_URL, or MAILER_EVENTS_TOPIC_ARNS (README, What SES reports)")
+    topics = settings.events_topic_arns
     try:
-        topics = [Topic.parse(arn).arn for arn in settings.events_topic_arns]
+        if topics:  # as a worker does when it starts
+            Verifier(topics, Certificates(Trust.of_this_machine(), fetch), seen=_never)
     except MailerError as error:
         return wrong(name, str(error), "correct it")
     ways = [f"from SQS, {settings.events_sqs_url}"] if settings.events_sqs_url else []
     ways += [f"by POST /events/ses, {', '.join(topics)}"] if topics else []
     return ok(name, " and ".join(ways))
+
+
+async def _never(_: str) -> bool:
+    return False
 
 
 async def queue(url: str) -> Finding:

@@ -7,13 +7,14 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ..email import Lane, Outcome, State
-from ..errors import CampaignGone, ListForgotten, NotFound, StoreFailed
-from ..ids import chunk_id, container_of, is_container, is_message
+from ..errors import CampaignGone, Forgotten, ListForgotten, NotFound, StoreFailed
+from ..ids import chunk_id, chunk_number, container_of, is_container, is_message, place_of
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import Record, unpack_records
@@ -97,6 +98,11 @@ def _waits(send_at: datetime | None) -> str:
 
 def _expiry(spec: Spec) -> dict[str, int]:
     return {} if spec.expires_ms is None else {"expires": spec.expires_ms}
+
+
+def _chunk_of(name: str) -> str:
+    """The chunk whose archive an object is."""
+    return name.replace("/", "-").rpartition("-")[0]
 
 
 class Ledger:
@@ -283,7 +289,7 @@ class Ledger:
         except TimeoutError:
             raise StoreFailed(url=self._store_name, why=f"it has not answered within {STORE_S:g} s") from None
         if found is None:
-            raise StoreFailed(url=self._store_name, why=f"it does not have the recipients of chunk {chunk}")
+            raise self._lost(chunk)
         return found
 
     async def _rows(self, chunk: str) -> list[Entry] | None:
@@ -318,8 +324,8 @@ class Ledger:
         return True
 
     def _lost(self, chunk: str) -> StoreFailed:
-        why = f"it does not have chunk {chunk}; has MAILER_STORE_URL the value here that it has for the workers?"
-        return StoreFailed(url=self._store_name, why=why)
+        do = "see that MAILER_STORE_URL is the same for workers and applications"
+        return StoreFailed(url=self._store_name, why=f"it does not have the recipients of chunk {chunk}; {do}")
 
     async def stop(self, container: str, reason: str) -> None:
         """A configuration error: nothing more of it is sent, and the reason is kept once."""
@@ -404,11 +410,18 @@ class Ledger:
     # ---- out -----------------------------------------------------------------------------------
 
     async def campaign(self, id: str) -> CampaignStatus:
-        """Raises NotFound."""
-        found = await self.redis.hgetall(self.keys.container(id))
-        if not found or is_message(id):
+        """Raises NotFound: Forgotten where the store still has its report."""
+        found = await self._campaign(id)
+        if found is None:
+            with suppress(StoreFailed):
+                if await self._forgotten(id):
+                    raise Forgotten(id=id)
             raise NotFound(id=id)
-        return campaign_status(id, found)
+        return found
+
+    async def _campaign(self, id: str) -> CampaignStatus | None:
+        found = await self.redis.hgetall(self.keys.container(id))
+        return None if not found or is_message(id) else campaign_status(id, found)
 
     async def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
         """The newest first. Those that Redis has forgotten are left out."""
@@ -439,9 +452,7 @@ class Ledger:
 
         Of a campaign that Redis has forgotten: what the store has in its archive.
         """
-        try:
-            await self.campaign(id)
-        except NotFound:
+        if await self._campaign(id) is None:
             async for line in self._forgotten_report(id):
                 yield line
             return
@@ -451,13 +462,35 @@ class Ledger:
                 yield line
 
     async def _forgotten_report(self, id: str) -> AsyncIterator[RecipientStatus]:
-        names = await self.archive.forgotten(id) if self.archive and not is_message(id) and is_container(id) else []
-        if not names or self.archive is None:
+        names = await self._forgotten(id)
+        if not names:
             raise NotFound(id=id)
         for name in names:
-            found = await self.archive.read_object(name)
-            for line in report_lines(name.replace("/", "-").rpartition("-")[0], *found) if found else ():
+            for line in await self._report_object(name):
                 yield line
+
+    async def _forgotten(self, id: str) -> list[str]:
+        """What the store has of a campaign that Redis does not know."""
+        return await self.archive.forgotten(id) if self.archive and not is_message(id) and is_container(id) else []
+
+    async def _report_object(self, name: str) -> list[RecipientStatus]:
+        found = await self.archive.read_object(name) if self.archive else None
+        return report_lines(_chunk_of(name), *found) if found else []
+
+    async def recipient(self, id: str) -> RecipientStatus:
+        """One line of the report; of a message, too. Raises NotFound, StoreFailed."""
+        chunk, position = place_of(id) or ("", 0)
+        spec, chunks = await self.redis.hmget(self.keys.container(container_of(chunk)), "spec", "chunks")
+        lines = list[RecipientStatus]()
+        if chunk and spec is None:
+            for name in await self._forgotten(container_of(chunk)):
+                if _chunk_of(name) == chunk:
+                    lines = await self._report_object(name)
+        elif chunk and chunk_number(chunk) < (1 if is_message(chunk) else int(chunks or 0)):
+            lines = await self._report_chunk(chunk)
+        if position >= len(lines):
+            raise NotFound(id=id)
+        return lines[position]
 
     async def _report_chunk(self, chunk: str) -> list[RecipientStatus]:
         """Wherever the chunk is; on its way from one place to the other it is in both."""

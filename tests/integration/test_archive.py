@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from mailer import Mailer, Settings
 from mailer.email import Outcome
 from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Work
 from mailer.ledger.archive import Archive
 from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
@@ -36,6 +37,7 @@ from ..servers import RedisServer
 from .test_delivery import finished, letter, rows
 from .test_ledger import MESSAGE_ID, SPEC, campaign, claim, counts, lines, settled, states, take
 
+SAME_STORE = r"see that MAILER_STORE_URL is the same for workers and applications\."
 NOW: dict[str, int] = {"quiet_ms": 0, "doubt_quiet_ms": 0}
 
 
@@ -128,6 +130,38 @@ async def test_a_whole_campaign_is_archived_by_the_worker_and_forgotten_afterwar
             await runtime.redis.unlink(key)
         assert [line async for line in mailer.outcomes(id)] == before
     assert len(ses.log) == 1200
+
+
+async def test_a_recipient_is_told_by_its_id_wherever_its_chunk_is_and_a_forgotten_campaign_says_where_its_report_is(
+    ledger: Ledger,
+) -> None:
+    id = await campaign(ledger, 3, 2)
+
+    async def told() -> list[RecipientStatus]:
+        return [await ledger.recipient(f"{id}-{chunk}-{position}") for chunk, position in ((0, 0), (0, 2), (1, 1))]
+
+    async def missing() -> None:
+        for wrong in (f"{id}-0-3", f"{id}-2-0", f"{id}-0", f"{new_campaign_id()}-0-0"):
+            with pytest.raises(NotFound, match=f"no message or campaign '{wrong}' here"):
+                await ledger.recipient(wrong)
+
+    before = await lines(ledger, id)
+    assert await told() == [before[0], before[2], before[4]]
+    await sent(ledger, f"{id}-0", 3)
+    await sent(ledger, f"{id}-1", 2, Outcome.FAILED)
+    after = await lines(ledger, id)
+    await archive_of(ledger).archive(f"{id}-1", **NOW)
+    assert await told() == [after[0], after[2], after[4]]
+    await missing()
+    await archive_of(ledger).archive(f"{id}-0", **NOW)
+    await ledger.redis.unlink(ledger.keys.container(id), ledger.keys.tokens(id))
+    assert await told() == [after[0], after[2], after[4]]
+    await missing()
+    with pytest.raises(NotFound) as caught:
+        await ledger.campaign(id)
+    assert str(caught.value) == f"Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"
+    with pytest.raises(NotFound, match="There is no message or campaign"):
+        await ledger.campaign(new_campaign_id())
 
 
 # ---- the way back --------------------------------------------------------------------------------------------------
@@ -296,7 +330,7 @@ async def test_a_retry_that_does_not_find_an_archived_chunk_says_so_and_what_it_
     ledger: Ledger, namespace: str, tmp_path: Path
 ) -> None:
     id = await archived(ledger, Outcome.FAILED, Outcome.FAILED, Outcome.FAILED)
-    hint = r"does not have chunk \w+-1; has MAILER_STORE_URL the value here that it has for the workers\?"
+    hint = rf"does not have the recipients of chunk \w+-1; {SAME_STORE}$"
     with pytest.raises(StoreFailed, match=hint.replace("-1", "-0")):
         await Control(Ledger(ledger.redis, namespace)).retry(id, AGAIN, 0, chunks=100)
     (lost,) = (tmp_path / "store" / id).glob("1-*")
@@ -358,6 +392,21 @@ async def test_a_chunk_with_somebody_in_doubt_is_archived_only_when_its_campaign
     await archive.archive(f"{id}-0", **NOW)
     assert await keys_of(ledger, f"{id}-0") == []
     assert await counts(ledger, id) == {"unknown": 1, "sent": 3}
+
+
+async def test_with_a_short_retention_who_is_in_doubt_is_archived_after_the_grace_and_before_the_campaign_is_forgotten(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "ARCHIVE_AFTER_S", 0.0)
+    (tmp_path / "store").mkdir()
+    more = {"store_url": f"file://{tmp_path}/store", "unknown_grace_s": 900.0, "retention_s": 1000}
+    async with Runtime(settings.model_copy(update=more)) as runtime:
+        ledger = runtime.ledger
+        id = await campaign(ledger, 2)
+        await sent(ledger, f"{id}-0", 2, Outcome.UNKNOWN)
+        await maintenance.archive(runtime)
+        left_ms = await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.scripts.now_ms()
+        assert 900_000 < left_ms < 1_000_000
 
 
 async def test_neither_what_is_open_nor_what_a_worker_has_nor_what_has_just_changed_is_archived(ledger: Ledger) -> None:
@@ -519,7 +568,7 @@ async def test_a_chunk_whose_payload_cannot_be_read_waits_with_the_reason_and_is
                 await asyncio.sleep(0.02)
             assert status.reason == (
                 f"waiting: The store file://{tmp_path}/store does not do what it should: it does not have the recipients of "
-                f"chunk {id}-0."
+                f"chunk {id}-0; see that MAILER_STORE_URL is the same for workers and applications."
             )
             with pytest.raises(StoreFailed):
                 _ = [line async for line in mailer.outcomes(id)]
@@ -554,7 +603,7 @@ async def test_a_report_where_the_store_is_not_set_is_an_error_and_not_a_short_r
 ) -> None:
     id = await campaign(ledger, 3)
     inside = Ledger(ledger.redis, namespace)
-    hint = r"redis: .* does not have chunk .*; has MAILER_STORE_URL the value here that it has for the workers\?"
+    hint = rf"redis: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$"
     with pytest.raises(StoreFailed, match=hint):
         await lines(inside, id)
     await sent(ledger, f"{id}-0", 3)
@@ -567,7 +616,9 @@ async def test_a_worker_without_the_store_parks_what_it_cannot_read(ledger: Ledg
     id = await campaign(ledger, 3)
     inside = Ledger(ledger.redis, namespace)
     assert await inside.lease(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.UNREAD
-    assert (await inside.campaign(id)).state == "parked"
+    status = await inside.campaign(id)
+    assert status.state == "parked"
+    assert re.search(rf"^waiting: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$", status.reason)
     assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), Work)  # given back, not run out
 
 

@@ -595,6 +595,24 @@ def test_the_report_has_every_row_once(here: Installation, source: str, states: 
     assert [[row["row"], row["state"], row["id"]] for row in table] == [[str(r["row"]), r["state"], r["id"]] for r in report]
 
 
+def test_status_of_a_recipient_is_its_line_of_the_report_and_of_a_message_the_same(here: Installation) -> None:
+    report = here.mailer("campaign", "report", watched(here, "mixed.csv")["id"]).out.splitlines()
+    for line in map(json.loads, report):
+        assert here.json("status", line["id"]) == line
+        shown = " ".join(here.mailer("status", line["id"]).out.split())
+        assert f"recipient {line['id']} row {line['row']} " in shown
+        assert f"state {line['state']}" in shown
+    wrong = f"{line['id'].rpartition('-')[0]}-{len(report)}"
+    said = here.mailer("status", wrong)
+    assert (said.status, said.out, said.err) == (1, "", f"mailer: {NO_ID.format(wrong)}\n")
+    message = here.json(
+        "send", "--from", "news@example.com", "--to", "ana@example.org", "--subject", "Hello", "--text", "x", "--wait"
+    )
+    found = here.json("status", f"{message['id']}-0-0")
+    assert list(found) == LINE
+    assert (found["to"], found["state"], found["ses_message_id"]) == ("ana@example.org", "sent", message["ses_message_id"])
+
+
 def test_start_status_list_and_watch_show_the_same(here: Installation) -> None:
     name = "A name that is " + "rather long, " * 20 + "so that a table of 80 columns would like to cut it"
     said = here.mailer(*TO_LIST, "good.csv", "--name", name)

@@ -26,6 +26,7 @@ from mailer.cli.processes import free_port
 from mailer.doctor import Finding, Patient, State, examine, redis
 from mailer.doctor.account import standing
 from mailer.doctor.senders import TYPES
+from mailer.errors import ConfigError
 from mailer.ledger import Ledger
 from mailer.queue import connect, disconnect
 from mailer.sender import ListUnsubscribe
@@ -33,6 +34,8 @@ from mailer.ses.gateway import Gateway
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
 from mailer.simulator.catalogue import create_configuration_set_event_destination as put_destination
 from mailer.simulator.control import AccountChange, change_account
+from worker.runtime import Runtime
+from worker.sns import Endpoint
 
 from ..conftest import running_worker, simulated_ses
 from ..servers import RedisServer
@@ -589,6 +592,17 @@ async def test_the_queue_of_events(settings: Settings, account: Simulator, moto:
         assert told(found, "events queue")[0] is WRONG
         assert told(found, "events")[0] is WRONG
         assert "'arn:aws:sns:x' is not the ARN of an SNS topic" in told(found, "events")[1]
+
+
+async def test_a_topic_with_which_a_worker_does_not_start_is_wrong(settings: Settings, account: Simulator) -> None:
+    arn = "arn:aws-iso:sns:us-iso-east-1:123456789012:events"
+    wanted = changed(settings, events_topic_arns=(arn,))
+    found = await look(wanted)
+    why = f"MAILER_EVENTS_TOPIC_ARNS: {arn} is of the partition aws-iso, whose SNS is not known here"
+    assert told(found, "events") == (WRONG, f"{why} → correct it")
+    async with Runtime(wanted) as runtime:
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            Endpoint(runtime.redis, runtime.ledger.keys, wanted.events_topic_arns)
 
 
 async def test_stores(settings: Settings, account: Simulator, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ PROMISED = {
     "mailer_events_total": ("type",),
     "mailer_events_unread_total": (),
     "mailer_events_unmatched_total": (),
+    "mailer_events_last_receive_timestamp_seconds": (),
     "mailer_duplicates_total": (),
 }
 

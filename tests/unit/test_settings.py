@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.log_format, settings.log_level, settings.senders) == (None, "INFO", {})
 
 
+NO_DATABASE = "the part after the last / must be the number of a database, as in redis://127.0.0.1:6379/0"
 # What each setting can be set to, as the environment says it and as TOML does.
 VALUES: dict[str, tuple[str, str, Any]] = {
     "redis_url": ("rediss://h:1/2", '"rediss://h:1/2"', "rediss://h:1/2"),
@@ -62,7 +63,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "unknown_grace_s": ("5", "5", 5.0),
     "unknown_transactional": ("hold", '"hold"', Policy.HOLD),
     "unknown_bulk": ("assume_sent", '"assume_sent"', Policy.ASSUME_SENT),
-    "retention_s": ("60", "60", 60),
+    "retention_s": ("3600", "3600", 3600),
     "log_format": ("json", '"json"', LogFormat.JSON),
     "log_level": ("DEBUG", '"DEBUG"', "DEBUG"),
 }
@@ -141,6 +142,9 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("store_url = 'file:///a/%2e%2e/b'", "mailer.toml: `store_url` the folder must be written without `..`"),
         ("redis_url = 'http://x'", "mailer.toml: `redis_url` use redis://, rediss://, unix:// or redis+sentinel://"),
         ("redis_url = 'localhost:6379'", "mailer.toml: `redis_url` use redis://"),
+        ("redis_url = 'redis://u:secret@h:1/abc'", f"mailer.toml: `redis_url` {NO_DATABASE}"),
+        ("redis_url = 'rediss://h:1/1/2'", f"mailer.toml: `redis_url` {NO_DATABASE}"),
+        ("redis_url = 'redis://h:1/-1?db=1'", f"mailer.toml: `redis_url` {NO_DATABASE}"),
         ("lanes = []", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
         ("lanes = ' , '", "mailer.toml: `lanes` name at least one lane: transactional, bulk"),
         ("lanes = 5", "mailer.toml: `lanes` input should be a valid tuple"),
@@ -149,6 +153,14 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("max_send_rate = 0", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("max_send_rate = nan", "mailer.toml: `max_send_rate` input should be greater than 0"),
         ("retention_s = 59", "mailer.toml: `retention_s` input should be greater than or equal to 60"),
+        (
+            "retention_s = 900",
+            "mailer.toml: `retention_s` must be longer than `unknown_grace_s`, which is 900: 900 is not",
+        ),
+        (
+            "unknown_grace_s = 604800.5",
+            "mailer.toml: `retention_s` must be longer than `unknown_grace_s`, which is 604800.5: 604800 is not",
+        ),
         ("log_level = 'debug'", "mailer.toml: `log_level` input should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"),
         ("log_format = 'xml'", "mailer.toml: `log_format` input should be 'console' or 'json'"),
         ("senders = 3", "mailer.toml: `senders` input should be a valid dictionary"),
@@ -165,6 +177,22 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
 def test_what_is_wrong_in_the_file_is_one_sentence_that_names_it(text: str | bytes, why: str) -> None:
     toml(text)
     assert refused().startswith(why)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://h/",
+        "redis://h/2/",
+        "redis://h:1/15",
+        "rediss://u:p%2Fx@h:1?db=3",
+        "unix:///run/redis.sock?db=2",
+        "redis+sentinel://h:1/main/2",
+    ],
+)
+def test_a_database_may_be_left_out_or_said_in_every_way_that_is_read(url: str) -> None:
+    assert load_settings(redis_url=url).redis_url == url
 
 
 def test_an_error_names_the_source_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
