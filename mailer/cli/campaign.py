@@ -97,7 +97,7 @@ async def _start(campaign: Campaign, recipients: str, key: str | None, watch: bo
     async with Mailer(load_settings()) as mailer:
         for sentence in mailer.advice(campaign):
             hint(sentence)
-        with on_interrupt("stopped before the list was read to its end; nothing was sent"):
+        with on_interrupt("stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"):
             id = await read_in(mailer, campaign, recipients, key)
         if not as_json:
             typer.echo(id)  # flushed: a program that reads it need not wait for the rest

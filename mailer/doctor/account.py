@@ -28,6 +28,7 @@ SOURCES = {
     "container-role": "the container's role",
     "iam-role": "the instance's role",
 }
+_SUPPRESSED = {"BOUNCE": "bounces", "COMPLAINT": "complains"}  # SES's reasons to put somebody on its list
 _NO_TEMPLATE = "mailer-doctor"  # asked for to see whether asking is allowed; nobody has one of that name
 
 
@@ -55,6 +56,15 @@ def standing(known: AccountState, whose: str) -> Iterator[Finding]:
     yield _access(f"ses access{whose}", known)
     yield _sending(f"ses sending{whose}", known)
     yield _quota(f"ses quota{whose}", known)
+    if left := _SUPPRESSED.keys() - set(known.suppressed_reasons):
+        what = " or ".join(word for reason, word in _SUPPRESSED.items() if reason in left)
+        do = f"aws sesv2 put-account-suppression-attributes --suppressed-reasons {' '.join(_SUPPRESSED)} --region {known.region}"
+        yield warning(
+            f"ses suppression{whose}",
+            f"who {what} does not come on SES's list by itself; workers write it there, for which their role needs "
+            "ses:PutSuppressedDestination",
+            f"let SES do it: {do}",
+        )
 
 
 def _access(name: str, known: AccountState) -> Finding:

@@ -368,6 +368,15 @@ async def test_an_account_that_may_not_send(account: Simulator) -> None:
             assert re.search(words, told(found, check)[1]), told(found, check)
 
 
+async def test_an_account_in_which_a_worker_has_to_write_to_sess_suppression_list(account: Simulator) -> None:
+    async with Gateway() as gateway:
+        assert "ses suppression" not in {one.check for one in standing(await gateway.account(), "")}
+        account.suppressed_reasons = ("COMPLAINT",)
+        found = {one.check: [one] for one in standing(await gateway.account(), "")}
+    words = "^who bounces does not come on.*needs ses:PutSuppressedDestination → let SES do it: aws .* BOUNCE COMPLAINT --region"
+    assert re.search(words, told(found, "ses suppression")[1]), found["ses suppression"]
+
+
 EVENTS = "→ allow ses:GetConfigurationSetEventDestinations to the role, or see by hand that it has an event destination"
 FORBIDDEN: list[tuple[list[Fault], list[tuple[str, State, str]]]] = [
     (
