@@ -199,6 +199,9 @@ async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[
     back, failed = await _take_back(runtime, [chunk for chunk, one in heard.items() if not one.known])
     if back:
         heard |= zip(back, await runtime.ledger.scripts.hear({chunk: said[chunk] for chunk in back}), strict=True)
+        for chunk in back:
+            if not heard[chunk].known and await runtime.ledger.lane(container_of(chunk)) is not None:
+                failed[chunk] = "it was archived again meanwhile"
     return {chunk: one for chunk, one in heard.items() if chunk not in failed}, failed
 
 

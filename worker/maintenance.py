@@ -77,6 +77,12 @@ async def look_after_campaigns(runtime: Runtime) -> None:
 async def _retire(runtime: Runtime, campaign: ActiveCampaign) -> None:
     """Let it be forgotten after a while: one whose chunks are archived, when they all are."""
     keep_s = runtime.settings.retention_s
+    if not campaign.ready:  # its list was given up; whoever did so may have died before its rows were deleted
+        try:
+            await runtime.ledger.delete_chunks(campaign.id, campaign.chunks)
+        except StoreFailed as error:
+            log.warning("the rows of a list that was given up cannot be deleted; trying again", id=campaign.id, reason=str(error))
+            return
     if runtime.ledger.archive is not None and campaign.unarchived > 0 and campaign.ready:
         if not campaign.enlisted:
             await runtime.ledger.archive.enlist(campaign.id, campaign.chunks)

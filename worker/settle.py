@@ -37,6 +37,7 @@ CALLS_PAUSE_S = 0.2  # between two looks whether there is a place for a SendBulk
 STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
 MAX_REASON = 500  # characters
+TAKE_BACKS = 3  # of a chunk that is archived again in the moment in which it is taken back
 RETRY_S = (0.1, 2.0)
 RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Redis that is gone
 REFUSED_S = 3.0  # how long a claim is repeated that Redis refuses for what it is
@@ -242,14 +243,16 @@ async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlemen
 
 
 async def _stored(runtime: Runtime, chunk: str, settlements: Sequence[Settlement], sent: Sent | None) -> Settled:
-    """An answer that comes very late meets a chunk that is archived, and has it taken back."""
+    """An answer that comes very late meets a chunk that is archived, and has it taken back; again, where it was archived
+    in that very moment."""
     settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
-    if settlements and settled.late == len(settlements):
-        try:
-            if await runtime.ledger.unarchive(chunk):
-                settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
-        except StoreFailed as error:
-            log.error("a late answer of SES could not be stored: its chunk is archived", chunk=chunk, reason=str(error))
+    try:
+        for _ in range(TAKE_BACKS):
+            if not settlements or settled.late < len(settlements) or not await runtime.ledger.unarchive(chunk):
+                break
+            settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
+    except StoreFailed as error:
+        log.error("a late answer of SES could not be stored: its chunk is archived", chunk=chunk, reason=str(error))
     return settled
 
 

@@ -73,13 +73,14 @@ class Archive:
     async def archive_due(self, *, limit: int, quiet_ms: int, doubt_quiet_ms: int) -> int:
         """Archive chunks that are due, at most so many; how many were due. Raises StoreFailed."""
         due = await self._scripts.archive_due(limit=limit, quiet_ms=quiet_ms, patience_ms=PATIENCE_MS)
+        failed = list[BaseException]()
         for first in range(0, len(due), AT_ONCE):
             steps = [
                 self.archive(chunk, quiet_ms=quiet_ms, doubt_quiet_ms=doubt_quiet_ms) for chunk in due[first : first + AT_ONCE]
             ]
-            failed = [error for error in await asyncio.gather(*steps, return_exceptions=True) if error is not None]
-            if failed and isinstance(failed[0], BaseException):
-                raise failed[0]
+            failed += [error for error in await asyncio.gather(*steps, return_exceptions=True) if error is not None]
+        if failed:  # only now: one that cannot be archived does not keep the others
+            raise failed[0]
         return len(due)
 
     async def archive(self, chunk: str, *, quiet_ms: int, doubt_quiet_ms: int) -> None:
@@ -146,7 +147,16 @@ class Archive:
             with self._reading(payload_name(chunk)):
                 return unpack_entries(payload)
         found = await self.read(chunk)
+        if found is None:
+            found = await self._unknown(chunk)
         return None if found is None else found[0]
+
+    async def _unknown(self, chunk: str) -> tuple[list[Entry], Chunk] | None:
+        """An archive that Redis does not know of: it was started anew, and has forgotten its last second. What it knows of the
+        recipients is what holds; their rows are the same."""
+        own = f"{container_of(chunk)}/{chunk_number(chunk)}-"
+        names = [name for name in await self._objects.names(container_of(chunk)) if name.startswith(own)]
+        return await self.read_object(await self._latest(names)) if names else None
 
     async def unarchive(self, chunk: str) -> bool:
         """True where Redis has the chunk when this returns, so that something can be said of its recipients. It is archived

@@ -19,7 +19,7 @@ from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import Record, unpack_records
 from .redis import RedisClient
-from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts
+from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts, Written
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .status import CampaignStatus, MessageStatus, RecipientStatus, campaign_status, message_status, outcome_counts, report_lines
 from .store import Objects, ObjectStore, RedisStore, Store
@@ -186,22 +186,21 @@ class Ledger:
             await pipe.execute()
 
     async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
-        """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. Two round trips.
+        """Store consecutive chunks of a planned campaign, `first` being the number of the first of them. Three round trips.
 
         Raises CampaignGone where the campaign was given up.
         """
-        k, now = self.keys, await self._grow(id, first + len(chunks))
+        now = await self._grow(id, first + len(chunks))
         await self.store.put({chunk_id(id, first + i): pack_entries(chunk.rows) for i, chunk in enumerate(chunks)})
         packed = {outcome: Record(outcome, updated_at=now // 1000).pack() for outcome in Outcome}
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for number, chunk in enumerate(chunks, first):
-                name = chunk_id(id, number)
-                queued = chunk.outcomes.count(Outcome.QUEUED)
-                pipe.hset(k.chunk(name), mapping={"fence": 0, "until": 0, "open": queued, "size": len(chunk.rows)})
-                pipe.set(k.records(name), b"".join([packed[outcome] for outcome in chunk.outcomes]))
-                if chunk.reasons:
-                    pipe.hset(k.details(name), mapping=chunk.reasons)
-            await pipe.execute()
+        written = {
+            chunk_id(id, number): Written(
+                b"".join([packed[outcome] for outcome in chunk.outcomes]), chunk.outcomes.count(Outcome.QUEUED), chunk.reasons
+            )
+            for number, chunk in enumerate(chunks, first)
+        }
+        if not await self.scripts.put(written):
+            raise CampaignGone(id=id)
 
     async def _grow(self, id: str, chunks: int) -> int:
         now = await self.scripts.grow(id, chunks=chunks)
@@ -237,9 +236,9 @@ class Ledger:
         if chunks is None:
             state, ready, chunks = await self.redis.hmget(self.keys.container(id), "state", "ready", "chunks")
             if state == State.CANCELLED.value.encode() and not ready:
-                await self._delete_chunks(id, int(chunks))  # what was written in the very moment
+                await self.delete_chunks(id, int(chunks))  # what was written in the very moment
             return False
-        await self._delete_chunks(id, chunks)
+        await self.delete_chunks(id, chunks)
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.zrem(self.keys.campaigns, id)
             pipe.zrem(self.keys.active, id)
@@ -247,7 +246,8 @@ class Ledger:
             await pipe.execute()
         return True
 
-    async def _delete_chunks(self, id: str, chunks: int) -> None:
+    async def delete_chunks(self, id: str, chunks: int) -> None:
+        """Of a campaign that nothing was sent of. May be repeated. Raises StoreFailed."""
         k = self.keys
         for first in range(0, chunks, 500):
             names = [chunk_id(id, number) for number in range(first, min(first + 500, chunks))]
@@ -375,7 +375,7 @@ class Ledger:
         chunks = await self.scripts.drop(id, reason=reason, silence_ms=int(silence_s * 1000))
         if chunks is None:
             return False
-        await self._delete_chunks(id, chunks)
+        await self.delete_chunks(id, chunks)
         return True
 
     async def touch_content(self, container: str) -> None:

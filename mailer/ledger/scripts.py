@@ -47,6 +47,7 @@ _NAMES = (
     "now",
     "pause",
     "plan",
+    "put",
     "rate",
     "reap",
     "refresh",
@@ -122,6 +123,14 @@ class Key:
 
     text: str
     digest: str
+
+
+class Written(NamedTuple):
+    """A chunk as it is first stored, without its rows."""
+
+    records: bytes
+    queued: int  # recipients that are to be sent to
+    reasons: Mapping[int, str]  # by position, of those that are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +338,15 @@ class Scripts:
         """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
         pairs = [part for outcome, n in counts.items() for part in (outcome.value, n)]
         return str((await self.run("start", [self._keys.container(container)], rows, chunks, *pairs)).decode())
+
+    async def put(self, chunks: Mapping[str, Written]) -> bool:
+        """Chunks of a list that is being read; False where it is not read any more, then nothing is changed. May be repeated."""
+        k = self._keys
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for chunk, one in chunks.items():
+                keys = [k.container(container_of(chunk)), k.chunk(chunk), k.records(chunk), k.details(chunk)]
+                await self._script["put"](keys=keys, args=[one.records, one.queued, *_flat(one.reasons)], client=pipe)
+            return all(await pipe.execute())
 
     async def grow(self, container: str, *, chunks: int) -> int:
         """The reader of a campaign's list is alive; the time (ms), or 0 where the campaign was given up. O(1)."""

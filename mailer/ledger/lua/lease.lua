@@ -53,7 +53,7 @@ if state ~= 'running' and state ~= 'parked' then
   return {state, 0, '', now}
 end
 
-local fence = redis.call('HINCRBY', chunk, 'fence', 1)
-redis.call('HSET', chunk, 'owner', owner, 'until', digits(now + lease))
+local fence = math.max(tonumber(meta[1] or '0') + 1, now)
+redis.call('HSET', chunk, 'fence', digits(fence), 'owner', owner, 'until', digits(now + lease))
 redis.call('ZADD', due, digits(now + lease), chunk_id)
 return {'ok', fence, all, now}
