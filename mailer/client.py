@@ -118,7 +118,7 @@ class Mailer:
         except NotFound:
             return True
         except (RedisError, OSError):
-            pass
+            return False
         return False
 
     async def _began(self) -> str:

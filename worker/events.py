@@ -338,7 +338,7 @@ async def redis_writes(runtime: Runtime) -> None:
             await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
         except (RedisError, OSError) as error:
             runtime.listening.trouble = REDIS_AWAY
-            log.warning("no events are received before redis answers", error=type(error).__name__)
+            log.warning(REDIS_AWAY, error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
         else:

@@ -1,4 +1,4 @@
-"""`mailer send` and `mailer status`: one message, and what became of it."""
+"""`mailer send`: one message."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import typer
 
 from .. import Email, Lane, Mailer, Mode, Settings, load_settings
 from ..errors import MailerError
-from ..ids import is_message
 from ..ledger import MessageStatus
 from ..settings import Policy
-from . import campaign, options
+from . import options
 from .options import Json
-from .output import facts, hint, message_json, print_json, say, styled, when
+from .output import hint, message_json, print_json, say, when
 from .run import on_interrupt, run, stored
 
 POLL_S = 0.05
@@ -127,28 +126,3 @@ def _doubt(settings: Settings, email: Email, since: datetime) -> tuple[str, floa
     why = "it is not known whether SES accepted it; waiting until an event of SES tells"
     said = f"{why}; after {settings.unknown_grace_s:g} s {POLICY_WORDS[policy]}"
     return said, left_s if policy is Policy.HOLD else left_s + POLICY_LATE_S
-
-
-def status(id: Annotated[str, typer.Argument(help="Of a message or campaign.", metavar="ID")], as_json: Json = False) -> None:
-    """Show one message or campaign."""
-    run(_status(id, as_json) if is_message(id) else campaign.show(id, as_json))
-
-
-async def _status(id: str, as_json: bool) -> None:
-    async with Mailer(load_settings()) as mailer:
-        found = await mailer.status(id)
-    if as_json:
-        print_json(message_json(found))
-        return
-    facts(
-        {
-            "message": found.id,
-            "to": ", ".join(found.to),
-            "state": styled(found.state),
-            "reason": found.reason,
-            "SES message id": found.ses_message_id,
-            "mode": found.mode,
-            "attempts": found.attempts,
-            "updated": when(found.updated_at),
-        }
-    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import Mailer, load_settings
-from ..ids import place_of
-from . import message
+from ..ids import is_message, place_of
+from ..ledger import MessageStatus, RecipientStatus
+from . import campaign
 from .options import Json
-from .output import facts, print_json, styled, when
+from .output import facts, message_json, print_json, styled, when
 from .run import run
 
 
@@ -20,10 +21,21 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show one message, campaign or recipient."""
-    if place_of(id) is None:
-        message.status(id, as_json)
-    else:
+    if place_of(id) is not None:
         run(_recipient(id, as_json))
+    elif is_message(id):
+        run(_message(id, as_json))
+    else:
+        run(campaign.show(id, as_json))
+
+
+async def _message(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        found = await mailer.status(id)
+    if as_json:
+        print_json(message_json(found))
+    else:
+        _show({"message": found.id, "to": ", ".join(found.to), "mode": found.mode}, found)
 
 
 async def _recipient(id: str, as_json: bool) -> None:
@@ -31,12 +43,14 @@ async def _recipient(id: str, as_json: bool) -> None:
         found = await mailer.outcome(id)
     if as_json:
         print_json(asdict(found))
-        return
+    else:
+        _show({"recipient": found.id, "row": found.row, "to": found.to}, found)
+
+
+def _show(who: dict[str, Any], found: MessageStatus | RecipientStatus) -> None:
     facts(
         {
-            "recipient": found.id,
-            "row": found.row,
-            "to": found.to,
+            **who,
             "state": styled(found.state),
             "reason": found.reason,
             "SES message id": found.ses_message_id,

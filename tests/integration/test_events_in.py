@@ -497,39 +497,42 @@ async def test_events_do_not_wait_for_sess_list_and_what_it_refuses_is_written_l
     async with running_worker(settings) as runtime:
         id = await mailer.send(Email(to=ANA, from_=FROM, subject="Code", text="1234"))
         await settled(mailer, id)
-        await _written_later(runtime, ses, mailer, id)
+        key = runtime.ledger.keys.owed
+        forbidden = {"kind": Kind.ERROR, "code": "AccessDeniedException", "status": 403}
+        ses.faults.set([Fault(operation="PutSuppressedDestination", **forbidden)])
+        bounces = [
+            event("Bounce", Attempt(id, 0, 0, 1), f"u{n}@example.org", bouncedRecipients=[{"emailAddress": f"u{n}@example.org"}])
+            for n in range(40)
+        ]
+        assert await events.apply(runtime, [*bounces, *bounces]) == set()
+        assert (ses.faults.fired, await runtime.redis.zcard(key)) == ({}, 40)  # nothing of it waits for SES
+        assert all([await mailer.suppressed(f"u{n}@example.org") for n in range(40)])
 
-
-async def _written_later(runtime: Runtime, ses: Simulator, mailer: Mailer, id: str) -> None:
-    key = runtime.ledger.keys.owed
-    forbidden = {"kind": Kind.ERROR, "code": "AccessDeniedException", "status": 403}
-    ses.faults.set([Fault(operation="PutSuppressedDestination", **forbidden)])
-    bounces = [
-        event("Bounce", Attempt(id, 0, 0, 1), f"u{n}@example.org", bouncedRecipients=[{"emailAddress": f"u{n}@example.org"}])
-        for n in range(40)
-    ]
-    assert await events.apply(runtime, [*bounces, *bounces]) == set()
-    assert (ses.faults.fired, await runtime.redis.zcard(key)) == ({}, 40)  # nothing of it waits for SES
-    assert all([await mailer.suppressed(f"u{n}@example.org") for n in range(40)])
-
-    with capture_logs() as logs:
-        await owed.pay(runtime)  # one call, which is refused: the others are not tried
-    assert (ses.faults.fired, await runtime.redis.zcard(key)) == ({0: 1}, 40)
-    assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
-    assert "@" not in str(logs)
-    await owed.pay(runtime)
-    assert ses.faults.fired == {0: 1}  # not before its time
-    await runtime.redis.zadd(key, dict.fromkeys(await runtime.redis.zrange(key, 0, -1), 0))  # ten minutes later
-    ses.faults.set([])
-    await asyncio.gather(owed.pay(runtime), owed.pay(runtime))
-    assert set(ses.suppressed) == {f"u{n}@example.org" for n in range(40)}
-    assert await runtime.redis.exists(key, runtime.ledger.keys.owed_turn) == 0
+        with capture_logs() as logs:
+            await owed.pay(runtime)  # one call, which is refused: the others are not tried
+        assert (ses.faults.fired, await runtime.redis.zcard(key)) == ({0: 1}, 40)
+        assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
+        assert "@" not in str(logs)
+        await owed.pay(runtime)
+        assert ses.faults.fired == {0: 1}  # not before its time
+        await runtime.redis.zadd(key, dict.fromkeys(await runtime.redis.zrange(key, 0, -1), 0))  # ten minutes later
+        ses.faults.set([])
+        await asyncio.gather(owed.pay(runtime), owed.pay(runtime))
+        assert set(ses.suppressed) == {f"u{n}@example.org" for n in range(40)}
+        assert await runtime.redis.exists(key, runtime.ledger.keys.owed_turn) == 0
 
 
 async def test_who_leaves_sess_contact_list_gets_no_more_of_that_stream(runtime: Runtime, settings: Settings) -> None:
     news = settings.model_copy(update={"senders": {"news": Sender.model_validate({"from": FROM})}})
     async with Mailer(news) as mailer:
-        await _left_the_stream(runtime, mailer)
+        id = await mailer.send(Email(to=ANA, sender="news", subject="News", text="…"))
+        await settled(mailer, id)
+        wanted = {"unsubscribeAll": False, "topicSubscriptionStatus": [{"topicName": "news", "subscriptionStatus": "OptIn"}]}
+        await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1), newTopicPreferences=wanted)])
+        assert await mailer.suppressed(ANA) == ()
+        await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1))])
+        assert [(e.reason, e.stream) for e in await mailer.suppressed(ANA)] == [(Reason.UNSUBSCRIBE, "news")]
+        assert (await mailer.status(id)).state == "sent"
 
 
 async def test_who_leaves_a_contact_list_by_a_message_of_no_sender_still_gets_what_is_not_of_that_list(
@@ -543,17 +546,6 @@ async def test_who_leaves_a_contact_list_by_a_message_of_no_sender_still_gets_wh
     assert metric("mailer_events_unmatched_total") - unmatched == 1
     receipt = await mailer.send(Email(to=ANA, from_=FROM, subject="Receipt", text="…"))
     assert (await settled(mailer, receipt)).state == "sent"
-
-
-async def _left_the_stream(runtime: Runtime, mailer: Mailer) -> None:
-    id = await mailer.send(Email(to=ANA, sender="news", subject="News", text="…"))
-    await settled(mailer, id)
-    wanted = {"unsubscribeAll": False, "topicSubscriptionStatus": [{"topicName": "news", "subscriptionStatus": "OptIn"}]}
-    await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1), newTopicPreferences=wanted)])
-    assert await mailer.suppressed(ANA) == ()
-    await events.apply(runtime, [event("Subscription", Attempt(id, 0, 0, 1))])
-    assert [(e.reason, e.stream) for e in await mailer.suppressed(ANA)] == [(Reason.UNSUBSCRIBE, "news")]
-    assert (await mailer.status(id)).state == "sent"
 
 
 async def test_who_leaves_a_contact_list_by_a_forgotten_message_gets_no_more_from_the_senders_that_have_its_from_address(

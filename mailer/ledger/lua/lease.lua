@@ -53,6 +53,7 @@ if state ~= 'running' and state ~= 'parked' then
   return {state, 0, '', now}
 end
 
+-- By the clock, for a Redis that was started anew may have forgotten the last one that it gave, to a worker that is still at it.
 local fence = math.max(tonumber(meta[1] or '0') + 1, now)
 redis.call('HSET', chunk, 'fence', digits(fence), 'owner', owner, 'until', digits(now + lease))
 redis.call('ZADD', due, digits(now + lease), chunk_id)
