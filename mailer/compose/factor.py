@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from itertools import count as count_up
 
-from ..templates.render import html_to_text
+from ..templates.text import html_to_text
 
 # Text that Handlebars would read as a tag: it is carried as a value instead.
 _TAG = re.compile(r"(\\*\{\{+)")

@@ -13,7 +13,7 @@ from jinja2 import meta
 
 from ..errors import TemplateBroken, TemplateNotFound, TemplateOutside
 from .content import Content
-from .render import broken, environment
+from .environment import broken, environment
 
 PARTS = ("subject.txt", "body.html", "body.txt")
 

@@ -10,48 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import unescape
 from typing import Any
 
-import html2text
-from jinja2 import DictLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
-from jinja2.environment import TemplateModule
-from jinja2.runtime import Context
+from jinja2 import Template, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import RenderFailed, TemplateBroken
+from ..errors import RenderFailed
 from .content import Content
+from .environment import broken, environment
+from .text import html_to_text
 
 MAX_WHY = 300  # characters of what a template or the sandbox says
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_TAG = re.compile(r"<[^<>]*>")
-_HUGE = re.compile(r"&#[0-9]{9,};?")  # no character; and `int` raises where there are more than 4300 digits
-_BLANKS = re.compile(r"\s+")
-_ESCAPED = re.compile(r"\\([\\\[\]()])")
 _UNDEFINED = re.compile(r"^'([^']+)' is undefined$")
 _NO_ATTRIBUTE = re.compile(r"^'?(.+?)'? has no attribute '([^']+)'$")
-_GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")  # Jinja2's own, without lipsum
-
-
-class _Template(Template):
-    """A file that is imported is run anew for each row. Jinja2 keeps the first run, and with it what a macro stored there."""
-
-    def _get_default_module(self, ctx: Context | None = None) -> TemplateModule:
-        return self.make_module()
-
-
-def environment(files: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
-    env = ImmutableSandboxedEnvironment(
-        loader=DictLoader(files),
-        autoescape=lambda name: name is None or not name.endswith(".txt"),
-        undefined=StrictUndefined,
-        auto_reload=False,
-        cache_size=-1,
-    )
-    env.template_class = _Template
-    env.globals = {name: env.globals[name] for name in _GLOBALS}
-    return env
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +107,6 @@ def _render(template: Template, variables: dict[str, Any]) -> list[str]:
     return pieces
 
 
-def broken(name: str, file: str, error: Exception) -> TemplateBroken:
-    """What Jinja2 raised on compiling. Python's own errors are among it: for 25 loops in each other, or 3000 brackets."""
-    if isinstance(error, TemplateSyntaxError):
-        file, line, why = error.name or file, error.lineno, error.message or "it cannot be parsed"
-    else:
-        line, why = 1, str(error) or type(error).__name__
-    return TemplateBroken(name=name, file=file, line=line, why=why.rstrip("."))
-
-
 def _name_the_missing(error: UndefinedError) -> str:
     text = str(error)
     if match := _UNDEFINED.match(text):
@@ -150,39 +114,3 @@ def _name_the_missing(error: UndefinedError) -> str:
     if match := _NO_ATTRIBUTE.match(text):
         return f"the template uses '{match[2]}' of a value that does not have it"
     return f"the template uses a value that this row does not have: {text}"
-
-
-class _Reader(html2text.HTML2Text):
-    """Text to be read as it is: without the backslashes that keep Markdown from taking `1.` for a list."""
-
-    def handle_data(self, data: str, entity_char: bool = False) -> None:
-        super().handle_data(data, entity_char=True)
-
-    def handle_tag(self, tag: str, attrs: dict[str, str | None], start: bool) -> None:
-        if tag == "a":
-            attrs.pop("title", None)  # what a mouse shows
-        if tag != "img":
-            super().handle_tag(tag, attrs, start)
-        elif start:
-            self.handle_data(attrs.get("alt") or "")
-        self.quiet = max(self.quiet, 0)  # an end tag too many would silence all that follows
-
-    def o(self, data: str, puredata: bool = False, force: bool | str = False) -> None:
-        if data.startswith("](") and not puredata:  # the address of a link
-            data = _BLANKS.sub(" ", _ESCAPED.sub(r"\1", data))
-        super().o(data, puredata, force)
-
-
-def html_to_text(html: str) -> str:
-    """The text part of an HTML body: links kept, images by their alt text, no wrapping (SES encodes long lines)."""
-    converter = _Reader(bodywidth=0)
-    converter.ignore_tables = True
-    converter.ignore_emphasis = True
-    converter.protect_links = True
-    converter.unicode_snob = True
-    html = _HUGE.sub("\N{REPLACEMENT CHARACTER}", html)
-    try:
-        text = converter.handle(html)
-    except Exception:  # it stops at some of what browsers take, `<![x[` for one
-        text = unescape(_TAG.sub(" ", html))
-    return str(text).strip() + "\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mailer.compose.factor import Segment, Slots, segments, template, text_segments
 from mailer.templates import Compiled, Content
 from mailer.templates.handlebars import compile_template
-from mailer.templates.render import html_to_text
+from mailer.templates.text import html_to_text
 
 # What Handlebars, HTML or the seams between pieces could trip over.
 NASTY = [
