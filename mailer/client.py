@@ -201,7 +201,10 @@ class Mailer:
                 await self._ledger.keep_list_digest(key, intake.digest.text())
             began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now
             handed = True
-            await to_the_end(self._ledger.start_campaign(id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts))
+            start = self._ledger.start_campaign(
+                id, rows=intake.rows, chunks=intake.chunks, counts=intake.counts, reasons=intake.reasons
+            )
+            await to_the_end(start)
         except BaseException as error:
             dropped: bool | None = None
             with suppress(Exception):

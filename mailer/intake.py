@@ -19,6 +19,7 @@ from .recipients import BadRow, Recipient, Row
 
 SHARED = "has cc or bcc, and the campaign a `contact_list`, which SES manages for messages to one recipient only"
 ALIVE_EVERY_S = 10.0  # a reader that says nothing for two minutes is taken for dead
+KEPT_REASONS = 200  # why rows cannot be used: so many are counted each for itself
 STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
 
 
@@ -52,6 +53,7 @@ class Intake:
         self.rows = 0
         self.chunks = 0
         self.counts: Counter[Outcome] = Counter()
+        self.reasons: Counter[str] = Counter()  # of the rows that are rejected
         self.digest = ListDigest() if with_digest else None
 
     async def add(self, rows: list[Row]) -> None:
@@ -77,8 +79,15 @@ class Intake:
         chunks = [_chunk(rows[first : first + CHUNK_ROWS]) for first in range(0, count, CHUNK_ROWS)]
         for chunk in chunks:
             self.counts.update(chunk.outcomes)
+            self._count_reasons(chunk)
         await self._ledger.add_chunks(self._id, self.chunks, chunks)
         self.chunks += len(chunks)
+
+    def _count_reasons(self, chunk: NewChunk) -> None:
+        for position, reason in chunk.reasons.items():
+            if chunk.outcomes[position] is Outcome.REJECTED:
+                known = reason in self.reasons or len(self.reasons) < KEPT_REASONS
+                self.reasons[reason if known else "other reasons"] += 1
 
 
 def _chunk(rows: list[Row]) -> NewChunk:

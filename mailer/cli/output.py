@@ -19,6 +19,7 @@ from rich.text import Text
 from ..email import Outcome
 from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
 
+REASONS_SHOWN = 3
 PIPE_WIDTH = 100_000  # columns: what another program reads is neither wrapped nor cut
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -134,6 +135,21 @@ def outcome_table(status: CampaignStatus) -> None:
     out.print(table)
 
 
+def reason_table(status: CampaignStatus) -> None:
+    """The commonest reasons for which recipients do not get it."""
+    if not status.reasons:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("WHY NOT", overflow="fold")
+    table.add_column("RECIPIENTS", justify="right")
+    for reason, n in list(status.reasons.items())[:REASONS_SHOWN]:
+        table.add_row(Text(one_line(reason)), f"{n:,}")
+    if more := sum(list(status.reasons.values())[REASONS_SHOWN:]):
+        table.add_row(Text("other reasons", style="dim"), f"{more:,}")
+    out.print()
+    out.print(table)
+
+
 def campaign_facts(status: CampaignStatus) -> None:
     facts(
         {
@@ -149,6 +165,7 @@ def campaign_facts(status: CampaignStatus) -> None:
     )
     out.print()
     outcome_table(status)
+    reason_table(status)
 
 
 class Speed(ProgressColumn):
@@ -176,7 +193,8 @@ class Report:
     FIELDS = ("id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at")
 
     def __init__(self, format: str) -> None:
-        self._csv = csv.writer(sys.stdout, lineterminator="\n") if format == "csv" else None
+        # Every field in quotes: then no program takes a `;` or tab inside one for the end of it.
+        self._csv = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL) if format == "csv" else None
         if self._csv:
             self._csv.writerow(self.FIELDS)
 
@@ -192,7 +210,11 @@ class Report:
         sys.stdout.flush()
 
 
+# What a spreadsheet takes for the beginning of a formula, also after what it may take for the end of a cell, and full-width.
+_FORMULA = re.compile(r"(^|[;,\t\r\n|])([\s\"'\u200b\ufeff]*)([=+\-@＝＋－＠\t\r])")
+
+
 def _cell(value: Any) -> str:
     """A text that a spreadsheet would run as a formula is kept a text: it came from somebody else's list."""
     text = "" if value is None else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return _FORMULA.sub(r"\1'\2\3", text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from ..email import Lane, Outcome, State
@@ -212,10 +212,13 @@ class Ledger:
         """To be called while a list is read, however long its next rows take. Raises CampaignGone."""
         await self._grow(id, chunks)
 
-    async def start_campaign(self, id: str, *, rows: int, chunks: int, counts: Counter[Outcome]) -> State:
-        """Raises CampaignGone where the campaign was given up before its list was read to the end, and ListForgotten."""
+    async def start_campaign(
+        self, id: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int], reasons: Mapping[str, int] = MappingProxyType({})
+    ) -> State:
+        """`reasons`: why rows are rejected, with how many. Raises CampaignGone where the campaign was given up before its list
+        was read to the end, and ListForgotten."""
         await self._check_whole(id, chunks)
-        state = await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts)
+        state = await self.scripts.start(id, rows=rows, chunks=chunks, counts=counts, reasons=reasons)
         if state in ("gone", State.CANCELLED):
             raise CampaignGone(id=id)
         return State(state)

@@ -334,10 +334,14 @@ class Scripts:
         absent = [number for number, (_, n) in zip(numbers, found, strict=True) if int(n) < 0]
         return Requeued(found[-1][0].decode(), sum(max(int(n), 0) for _, n in found), absent)
 
-    async def start(self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int]) -> str:
-        """Let a planned campaign run; its state afterwards. May be repeated. O(1)."""
-        pairs = [part for outcome, n in counts.items() for part in (outcome.value, n)]
-        return str((await self.run("start", [self._keys.container(container)], rows, chunks, *pairs)).decode())
+    async def start(
+        self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int], reasons: Mapping[str, int]
+    ) -> str:
+        """Let a planned campaign run; its state afterwards. `reasons`: why rows cannot be used. May be repeated. O(reasons)."""
+        states = {outcome.value: n for outcome, n in counts.items()}
+        pairs = (*_flat(states), *_flat(reasons))
+        key = self._keys.container(container)
+        return str((await self.run("start", [key], rows, chunks, len(states), *pairs)).decode())
 
     async def put(self, chunks: Mapping[str, Written]) -> bool:
         """Chunks of a list that is being read; False where it is not read any more, then nothing is changed. May be repeated."""

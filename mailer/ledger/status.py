@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..email import Mode, Outcome, State
@@ -23,6 +23,8 @@ class CampaignStatus:
     created_at: datetime
     finished_at: datetime | None
     twice: int = 0  # recipients that SES accepted twice, as its events tell
+    # Why recipients are failed, rejected or suppressed → how many; the commonest reason first. Numbers and addresses are "…".
+    reasons: dict[str, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -82,7 +84,13 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         created_at=created,
         finished_at=_time(found.get(b"finished")),
         twice=int(found.get(b"twice", 0)),
+        reasons=_reasons(found),
     )
+
+
+def _reasons(found: Mapping[bytes, bytes]) -> dict[str, int]:
+    counted = [(int(n), name[4:].decode(errors="replace")) for name, n in found.items() if name.startswith(b"why:")]
+    return {reason: n for n, reason in sorted(counted, key=lambda one: (-one[0], one[1])) if n > 0}
 
 
 def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str) -> MessageStatus:

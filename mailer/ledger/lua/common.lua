@@ -133,6 +133,32 @@ local function count_moves(container, moves)
   end
 end
 
+-- Why recipients of a campaign are not sent to, counted: `why:<reason>` of its container. What differs from row to row (numbers,
+-- addresses) is left out of the reason. Reasons beyond the first 40 are counted together, so that the hash stays small.
+local WHYS = 40
+local COUNTED = {f = true, r = true, p = true}
+
+local function count_why(container, reason, n)
+  if reason == '' then return end
+  local class = reason:gsub('[^%s<>\'"]+@[^%s<>\'"]+', '…'):gsub('%d[%d,.:]*', '…')
+  local field, others = 'why:' .. class, 'why:other reasons'
+  if redis.call('HEXISTS', container, field) == 0 then
+    local room = tonumber(redis.call('HGET', container, 'whys') or '0') < WHYS
+    if n < 0 or not room then field = others else redis.call('HINCRBY', container, 'whys', 1) end
+  end
+  if redis.call('HINCRBY', container, field, n) <= 0 then
+    redis.call('HDEL', container, field)
+    if field ~= others then redis.call('HINCRBY', container, 'whys', -1) end
+  end
+end
+
+-- A recipient's state changes, and its reason with it. To be called before the new reason is stored in `details`.
+local function move_why(container, details, chunk_id, position, was, state, reason)
+  if chunk_id:sub(1, 1) ~= 'c' then return end  -- a message tells its own
+  if COUNTED[was] then count_why(container, redis.call('HGET', details, position) or '', -1) end
+  if COUNTED[state] then count_why(container, reason or '', 1) end
+end
+
 -- Recipients of a chunk came in doubt (n > 0) or out of it. The index says since when the oldest doubt of the chunk lasts.
 local function change_doubt(chunk, doubt, chunk_id, n, now)
   if n == 0 then return end

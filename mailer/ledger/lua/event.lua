@@ -67,6 +67,7 @@ for i = 1, #rows, 5 do
           answered = answered + 1
         end
         local reason = said[tostring(row)]
+        move_why(container, details, chunk_id, position, was, state, reason)
         if reason then
           redis.call('HSET', details, position, reason)
         elseif was ~= 's' then

@@ -24,6 +24,7 @@ for at = 0, #all - 1, RECORD do
       redis.call('SETRANGE', ids, position * MESSAGE_ID, NO_ID)
     end
     redis.call('SETRANGE', records, at, record('q', all:sub(at + 2, at + 2), 0, attempts, now))
+    move_why(container, details, chunk_id, position, was, 'q')
     redis.call('HDEL', details, position, 'k' .. position)
     publish(outcomes, chunk_id, position, 'q', attempts)
     moves[was .. 'q'] = (moves[was .. 'q'] or 0) + 1

@@ -62,6 +62,7 @@ for i = 1, #rows, 6 do
     end
     if is_open(was) and not is_open(state) then opened = opened - 1 end
     if is_open(state) and not is_open(was) then opened = opened + 1 end
+    move_why(container, details, chunk_id, position, was, state, said[tostring(position)])
     if said[tostring(position)] then
       redis.call('HSET', details, position, said[tostring(position)])
     else
