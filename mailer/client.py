@@ -253,9 +253,15 @@ class Mailer:
         """The newest first."""
         return await self._ledger.campaigns(limit)
 
-    def outcomes(self, id: str) -> AsyncIterator[RecipientStatus]:
-        """What became of every recipient so far, in the order of the list. Raises NotFound."""
-        return self._ledger.report(id)
+    async def outcomes(self, id: str, *, states: Iterable[Outcome | str] = ()) -> AsyncIterator[RecipientStatus]:
+        """What became of every recipient so far, in the order of the list; with `states`, of those in one of them.
+
+        Raises NotFound; ValueError where there is no such state.
+        """
+        wanted = frozenset(_outcome(state).label for state in states)
+        async for line in self._ledger.report(id):
+            if not wanted or line.state in wanted:
+                yield line
 
     async def outcome(self, id: str) -> RecipientStatus:
         """What became of one recipient so far; its id is that of the report and of the stream of outcomes. Raises NotFound,
@@ -289,6 +295,14 @@ class Mailer:
                 await self._feed(id, lane)
         return switched.changed
 
+    async def reschedule(self, id: str, send_at: datetime) -> None:
+        """A campaign that waits for its send_at, or was paused before it began, gets another one. Repeating it changes nothing.
+
+        Raises NotFound, NotACampaign, ExpiresFirst; WrongState where it has begun or its list is being read; InvalidEmail where
+        the time has no zone or is over.
+        """
+        await self._control.reschedule(id, prepare.checked_send_at(send_at))
+
     async def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
         """Nothing more of the campaign is handed to SES, from the beginning of this on; what is on its way there is settled.
 
@@ -303,23 +317,37 @@ class Mailer:
                 progress(done, left)
         return changed
 
-    async def retry(self, id: str, states: Iterable[Outcome | str], *, progress: Callable[[int, int], None] | None = None) -> int:
+    async def retry(
+        self,
+        id: str,
+        states: Iterable[Outcome | str],
+        *,
+        template: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Send again to the campaign's recipients that are `failed` or `unknown`; how many those are.
 
         Of those that are `unknown` SES may have accepted some: they get it twice, as far as its events do not come before. The
         campaign goes on where it was finished; chunks that are archived come back for it. What was queued stays so where this
-        raises, and repeating it queues the rest. `progress` gets chunks done and left. Raises NotFound, NotACampaign, PastExpiry,
-        StoreFailed; WrongState where it is cancelled or its list is being read; ValueError where a state cannot be sent again.
+        raises, and repeating it queues the rest. With `template`, the name of a template of the folder, all that is rendered from
+        now on is rendered from that, and the campaign goes on where it was stopped. `progress` gets chunks done and left.
+        Raises NotFound, NotACampaign, PastExpiry, StoreFailed, TemplateError, NoTemplate; WrongState where it is cancelled or its
+        list is being read; ValueError where a state cannot be sent again.
         """
-        chosen = frozenset(Outcome[str(getattr(state, "label", state)).upper()] for state in states)
+        chosen = frozenset(map(_outcome, states))
         if not chosen or not chosen <= RETRIABLE:
             raise ValueError(f"only these can be sent again: {', '.join(sorted(one.label for one in RETRIABLE))}")
+        if template is not None:
+            await self.campaign(id)
+            await self._ledger.change_template(id, self._prepare.template(template))
         n, done, left = 0, 0, 1
         while left:
             queued, left = await self._control.retry(id, chosen, done, chunks=CANCEL_CHUNKS)
             n, done = n + queued, done + CANCEL_CHUNKS
             if progress:
                 progress(done, left)
+        if template is not None and (await self.campaign(id)).state is State.STOPPED:
+            await self.resume(id)
         return n
 
     async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
@@ -392,6 +420,15 @@ def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored
     again = ", or repeat it with the same idempotency key, which stores it once" if key else ""
     why = "and this was cancelled" if isinstance(error, asyncio.CancelledError) else explain_redis(error)
     return MaybeStored(id=id, why=why, again=again)
+
+
+def _outcome(state: Outcome | str) -> Outcome:
+    """Raises ValueError."""
+    try:
+        return state if isinstance(state, Outcome) else Outcome[state.upper()]
+    except KeyError:
+        known = ", ".join(outcome.label for outcome in Outcome)
+        raise ValueError(f"there is no state {state!r}; there are: {known}") from None
 
 
 def _same_or_raise(added: Added, key: Key | None) -> None:

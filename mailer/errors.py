@@ -119,6 +119,14 @@ class PastExpiry(MailerError):
     """The expires_at of campaign {id} is over, so nothing of it is sent again."""
 
 
+class ExpiresFirst(MailerError):
+    """The expires_at of campaign {id} comes before {time}; choose an earlier time."""
+
+
+class NoTemplate(MailerError):
+    """Campaign {id} is not rendered from a template of ours, so its template cannot be changed; start a new campaign."""
+
+
 class NotACampaign(MailerError):
     """{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"""
 

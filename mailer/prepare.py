@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
 from .unsubscribe import has_token
 
+PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 MAX_KEY = 256  # characters of an idempotency key
 _BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]{12,})')  # a shorter one is not made up, and could stand for a word
 _BY_SES = re.compile(rb"^(?:Date|Message-ID):[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.MULTILINE | re.IGNORECASE)
@@ -55,12 +56,17 @@ class Preparation:
     def _content(self, given: Email | Campaign, blobs: list[bytes]) -> str:
         """Check that it compiles, here and not in a worker. Raises TemplateError."""
         if given.template is not None:
-            content = self._folder.read(given.template)
-        else:
-            assert given.subject is not None
-            content = Content.inline(subject=given.subject, html=given.html, text=given.text)
+            return _keep(self.template(given.template), blobs)
+        assert given.subject is not None
+        content = Content.inline(subject=given.subject, html=given.html, text=given.text)
         Compiled(content)
         return _keep(content.dump(), blobs)
+
+    def template(self, name: str) -> bytes:
+        """A template of the folder, packed. Raises TemplateError."""
+        content = self._folder.read(name)
+        Compiled(content)
+        return content.dump()
 
     def _spec(self, given: Email | Campaign, sender: Sender, blobs: list[bytes], more: dict[str, Any]) -> Spec:
         """What goes on every message: the message's or campaign's own word first, the sender profile's after it."""
@@ -130,6 +136,15 @@ def guard_of(campaign: Campaign) -> Guard:
 
 def route_of(sender: Sender) -> Route:
     return Route(region=sender.region, endpoint_url=sender.endpoint_url, role_arn=sender.role_arn, external_id=sender.external_id)
+
+
+def checked_send_at(moment: datetime) -> datetime:
+    """Raises InvalidEmail."""
+    if moment.tzinfo is None:
+        raise InvalidEmail(field="send_at", why="needs a time zone, as in 2026-12-24T18:00:00+01:00 or …T17:00:00Z")
+    if moment < datetime.now(UTC) - PAST:
+        raise InvalidEmail(field="send_at", why=f"{moment.isoformat()} is over; give a time that is still to come")
+    return moment
 
 
 def _keep(content: bytes, blobs: list[bytes]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from .. import Campaign, Lane, Mailer, Mode, State, load_settings
+from .. import Campaign, Lane, Mailer, Mode, Outcome, State, load_settings
 from ..client import RETRIABLE
 from ..errors import MailerError
 from ..ids import is_message
@@ -30,8 +32,10 @@ from .output import (
     print_json,
     progress_bar,
     say,
+    when,
 )
 from .run import on_interrupt, run, stored
+from .words import parse_time
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -187,7 +191,7 @@ async def show(id: str, as_json: bool) -> None:
 
 @app.command()
 def watch(id: Id, as_json: Json = False) -> None:
-    """Follow a campaign until it is over. Exit status 1 where it was stopped or cancelled."""
+    """Follow a campaign until it is over. Exit status 1 where it was stopped or cancelled, or nobody got it."""
     run(_watch_one(id, as_json))
 
 
@@ -202,6 +206,14 @@ async def _watch(mailer: Mailer, id: str, as_json: bool) -> None:
     print_json(campaign_json(found)) if as_json else campaign_facts(found)
     if found.state is not State.FINISHED:
         raise MailerError(why=f"campaign {id} is {found.state}: {found.reason or 'nothing more of it is sent'}")
+    if found.rows and not accepted(found):
+        raise MailerError(why=_nobody(found))
+
+
+def _nobody(found: CampaignStatus) -> str:
+    reason, n = next(iter(found.reasons.items()), ("", 0))
+    why = f"; the commonest reason ({n:,} of {found.rows:,}): {one_line(reason)}" if n else ""
+    return f"campaign {found.id} is finished, and nobody got it{why}. See: mailer campaign report {found.id}"
 
 
 @app.command()
@@ -235,6 +247,29 @@ async def _resume(id: str, as_json: bool) -> None:
 
 
 @app.command()
+def reschedule(
+    id: AnyId,
+    send_at: Annotated[str, typer.Option("--send-at", metavar="T", help="Not before; as in 2026-12-24T18:00:00+01:00.")],
+    as_json: Json = False,
+) -> None:
+    """Give a campaign that has not begun another time."""
+    moment = parse_time(send_at, "--send-at")
+    assert moment is not None
+    run(_reschedule(id, moment, as_json))
+
+
+async def _reschedule(id: str, send_at: datetime, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        await mailer.reschedule(id, send_at)
+        status = await mailer.campaign(id)
+    if as_json:
+        print_json(campaign_json(status))
+    else:
+        paused = f"; it is paused: mailer campaign resume {id}" if status.state is State.PAUSED else ""
+        say(one_line(f"campaign {id} is to be sent at {when(send_at)}{paused}"))
+
+
+@app.command()
 def cancel(id: AnyId, as_json: Json = False) -> None:
     """Send nothing more of it, ever."""
     run(_cancel(id, as_json))
@@ -258,28 +293,26 @@ async def _cancel(id: str, as_json: bool) -> None:
 def retry(
     id: AnyId,
     state: Annotated[str, typer.Option("--state", help="Of these recipients: failed, unknown, or both with a comma.")],
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="NAME", help="Render from this template of the folder from now on.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send again to recipients that failed or are in doubt."""
-    states = [name.strip() for name in state.split(",") if name.strip()]
-    known = sorted(outcome.label for outcome in RETRIABLE)
-    if not states or not set(states) <= set(known):
-        raise typer.BadParameter(
-            f"'{state}' is not one of {', '.join(known)}, or several of them with commas", param_hint="--state"
-        )
-    run(_retry(id, states, as_json))
+    run(_retry(id, options.states(state, sorted(outcome.label for outcome in RETRIABLE)), template, as_json))
 
 
-async def _retry(id: str, states: list[str], as_json: bool) -> None:
+async def _retry(id: str, states: list[str], template: str | None, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
-        again = f"the rest was not queued; run it again: mailer campaign retry {id} --state {','.join(states)}"
+        mended = f" --template {template}" if template else ""
+        again = f"the rest was not queued; run it again: mailer campaign retry {id} --state {','.join(states)}{mended}"
         with progress_bar() as bar, on_interrupt(again):
             task = bar.add_task("queueing", total=None)
 
             def show(done: int, left: int) -> None:
                 bar.update(task, completed=done * CHUNK_ROWS, total=(done + left) * CHUNK_ROWS)
 
-            n = await mailer.retry(id, states, progress=show)
+            n = await mailer.retry(id, states, template=template, progress=show)
         status = await mailer.campaign(id)
     if as_json:
         print_json(campaign_json(status))
@@ -303,19 +336,30 @@ def report(
     format: Annotated[
         Format | None, options.one_of(Format, "--format", help="NDJSON where nothing is said.", show_default=False)
     ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="S,S", help="Only recipients in these states, as failed,bounced.")
+    ] = None,
+    with_data: Annotated[
+        bool, typer.Option("--with-data", help="With the row of the list: the report can then be read as a list again.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
 ) -> None:
     """A line for each recipient, in the order of the list."""
     if as_json and format is Format.CSV:
         raise typer.BadParameter("give either --json or --format csv, not both")
-    run(_report(id, format or Format.NDJSON))
+    states = options.states(state, [outcome.label for outcome in Outcome]) if state else []
+    run(_report(id, format or Format.NDJSON, states, with_data))
 
 
-async def _report(id: str, format: Format) -> None:
+async def _report(id: str, format: Format, states: Sequence[str], with_data: bool) -> None:
     async with Mailer(load_settings()) as mailer:
-        outcomes = mailer.outcomes(id)
+        columns: Sequence[str] | None = () if with_data else None
+        if with_data and format is Format.CSV:  # its columns stand in its first line, so the rows are looked through before it
+            seen = {name: None async for line in mailer.outcomes(id, states=states) for name in line.data}
+            columns = tuple(seen)
+        outcomes = mailer.outcomes(id, states=states)
         first = await anext(outcomes, None)  # says what is wrong before anything is written
-        lines = Report(format.value)
+        lines = Report(format.value, columns)
         if first is not None:
             lines.add(first)
         async for line in outcomes:

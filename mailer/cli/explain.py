@@ -17,7 +17,7 @@ from .run import run
 
 SHOWN_CHARS = 1024  # of base64, in what a person reads
 _BASE64 = re.compile(rf'"([A-Za-z0-9+/]{{{SHOWN_CHARS}}})([A-Za-z0-9+/]+={{0,2}})"')
-_OF_A_CAMPAIGN = ("html_file", "text_file", "max_rate", "max_bounce_rate", "max_complaint_rate", "guard_after")
+_OF_A_CAMPAIGN = ("max_rate", "max_bounce_rate", "max_complaint_rate", "guard_after")
 _OF_A_MESSAGE = ("to", "cc", "bcc", "raw")
 
 
@@ -69,9 +69,6 @@ def explain(
     for name in _OF_A_MESSAGE:
         if words[name]:
             raise typer.BadParameter(f"--{name} goes with one message, not with --recipients")
-    for name in ("html", "text"):
-        if words[name] is not None and words[f"{name}_file"] is not None:
-            raise typer.BadParameter(f"give either --{name} or --{name}-file, not both")
     run(_campaign(options.a_campaign(words, lane=lane or Lane.BULK), recipients, as_json))
 
 

@@ -35,6 +35,8 @@ def send(
     subject: options.Subject = None,
     text: options.Text = None,
     html: options.Html = None,
+    html_file: options.HtmlFile = None,
+    text_file: options.TextFile = None,
     template: options.Template = None,
     data: options.Data = None,
     ses_template: options.SesTemplate = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,8 +46,8 @@ LIST = "CSV or NDJSON file, plain or gzipped; s3://bucket/key; - for standard in
 Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="With --text or --html; Jinja2 with --data.")]
 Text = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Text body.")]
 Html = Annotated[str | None, typer.Option("--html", metavar="TEXT", help="HTML body.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body of a campaign, Jinja2.")]
-TextFile = Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body of a campaign, Jinja2.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body from a file.")]
+TextFile = Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body from a file.")]
 Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="A folder of the templates folder.")]
 SesTemplate = Annotated[
     str | None, typer.Option("--ses-template", metavar="NAME", help="A template that is stored in SES, by name or ARN.")
@@ -115,11 +115,10 @@ def an_email(words: Mapping[str, Any], **others: Any) -> Email:
         raise typer.BadParameter("give --to ADDRESS, once for each recipient")
     return Email(
         **_both(words),
+        **_bodies(words),
         to=words["to"],
         cc=words["cc"],
         bcc=words["bcc"],
-        text=words["text"],
-        html=words["html"],
         data=parse_data(words["data"]),
         raw=read_mime(words["raw"]),
         **others,
@@ -130,12 +129,32 @@ def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
     """From the options by the names of their parameters. Raises MailerError."""
     return Campaign(
         **_both(words),
-        html=read_text(words["html_file"], "--html-file") if words["html_file"] else words.get("html"),
-        text=read_text(words["text_file"], "--text-file") if words["text_file"] else words.get("text"),
+        **_bodies(words),
         data=parse_data(words["data"]) or {},
         **{name: value for name, value in _limits(words).items() if value is not None},
         **others,
     )
+
+
+def _bodies(words: Mapping[str, Any]) -> dict[str, str | None]:
+    """HTML and text, each in the words or in a file. Raises ConfigError; typer.BadParameter where it is given twice."""
+    found = {}
+    for name in ("html", "text"):
+        file, said = words.get(f"{name}_file"), words.get(name)
+        if file is not None and said is not None:
+            raise typer.BadParameter(f"give either --{name} or --{name}-file, not both")
+        found[name] = said if file is None else read_text(file, f"--{name}-file")
+    return found
+
+
+def states(text: str, known: Sequence[str]) -> list[str]:
+    """`--state failed,unknown`. Raises typer.BadParameter."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found or not set(found) <= set(known):
+        raise typer.BadParameter(
+            f"'{text}' is not one of {', '.join(known)}, or several of them with commas", param_hint="--state"
+        )
+    return found
 
 
 def _limits(words: Mapping[str, Any]) -> dict[str, float | None]:

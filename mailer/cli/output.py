@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
@@ -187,27 +187,62 @@ def progress_bar() -> Progress:
     )
 
 
+LINE = ("id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at")  # of the report
+
+
+def line_json(line: RecipientStatus) -> dict[str, Any]:
+    return {name: getattr(line, name) for name in LINE}
+
+
+def row_json(line: RecipientStatus) -> dict[str, Any]:
+    """The line with its row: as NDJSON it can be read as a list again."""
+    extras = {name: value for name in ("cc", "bcc", "tags") if (value := getattr(line, name))}
+    return {**line_json(line), "email": line.to, "data": line.data, **extras}
+
+
 class Report:
-    """Lines of a campaign's report, as they come."""
+    """Lines of a campaign's report, as they come.
 
-    FIELDS = ("id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at")
+    `columns`: the variables of the rows, each of which gets a column in CSV; None: the report is without them. A column of the
+    report that is called like a variable of the list then has `report_` before its name.
+    """
 
-    def __init__(self, format: str) -> None:
+    def __init__(self, format: str, columns: Sequence[str] | None = None) -> None:
+        self._json = line_json if columns is None else row_json
+        self._columns = columns
         # Every field in quotes: then no program takes a `;` or tab inside one for the end of it.
         self._csv = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL) if format == "csv" else None
-        if self._csv:
-            self._csv.writerow(self.FIELDS)
+        if self._csv and columns is None:
+            self._csv.writerow(LINE)
+        elif self._csv:
+            assert columns is not None
+            names = ("email", *columns, *ROW_EXTRAS)
+            self._csv.writerow([*names, *(f"report_{name}" if name in names else name for name in LINE)])
 
     def add(self, line: RecipientStatus) -> None:
         if self._csv is None:
-            sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.write(orjson.dumps(self._json(line), option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
             return
-        values = asdict(line)
-        values["updated_at"] = line.updated_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._csv.writerow([_cell(values[name]) for name in self.FIELDS])
+        values = line_json(line) | {"updated_at": line.updated_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        cells = [_cell(values[name]) for name in LINE]
+        if self._columns is not None:
+            row = [line.to, *[line.data.get(name) for name in self._columns], ";".join(line.cc), ";".join(line.bcc)]
+            cells = [_cell(_flat(value)) for value in (*row, _tags(line.tags))] + cells
+        self._csv.writerow(cells)
 
     def close(self) -> None:
         sys.stdout.flush()
+
+
+ROW_EXTRAS = ("cc", "bcc", "tags")
+
+
+def _tags(tags: Mapping[str, str]) -> str:
+    return ";".join(f"{name}={value}" for name, value in tags.items())
+
+
+def _flat(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
 # What a spreadsheet takes for the beginning of a formula, also after what it may take for the end of a cell, and full-width.
@@ -217,4 +252,4 @@ _FORMULA = re.compile(r"(^|[;,\t\r\n|])([\s\"'\u200b\ufeff]*)([=+\-@＝＋－＠
 def _cell(value: Any) -> str:
     """A text that a spreadsheet would run as a formula is kept a text: it came from somebody else's list."""
     text = "" if value is None else str(value)
-    return _FORMULA.sub(r"\1'\2\3", text)
+    return _FORMULA.sub(r"\1\2'\3", text)

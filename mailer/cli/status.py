@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from ..ids import is_message, place_of
 from ..ledger import MessageStatus, RecipientStatus
 from . import campaign
 from .options import Json
-from .output import facts, message_json, print_json, styled, when
+from .output import facts, line_json, message_json, print_json, styled, when
 from .run import run
 
 
@@ -42,7 +41,7 @@ async def _recipient(id: str, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
         found = await mailer.outcome(id)
     if as_json:
-        print_json(asdict(found))
+        print_json(line_json(found))
     else:
         _show({"recipient": found.id, "row": found.row, "to": found.to}, found)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence, Set
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..email import Outcome, State
-from ..errors import NotACampaign, NotFound, PastExpiry, WrongState
+from ..errors import ExpiresFirst, NotACampaign, NotFound, PastExpiry, WrongState
 from ..ids import chunk_id, is_message
 from .archive import REASONS
 from .ledger import SENDING, Ledger
@@ -49,6 +50,16 @@ class Control:
         _changed(id, switched, "resumed", {State.PLANNED, *SENDING})
         await self._ledger.revive_campaign(id)
         return switched
+
+    async def reschedule(self, id: str, send_at: datetime) -> None:
+        """Another time for a campaign that has not begun. Raises ExpiresFirst, too."""
+        at_ms, at_text = int(send_at.timestamp() * 1000), f"{send_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        switched = await self._scripts.reschedule(_campaign(id, "rescheduled"), at_ms=at_ms, at_text=at_text)
+        if switched.state == "expired":
+            raise ExpiresFirst(id=id, time=at_text)
+        if switched.state == "begun":
+            raise WrongState(id=id, state="paused, and a part of it was queued before", verb="rescheduled")
+        _changed(id, switched, "rescheduled", set())
 
     async def cancel(self, id: str) -> bool:
         """True where it was not cancelled before. What it has queued is left to `sweep`."""

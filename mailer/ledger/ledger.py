@@ -7,13 +7,13 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from ..email import Lane, Outcome, State
-from ..errors import CampaignGone, Forgotten, ListForgotten, NotFound, StoreFailed
+from ..errors import CampaignGone, Forgotten, ListForgotten, NoTemplate, NotFound, StoreFailed
 from ..ids import chunk_id, chunk_number, container_of, is_container, is_message, place_of
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
@@ -369,6 +369,19 @@ class Ledger:
     async def spec(self, container: str) -> Spec | None:
         packed = await self.redis.hget(self.keys.container(container), "spec")
         return Spec.load(packed) if packed else None
+
+    async def change_template(self, id: str, content: bytes) -> None:
+        """What is rendered from now on is rendered from this `Content`, packed. Raises NotFound; NoTemplate where the campaign's
+        content is of another kind."""
+        digest = await self.put_content(content)
+        while packed := await self.redis.hget(self.keys.container(id), "spec"):
+            spec = Spec.load(packed)
+            if spec.content is None:
+                raise NoTemplate(id=id)
+            changed = replace(spec, content=digest).dump()
+            if await self.scripts.change_spec(id, was=packed, spec=changed):
+                return
+        raise NotFound(id=id)
 
     async def abandon_campaign(self, id: str, silence_s: float, *, reason: str = UNREAD) -> bool:
         """Its reader has not been heard of for so long, so it is gone. Rows go; what it was called and why it is over stays.

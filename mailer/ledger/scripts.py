@@ -29,6 +29,7 @@ _NAMES = (
     "archive_due",
     "archive_read",
     "cancel",
+    "change_spec",
     "claim",
     "delisted",
     "doubt",
@@ -54,6 +55,7 @@ _NAMES = (
     "refused",
     "release",
     "renew",
+    "reschedule",
     "resume",
     "retire",
     "retry",
@@ -385,6 +387,14 @@ class Scripts:
         k = self._keys
         keys = [k.container(container), k.window(container), k.due, k.active]
         return _switched(await self.run("resume", keys, container, patience_ms, k.chunk("")))
+
+    async def reschedule(self, container: str, *, at_ms: int, at_text: str) -> Switched:
+        """See reschedule.lua. May be repeated. O(1)."""
+        return _switched(await self.run("reschedule", [self._keys.container(container)], at_ms, at_text))
+
+    async def change_spec(self, container: str, *, was: bytes, spec: bytes) -> bool:
+        """False where the spec is not `was` any more. May be repeated. O(1)."""
+        return bool(await self.run("change_spec", [self._keys.container(container)], was, spec))
 
     async def cancel(self, container: str, *, reason: str) -> Switched:
         """Nothing of it is claimed after this; `sweep` counts out what was queued. May be repeated. O(1)."""

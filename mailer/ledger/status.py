@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from ..email import Mode, Outcome, State
 from .archive import Chunk
@@ -51,7 +52,7 @@ class MessageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RecipientStatus:
-    """A line of the report."""
+    """A line of the report. The last four fields are the row as its list had it."""
 
     id: str
     row: int
@@ -61,6 +62,10 @@ class RecipientStatus:
     reason: str
     attempts: int
     updated_at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)
+    cc: Sequence[str] = ()
+    bcc: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def outcome_counts(found: Mapping[bytes, bytes]) -> dict[Outcome, int]:
@@ -119,6 +124,10 @@ def report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[Rec
             reason=_why(known, position),
             attempts=record.attempts,
             updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+            data=entry.data,
+            cc=entry.cc,
+            bcc=entry.bcc,
+            tags=entry.tags,
         )
         for position, (entry, record) in enumerate(zip(entries, known.records, strict=True))
     ]

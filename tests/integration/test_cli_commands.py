@@ -26,7 +26,7 @@ import pytest
 from .forks import Forks
 
 MAILER = str(Path(sys.executable).with_name("mailer"))
-CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at", "twice"}
+CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at", "twice", "reasons"}
 MESSAGE = {"id", "to", "state", "reason", "ses_message_id", "mode", "attempts", "updated_at"}
 LINE = ["id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -259,7 +259,8 @@ WRONG_WORDS: dict[tuple[str, ...], str] = {
     ("explain",): "give --to ADDRESS, once for each recipient",
     (*START, "--template", "letter"): "Missing option '--recipients'",
     ("explain", *SEND[1:], *HI, "--recipients", "good.csv"): "--to goes with one message, not with --recipients",
-    ("explain", *SEND[1:], "--subject", "Hi", "--text-file", "good.csv"): "--text-file goes with --recipients",
+    ("campaign", "report", "c0", "--state", "gone"): "'gone' is not one of queued, claimed, sent, ",
+    ("campaign", "reschedule", "c0"): "Missing option '--send-at'",
     (
         "explain",
         "--recipients",
@@ -819,15 +820,60 @@ def test_retry_sends_again_to_those_that_failed_and_says_how_many(here: Installa
     (here.folder / "templates" / "strict" / "body.txt").write_text("x")
     said = here.mailer("campaign", "start", "--recipients", "retry.csv", "--template", "strict", "--sender", "news", "--watch")
     id = said.out.split()[0]
-    assert here.json("campaign", "status", id)["counts"] == {"sent": 1, "failed": 1}
+    assert here.json("campaign", "status", id)["counts"]["failed"] == 1
     again = here.mailer("campaign", "retry", id, "--state", "failed")
     assert (again.status, again.out) == (0, "")
     assert f"campaign {id}: 1 recipient" in again.err
     here.mailer("campaign", "watch", id)
-    assert here.json("campaign", "status", id)["counts"] == {"sent": 1, "failed": 1}
+    assert here.json("campaign", "status", id)["counts"]["failed"] == 1
     nobody = here.mailer("campaign", "retry", id, "--state", "unknown")
     assert (nobody.status, "has no recipients that are unknown" in nobody.err) == (0, True)
     words = here.mailer("campaign", "retry", id, "--state", "sent")
     assert (words.status, "failed, unknown" in words.err) == (2, True)
     missing = here.mailer("campaign", "retry", "c1m85badtpadyb0w2kk", "--state", "failed")
     assert (missing.status, missing.err) == (1, f"mailer: {NO_ID.format('c1m85badtpadyb0w2kk')}\n")
+
+
+def test_a_campaign_that_nobody_got_is_no_success_and_says_why(here: Installation) -> None:
+    (here.folder / "upper.csv").write_text("email,Name\na@example.org,Ana\nb@example.org,Bo\n")
+    said = here.mailer("campaign", "start", "--recipients", "upper.csv", "--template", "letter", "--sender", "news", "--watch")
+    id, _, shown = said.out.partition("\n")
+    assert said.status == 1
+    why = "the template uses 'name', which this row does not have"
+    assert f"campaign {id} is finished, and nobody got it; the commonest reason (2 of 2): {why}. See: " in said.err
+    assert re.search(rf"WHY NOT +RECIPIENTS\n{why} +2\n", shown)
+
+
+def test_a_report_with_data_of_those_who_failed_is_the_next_list(here: Installation) -> None:
+    (here.folder / "half.csv").write_text("email,name,city\na@example.org,Ana,Rome\nb@example.org,,Kiel\n")
+    words = ("--template", "strict", "--sender", "news", "--watch")
+    id = here.mailer("campaign", "start", "--recipients", "half.csv", *words).out.split()[0]
+    report = here.mailer("campaign", "report", id, "--state", "failed", "--with-data", "--format", "csv")
+    (line,) = csv.DictReader(report.out.splitlines())
+    assert (report.status, line["email"], line["city"], line["state"]) == (0, "b@example.org", "Kiel", "failed")
+
+
+def test_a_campaign_gets_another_time(here: Installation) -> None:
+    words = ("--recipients", "good.csv", "--template", "letter", "--sender", "news", "--send-at", "2030-01-01T00:00:00Z")
+    id = here.mailer("campaign", "start", *words).out.strip()
+    said = here.mailer("campaign", "reschedule", id, "--send-at", "2031-02-03T04:05:06+01:00")
+    assert (said.status, said.out, said.err) == (0, "", f"campaign {id} is to be sent at 2031-02-03 03:05:06Z\n")
+    assert here.json("campaign", "status", id)["reason"] == "to be sent at 2031-02-03T03:05:06Z"
+    here.mailer("campaign", "cancel", id)
+
+
+def test_version_help_and_completion(here: Installation) -> None:
+    version = here.mailer("--version")
+    assert (version.status, re.fullmatch(r"mailer \d+\.\d+\.\d+\n", version.out) is not None) == (0, True)
+    assert here.mailer("campaign", "-h").out == here.mailer("campaign", "--help").out
+    words = {"COMP_WORDS": "mailer campaign re", "COMP_CWORD": "2", "_MAILER_COMPLETE": "complete_bash"}
+    assert here.fresh(**words).out.split() == ["resume", "reschedule", "retry", "report"]
+
+
+def test_bodies_come_from_files(here: Installation) -> None:
+    (here.folder / "page.html").write_text("<p>From a file</p>")
+    said = here.mailer(
+        "explain", "--sender", "news", "--to", "a@example.org", "--subject", "Hi", "--html-file", "page.html", "--json"
+    )
+    assert "<p>From a file</p>" in said.out
+    assert said.status == 0

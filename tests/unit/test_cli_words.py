@@ -207,8 +207,8 @@ def test_a_cell_that_a_spreadsheet_would_run_is_kept_a_text(capsys: pytest.Captu
     report.add(RecipientStatus("c1-0-0", 1, '=HYPERLINK("x")', "rejected", None, "line 2: has, commas", 0, NOW))
     report.close()
     assert capsys.readouterr().out == (
-        "id,row,to,state,ses_message_id,reason,attempts,updated_at\n"
-        'c1-0-0,1,"\'=HYPERLINK(""x"")",rejected,,"line 2: has, commas",0,2026-06-01T12:30:01Z\n'
+        '"id","row","to","state","ses_message_id","reason","attempts","updated_at"\n'
+        '"c1-0-0","1","\'=HYPERLINK(""x"")","rejected","","line 2: has, commas","0","2026-06-01T12:30:01Z"\n'
     )
 
 
