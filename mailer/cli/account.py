@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,7 +120,7 @@ def _show(view: AccountView, settings: Settings) -> None:
         {
             "jobs that wait": f"{jobs} (a job is a message, or some 500 rows)",
             "in doubt": f"{_count(view.in_doubt, 'recipient')} that SES may have accepted" if view.in_doubt else "nobody",
-            "campaigns": _count(len(view.campaigns), "campaign") + " under way" if view.campaigns else "none under way",
+            "campaigns": _under_way(view.campaigns),
         }
     )
     for status in sorted(view.campaigns, key=lambda one: one.state not in WAITING)[:SHOWN]:
@@ -129,6 +129,13 @@ def _show(view: AccountView, settings: Settings) -> None:
         out.print(f"  and {len(view.campaigns) - SHOWN} more: mailer campaign list", style="dim")
     for sentence in _hints(view, settings):
         hint(sentence)
+
+
+def _under_way(campaigns: Sequence[CampaignStatus]) -> str:
+    stopped = sum(one.state is State.STOPPED for one in campaigns)
+    going = len(campaigns) - stopped
+    told = f"{_count(going, 'campaign')} under way" if going else "none under way"
+    return f"{told}, {stopped:,} stopped" if stopped else told
 
 
 def _told(good: str, bad: str, is_good: bool) -> Text:

@@ -20,7 +20,7 @@ class CampaignStatus:
     reason: str
     rows: int
     counts: dict[str, int]  # outcome → recipients; adds up to rows
-    rate: float  # recipients accepted by SES per second, from the first to the last
+    rate: float  # recipients accepted by SES per second, from the first to the last, without the time for which it stood still
     created_at: datetime
     finished_at: datetime | None
     twice: int = 0  # recipients that SES accepted twice, as its events tell
@@ -74,7 +74,7 @@ def outcome_counts(found: Mapping[bytes, bytes]) -> dict[Outcome, int]:
 
 def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
     counts = outcome_counts(found)
-    started, settled = float(found.get(b"started", 0)), float(found.get(b"settled", 0))
+    took_ms = float(found.get(b"settled", 0)) - float(found.get(b"started", 0)) - float(found.get(b"idle", 0))
     accepted = sum(counts.get(o, 0) for o in (Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED))
     created = _time(found[b"created"])
     assert created is not None
@@ -85,7 +85,7 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         reason=found.get(b"reason", b"").decode(),
         rows=int(found[b"rows"]),
         counts={outcome.label: n for outcome, n in counts.items()},
-        rate=round((accepted - int(found.get(b"first", 0))) * 1000 / (settled - started), 1) if settled > started else 0.0,
+        rate=round((accepted - int(found.get(b"first", 0))) * 1000 / took_ms, 1) if took_ms > 0 else 0.0,
         created_at=created,
         finished_at=_time(found.get(b"finished")),
         twice=int(found.get(b"twice", 0)),

@@ -261,6 +261,18 @@ local function forget_with(records, ...)
   end
 end
 
+-- A campaign stands still, or goes on: that time is not part of its rate.
+local function stand_still(container, now)
+  if redis.call('HEXISTS', container, 'started') == 1 then redis.call('HSETNX', container, 'idle_since', digits(now)) end
+end
+
+local function go_on(container, now)
+  local since = redis.call('HGET', container, 'idle_since')
+  if not since then return end
+  redis.call('HINCRBY', container, 'idle', digits(math.max(0, now - tonumber(since))))
+  redis.call('HDEL', container, 'idle_since')
+end
+
 -- SES accepted n recipients, so what it was parked for is over. The rate is measured from the first answer to the last: what
 -- the first one was for is not part of it.
 local function note_accepted(container, n, now)
@@ -269,6 +281,7 @@ local function note_accepted(container, n, now)
   redis.call('HSET', container, 'settled', digits(now))
   if redis.call('HGET', container, 'state') == 'parked' then
     redis.call('HSET', container, 'state', 'running', 'reason', '')
+    go_on(container, now)
   end
 end
 
@@ -280,6 +293,8 @@ local function reopen(keys, active, chunk_id, n, now)
   redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
   redis.call('ZADD', due, 'NX', digits(now), chunk_id)
   if redis.call('HGET', container, 'state') == 'finished' then
+    redis.call('HSETNX', container, 'idle_since', redis.call('HGET', container, 'finished') or digits(now))
+    go_on(container, now)
     redis.call('HSET', container, 'state', 'running')
     redis.call('HDEL', container, 'finished')
   end

@@ -31,5 +31,6 @@ if reason == '' then
 end
 if reason ~= '' then
   redis.call('HSET', container, 'state', 'paused', 'reason', reason, 'guarded', '1')
+  stand_still(container, now_ms())
 end
 return reason

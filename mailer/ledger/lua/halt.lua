@@ -4,6 +4,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 for i = 3, #ARGV do
   if state == ARGV[i] then
     redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2])
+    stand_still(KEYS[1], now_ms())
     return ARGV[1]
   end
 end

@@ -14,6 +14,7 @@ if c[5] then  -- paused by its guard: from now on it judges what is yet to come
   redis.call('HSET', container, 'g:d', c[6] or '0', 'g:b', c[7] or '0', 'g:m', c[8] or '0')
   redis.call('HDEL', container, 'guarded')
 end
+go_on(container, now)
 local later = c[3] and tonumber(c[3]) > now
 redis.call('HSET', container, 'state', 'planned', 'reason', later and ('to be sent at ' .. c[4]) or '')
 local out = {begin_when_due(container, now), 1, 1}
