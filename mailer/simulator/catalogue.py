@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from bisect import bisect_right
-from collections.abc import Sequence
 from datetime import datetime
 from email.message import EmailMessage
-from typing import Any
 
 from ..templates import handlebars
 from . import limits, refusals
+from .listing import Query, listing
 from .refusals import Code, Refusal, bad_request, constraint
 from .sending import compile_parts
-from .state import REASONS, ConfigurationSet, Identity, State, StoredTemplate
+from .state import ConfigurationSet, Identity, State, StoredTemplate
+from .suppression import REASONS, Suppressed
 from .wire import Json, array, boolean, required, required_struct, string, struct, template_data
 
-Query = dict[str, list[str]]
-_PAGE = 100  # items, when no PageSize is given
+_TEMPLATES_PAGE = 100  # the largest PageSize of ListEmailTemplates; of the other lists, as far as it is known, it is 1000
+_IDENTITY_KEYS = ("IDENTITY_NAME_CONTAINS", "IDENTITY_TYPE", "VERIFICATION_STATUS")
+_SET_KEYS = ("CONFIGURATION_SET_NAME_CONTAINS",)
 
 
 # ---- account -------------------------------------------------------------------------------------------------------
@@ -109,7 +107,7 @@ def delete_email_template(state: State, name: str) -> Json:
 
 
 def list_email_templates(state: State, query: Query) -> Json:
-    names, token = _page(sorted(state.templates), query)
+    names, token = listing({}, query).page(sorted(state.templates), most=_TEMPLATES_PAGE)
     metadata = [{"TemplateName": name, "CreatedTimestamp": state.templates[name].created} for name in names]
     return {"TemplatesMetadata": metadata, **token}
 
@@ -171,7 +169,7 @@ def get_email_identity(state: State, name: str) -> Json:
         "IdentityType": identity.kind,
         "FeedbackForwardingStatus": True,
         "VerifiedForSendingStatus": identity.verified,
-        "VerificationStatus": "SUCCESS" if identity.verified else "PENDING",
+        "VerificationStatus": identity.status,
         "DkimAttributes": _dkim(identity),
         "Policies": {},
         "Tags": identity.tags,
@@ -191,8 +189,15 @@ def delete_email_identity(state: State, name: str) -> Json:
     return {}
 
 
-def list_email_identities(state: State, query: Query) -> Json:
-    names, token = _page(sorted(state.identities), query)
+def list_email_identities(state: State, body: Json, query: Query) -> Json:
+    asked = listing(body, query, _IDENTITY_KEYS)
+    part, kind, status = (asked.filter.get(key) for key in _IDENTITY_KEYS)
+    fitting = (
+        name
+        for name, item in state.identities.items()
+        if (part or "").lower() in name and kind in (None, item.kind) and status in (None, item.status)
+    )
+    names, token = asked.page(sorted(fitting), least=0)
     found = [state.identities[name] for name in names]
     return {
         "EmailIdentities": [
@@ -200,7 +205,7 @@ def list_email_identities(state: State, query: Query) -> Json:
                 "IdentityType": identity.kind,
                 "IdentityName": identity.name,
                 "SendingEnabled": identity.verified,
-                "VerificationStatus": "SUCCESS" if identity.verified else "PENDING",
+                "VerificationStatus": identity.status,
             }
             for identity in found
         ],
@@ -218,21 +223,31 @@ def put_suppressed_destination(state: State, body: Json) -> Json:
     if reason not in REASONS:
         raise constraint("reason", f"Member must satisfy enum value set: [{', '.join(REASONS)}]")
     limits.mailbox(address)
-    state.suppress(address, reason)
+    state.suppression_list(string(body, "TenantName")).put(address, reason)
     return {}
 
 
-def get_suppressed_destination(state: State, address: str) -> Json:
-    found = state.suppressed.get(limits.lower_domain(address))
+def get_suppressed_destination(state: State, address: str, query: Query) -> Json:
+    tenant = _tenant(query)
+    found = state.suppression_list(tenant).get(limits.lower_domain(address))
     if found is None:
         raise _not_suppressed(address)
-    return {"SuppressedDestination": {"EmailAddress": found.address, "Reason": found.reason, "LastUpdateTime": found.at}}
+    shown = _summary(found)
+    return {"SuppressedDestination": shown if tenant is None else {**shown, "TenantName": tenant}}
 
 
-def delete_suppressed_destination(state: State, address: str) -> Json:
-    if not state.unsuppress(limits.lower_domain(address)):
+def delete_suppressed_destination(state: State, address: str, query: Query) -> Json:
+    if not state.suppression_list(_tenant(query)).remove(limits.lower_domain(address)):
         raise _not_suppressed(address)
     return {}
+
+
+def _tenant(query: Query) -> str | None:
+    return query["TenantName"][0] if "TenantName" in query else None
+
+
+def _summary(item: Suppressed) -> Json:
+    return {"EmailAddress": item.address, "Reason": item.reason, "LastUpdateTime": item.at}
 
 
 def _not_suppressed(address: str) -> Refusal:
@@ -242,10 +257,10 @@ def _not_suppressed(address: str) -> Refusal:
 def list_suppressed_destinations(state: State, query: Query) -> Json:
     reasons = query.get("Reason") or REASONS
     start, end = _time(query, "StartDate", float("-inf")), _time(query, "EndDate", float("inf"))
-    page, token = _page(state.suppressed_since(start), query, Code.INVALID_NEXT_TOKEN)
-    found = [item for address in page if (item := state.suppressed[address]).reason in reasons and item.at <= end]
-    summaries = [{"EmailAddress": item.address, "Reason": item.reason, "LastUpdateTime": item.at} for item in found]
-    return {"SuppressedDestinationSummaries": summaries, **token}
+    suppressed = state.suppression_list(_tenant(query))
+    page, token = listing({}, query).page(suppressed.since(start), bad_token=Code.INVALID_NEXT_TOKEN)
+    found = [item for address in page if (item := suppressed[address]).reason in reasons and item.at <= end]
+    return {"SuppressedDestinationSummaries": [_summary(item) for item in found], **token}
 
 
 def _time(query: Query, name: str, default: float) -> float:
@@ -265,7 +280,7 @@ def create_configuration_set(state: State, body: Json) -> Json:
     if not 1 <= len(name) <= limits.MAX_NAME or not name.isascii() or not name.replace("_", "").replace("-", "").isalnum():
         raise bad_request(f"Invalid configuration set name <{name}>: 1 to {limits.MAX_NAME} of letters, digits, '_' and '-'.")
     if name in state.configuration_sets:
-        raise refusals.already_exists("Configuration set", name)
+        raise refusals.already_exists("Configuration set", f"<{name}>")
     suppression = struct(body, "SuppressionOptions")
     state.configuration_sets[name] = ConfigurationSet(
         name,
@@ -283,7 +298,7 @@ def create_configuration_set(state: State, body: Json) -> Json:
 def _set(state: State, name: str) -> ConfigurationSet:
     found = state.configuration_sets.get(name)
     if found is None:
-        raise refusals.not_found("Configuration set", name)
+        raise refusals.no_set(name)
     return found
 
 
@@ -305,8 +320,10 @@ def delete_configuration_set(state: State, name: str) -> Json:
     return {}
 
 
-def list_configuration_sets(state: State, query: Query) -> Json:
-    names, token = _page(sorted(state.configuration_sets), query)
+def list_configuration_sets(state: State, body: Json, query: Query) -> Json:
+    asked = listing(body, query, _SET_KEYS)
+    part = asked.filter.get(_SET_KEYS[0], "")
+    names, token = asked.page(sorted(name for name in state.configuration_sets if part in name))
     return {"ConfigurationSets": names, **token}
 
 
@@ -336,29 +353,3 @@ def create_configuration_set_event_destination(state: State, body: Json, name: s
 
 def get_configuration_set_event_destinations(state: State, name: str) -> Json:
     return {_DESTINATIONS: _set(state, name).options.get(_DESTINATIONS, [])}
-
-
-# ---- paging --------------------------------------------------------------------------------------------------------
-
-
-def _page(names: Sequence[str], query: Query, bad_token: Code = Code.BAD_REQUEST) -> tuple[list[str], dict[str, Any]]:
-    """A page of sorted names. The token is the last name seen, so that adding and deleting between pages skips nothing."""
-    size = _size(query)
-    after = ""
-    if token := query.get("NextToken", [""])[0]:
-        try:
-            after = base64.urlsafe_b64decode(token.encode()).decode()
-        except (binascii.Error, UnicodeError):
-            raise Refusal(bad_token, "The next token is not valid.") from None
-    first = bisect_right(names, after)
-    page = list(names[first : first + size])
-    if len(names) <= first + size:
-        return page, {}
-    return page, {"NextToken": base64.urlsafe_b64encode(page[-1].encode()).decode()}
-
-
-def _size(query: Query) -> int:
-    text = query.get("PageSize", [str(_PAGE)])[0]
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise constraint("pageSize", "Member must have value between 1 and 1000, inclusive")
-    return int(text)

@@ -138,6 +138,7 @@ class Message:
     content: SimpleContent | TemplatedContent | RawContent
     size: int  # request bytes, its share of the call
     subscription: Subscription | None = None
+    overrides: Json | None = None  # ConfigurationOverrides of the call
 
     def show(self) -> Shown:
         shown = self.content.show()
@@ -161,6 +162,7 @@ class Message:
             "headers": shown.headers,
             "attachments": [item.json() for item in shown.attachments],
             "raw": shown.raw,
+            "configuration_overrides": self.overrides,
         }
 
 

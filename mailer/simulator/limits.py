@@ -20,7 +20,8 @@ MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message
 MAX_ENTRIES = 50  # entries of one SendBulkEmail call
 MAX_HEADERS = 15
 MAX_HEADER_NAME = 126  # characters
-MAX_HEADER_VALUE = 870  # characters
+MAX_HEADER_VALUE = 995  # characters; 870 until 2026
+MAX_HEADER = 996  # characters of name and value together
 MAX_TAG = 256  # characters, of the name and of the value
 MAX_TEMPLATE_DATA = 262_144  # characters of JSON
 MAX_INLINE_REQUEST = 1_000_000  # bytes of request JSON when it carries an inline template ("1 MB")
@@ -49,7 +50,7 @@ WRITTEN = frozenset({"from", "subject", "mime-version", "content-type", "content
 Headers = tuple[tuple[str, str], ...]  # name and value, in order
 
 _HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
-_HEADER_VALUE = re.compile(r"[ -~]{1,870}")
+_HEADER_VALUE = re.compile(r"[ -~]{1,995}")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _PLAIN_ADDRESS = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
@@ -146,6 +147,8 @@ def headers(items: list[Any], where: str) -> Headers:
             if not 1 <= len(value) <= MAX_HEADER_VALUE:
                 rule = f"Member must have length between 1 and {MAX_HEADER_VALUE}, inclusive"
             raise constraint(f"{place}.value", rule)
+        if len(name) + len(value) > MAX_HEADER:
+            raise bad_request(f"The header {name} is longer than {MAX_HEADER} characters, name and value together.")
         result.append((name, value))
     return tuple(result)
 

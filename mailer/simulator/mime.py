@@ -3,8 +3,9 @@
 Simple and templated content: multipart/mixed with the attachments, in it multipart/related with the inline images, in it
 multipart/alternative with the text and the HTML, each only where it is needed. Raw content: `raw.rewrite`.
 
-Headers are written as they were given, on one line or folded where they were folded here: the longest that SES takes (126
-characters of name, 870 of value) has the 998 characters that RFC 5322 allows, and encoding a `List-Unsubscribe` would break it.
+Headers are written as they were given, on one line or folded where they were folded here: the longest that SES takes (996
+characters of name and value together) has the 998 characters that RFC 5322 allows, and encoding a `List-Unsubscribe` would
+break it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The operations, by method and path as in the SES v2 API model (a test compares this table with botocore's)."""
+"""The operations, by method and path as in the SES v2 API model (tests compare this table with botocore's, old and new)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Operation(NamedTuple):
     path: str
     function: Callable[..., Json]
     takes: str  # the attributes of Call that the function takes, in order
+    older: tuple[str, str] | None = None  # method and path by which SDKs called it until 2026; both are answered
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        return [(self.method, self.path), *([self.older] if self.older else [])]
 
     def run(self, call: Call) -> Json:
         return self.function(*(getattr(call, name) for name in self.takes.split()))
@@ -66,7 +71,14 @@ OPERATIONS = (
         "TestRenderEmailTemplate", "POST", f"{_ONE_TEMPLATE}/render", catalogue.test_render_email_template, "state body label"
     ),
     Operation("CreateEmailIdentity", "POST", _IDENTITY, catalogue.create_email_identity, "state body"),
-    Operation("ListEmailIdentities", "GET", _IDENTITY, catalogue.list_email_identities, "state query"),
+    Operation(
+        "ListEmailIdentities",
+        "POST",
+        "/v2/email/list-identities",
+        catalogue.list_email_identities,
+        "state body query",
+        ("GET", _IDENTITY),
+    ),
     Operation("GetEmailIdentity", "GET", _ONE_IDENTITY, catalogue.get_email_identity, "state label"),
     Operation("DeleteEmailIdentity", "DELETE", _ONE_IDENTITY, catalogue.delete_email_identity, "state label"),
     Operation(
@@ -78,10 +90,19 @@ OPERATIONS = (
     ),
     Operation("PutSuppressedDestination", "PUT", _SUPPRESSED, catalogue.put_suppressed_destination, "state body"),
     Operation("ListSuppressedDestinations", "GET", _SUPPRESSED, catalogue.list_suppressed_destinations, "state query"),
-    Operation("GetSuppressedDestination", "GET", _ONE_SUPPRESSED, catalogue.get_suppressed_destination, "state label"),
-    Operation("DeleteSuppressedDestination", "DELETE", _ONE_SUPPRESSED, catalogue.delete_suppressed_destination, "state label"),
+    Operation("GetSuppressedDestination", "GET", _ONE_SUPPRESSED, catalogue.get_suppressed_destination, "state label query"),
+    Operation(
+        "DeleteSuppressedDestination", "DELETE", _ONE_SUPPRESSED, catalogue.delete_suppressed_destination, "state label query"
+    ),
     Operation("CreateConfigurationSet", "POST", _SET, catalogue.create_configuration_set, "state body"),
-    Operation("ListConfigurationSets", "GET", _SET, catalogue.list_configuration_sets, "state query"),
+    Operation(
+        "ListConfigurationSets",
+        "POST",
+        "/v2/email/list-configuration-sets",
+        catalogue.list_configuration_sets,
+        "state body query",
+        ("GET", _SET),
+    ),
     Operation("GetConfigurationSet", "GET", _ONE_SET, catalogue.get_configuration_set, "state label"),
     Operation("DeleteConfigurationSet", "DELETE", _ONE_SET, catalogue.delete_configuration_set, "state label"),
     Operation(
@@ -115,8 +136,9 @@ OPERATIONS = (
 )
 _LABEL = "{}"
 _ROUTES = {
-    (operation.method, tuple(_LABEL if part.startswith("{") else part for part in operation.path.split("/"))): operation
+    (method, tuple(_LABEL if part.startswith("{") else part for part in path.split("/"))): operation
     for operation in OPERATIONS
+    for method, path in operation.routes
 }
 
 

@@ -86,6 +86,11 @@ def not_found(what: str, name: str, bulk: Status = Status.FAILED) -> Refusal:
     return Refusal(Code.NOT_FOUND, f"{what} {name} does not exist.", bulk=bulk)
 
 
+def no_set(name: str, bulk: Status = Status.FAILED) -> Refusal:
+    """SES puts the name of a configuration set, and of nothing else, in angle brackets."""
+    return not_found("Configuration set", f"<{name}>", bulk)
+
+
 def already_exists(what: str, name: str) -> Refusal:
     return Refusal(Code.ALREADY_EXISTS, f"{what} {name} already exists.")
 
@@ -118,8 +123,8 @@ def account_paused() -> Refusal:
 def set_not_found(name: str, *, default: bool) -> Refusal:
     """A set that the call names, or the identity's default, which was deleted since."""
     if not default:
-        return not_found("Configuration set", name, Status.CONFIGURATION_SET_NOT_FOUND)
-    text = f"Configuration set {name}, the default of the identity, does not exist."
+        return no_set(name, Status.CONFIGURATION_SET_NOT_FOUND)
+    text = f"Configuration set <{name}>, the default of the identity, does not exist."
     return Refusal(Code.BAD_REQUEST, text, bulk=Status.CONFIGURATION_SET_NOT_FOUND)
 
 

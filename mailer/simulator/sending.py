@@ -14,12 +14,13 @@ from . import attachments, limits, raw, refusals
 from .faults import Hit
 from .journal import Accepted, Message, Parts, RawContent, SimpleContent, Subscription, TemplatedContent
 from .limits import Headers
-from .refusals import Refusal, Status, bad_request
+from .refusals import Refusal, Status, bad_request, constraint
 from .state import Envelope, State
 from .wire import Json, array, null, required, required_struct, string, struct, template_data
 
 Recipients = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # To, Cc, Bcc
 _ACTIONS = {"Simple": "SendEmail", "Raw": "SendRawEmail", "Template": "SendTemplatedEmail"}  # IAM checks these, not the operation
+_FEATURE = ("ENABLED", "DISABLED")
 _TEMPLATE_ARN = re.compile(r"arn:aws[\w-]*:ses:([\w-]+):(\d{12}):template/(.+)")
 
 
@@ -48,7 +49,7 @@ def send_email(state: State, body: Json, size: int) -> Json:
         _check_template(template, "content.template", size)
         data = _data(template, "TemplateData", "content.template")
         ready = _templated(template, _parts(state, template, envelope.action), data, "content.template")
-    _check_tenant(state, envelope)
+    state.admit_tenant(envelope.tenant)
     subscription = _subscription(state, struct(body, "ListManagementOptions"), to_cc_bcc)
     state.admit_call(envelope)
     return {"MessageId": _accept(state, envelope, to_cc_bcc, tags, ready, size, subscription)}
@@ -87,7 +88,7 @@ def _send_raw(state: State, body: Json, size: int) -> str:
     envelope = _envelope(state, body, "SendEmail", _ACTIONS["Raw"])
     to_cc_bcc = limits.destination(struct(body, "Destination") or raw.destination(parsed))
     state.authorise(envelope)
-    _check_tenant(state, envelope)
+    state.admit_tenant(envelope.tenant)
     subscription = _subscription(state, struct(body, "ListManagementOptions"), to_cc_bcc)
     state.admit_call(envelope)
     content = RawContent(mime=mime, from_=string(given, "FromEmailAddress"))
@@ -125,7 +126,7 @@ class _Bulk:
         self.content = _templated(self.template, self.parts, _data(self.template, "TemplateData", where), where)
         self.files = sum(item.encoded for item in self.content.attachments)
         self.share = (size - self.files) // len(self.entries)
-        _check_tenant(state, self.envelope)
+        state.admit_tenant(self.envelope.tenant)
         self.place = 0
         self.default_tags: dict[str, str] = {}
         self.refusal = self._shared_refusal(body)
@@ -220,7 +221,19 @@ def _envelope(state: State, body: Json, operation: str, action: str, *, reply_to
         configuration_set=configuration_set or state.default_set(sender, arn),
         set_is_default=not configuration_set,
         tenant=string(body, "TenantName"),
+        overrides=_overrides(body),
     )
+
+
+def _overrides(body: Json) -> Json | None:
+    """ConfigurationOverrides: kept and shown. The simulator tracks nothing that they could switch on or off."""
+    given = struct(body, "ConfigurationOverrides")
+    tracking = struct(given or {}, "Tracking") or {}
+    for name in ("OpenTrackingEnabled", "ClickTrackingEnabled"):
+        if string(tracking, name) not in (None, *_FEATURE):
+            where = f"configurationOverrides.tracking.{name[0].lower()}{name[1:]}"
+            raise constraint(where, f"Member must satisfy enum value set: [{', '.join(_FEATURE)}]")
+    return given
 
 
 def _check_template(template: Json, where: str, size: int) -> None:
@@ -288,11 +301,6 @@ def _templated(template: Json, parts: Parts, data: Json, where: str) -> Template
     return TemplatedContent(parts=parts, data=data, headers=headers, attachments=files)
 
 
-def _check_tenant(state: State, envelope: Envelope) -> None:
-    if envelope.tenant is not None and envelope.tenant not in state.config.tenants:
-        raise refusals.not_found("Tenant", envelope.tenant)
-
-
 def _subscription(state: State, options: Json | None, to_cc_bcc: Recipients) -> Subscription | None:
     """Which list the recipient can leave. SES manages lists for messages to one recipient only."""
     if options is None:
@@ -343,5 +351,6 @@ def _accept(
             content=content,
             size=size,
             subscription=subscription,
+            overrides=envelope.overrides,
         )
     )

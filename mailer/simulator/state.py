@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -20,10 +19,10 @@ from .journal import Accepted, Log, Mailroom, Message, Parts
 from .limits import RollingQuota, TokenBucket, domain_of, lower_domain, mailbox
 from .refusals import Code
 from .sqs import Queues
+from .suppression import REASONS, SuppressionList
 from .wire import Json
 
 MAILBOX_SIMULATOR = "simulator.amazonses.com"  # may always be written to, and does not count against the daily quota
-REASONS = ("BOUNCE", "COMPLAINT")
 _ARN = re.compile(r"arn:aws[\w-]*:ses:([\w-]+):(\d{12}):identity/(\S+)")
 
 
@@ -63,6 +62,10 @@ class Identity:
     def kind(self) -> str:
         return "EMAIL_ADDRESS" if "@" in self.name else "DOMAIN"
 
+    @property
+    def status(self) -> str:
+        return "SUCCESS" if self.verified else "PENDING"
+
 
 @dataclass(slots=True)
 class StoredTemplate:
@@ -80,13 +83,6 @@ class ConfigurationSet:
     options: dict[str, object] = field(default_factory=dict)  # what Create was given and Get gives back
 
 
-@dataclass(slots=True)
-class Suppressed:
-    address: str
-    reason: str
-    at: float
-
-
 class Envelope(NamedTuple):
     """What all messages of one call share."""
 
@@ -100,6 +96,7 @@ class Envelope(NamedTuple):
     configuration_set: str | None
     set_is_default: bool  # of the identity; the call names none
     tenant: str | None
+    overrides: Json | None  # ConfigurationOverrides
 
     def identities(self) -> list[tuple[str, str | None]]:
         """The addresses that must be verified, each with the ARN that stands for it if the caller gave one."""
@@ -132,10 +129,9 @@ class State:
         self.identities = {lower_domain(name): Identity(lower_domain(name), True) for name in config.verified}
         self.templates: dict[str, StoredTemplate] = {}
         self.configuration_sets = {name: ConfigurationSet(name) for name in config.configuration_sets}
-        # By the address as it was put, of which the case tells two apart; the one that was put last is the last.
-        self.suppressed: dict[str, Suppressed] = {}
-        self.suppressed_lower: dict[str, set[str]] = {}  # sending matches without regard to case
-        self._suppressed_since: dict[float, list[str]] = {}  # start → addresses: a list may be long, and is asked for by pages
+        self.suppressed = SuppressionList(config.clock)  # the account's
+        # A tenant uses the account's list for its own mail: here no operation gives it SuppressionScope TENANT.
+        self._of_tenants = {name: SuppressionList(config.clock) for name in config.tenants}
         self.suppressed_reasons: tuple[str, ...] = REASONS
         self.faults = Faults(config.seed)
         self.log = Log()
@@ -165,6 +161,10 @@ class State:
             raise refusals.set_not_found(name, default=envelope.set_is_default)
         if not found.sending_enabled:
             raise refusals.set_paused(name)
+
+    def admit_tenant(self, name: str | None) -> None:
+        if name is not None and name not in self.config.tenants:
+            raise refusals.not_found("Tenant", name)
 
     def default_set(self, address: str, arn: str | None) -> str | None:
         """The configuration set of a call that names none: the address's own, or its domain's.
@@ -231,16 +231,19 @@ class State:
 
     def suppressed_of(self, addresses: Iterable[str], configuration_set: str | None) -> tuple[str, ...]:
         """Those of the addresses that SES accepts and does not deliver to."""
-        if not self.suppressed_lower:
+        if not self.suppressed:
             return ()
         chosen = self.configuration_sets.get(configuration_set or "")
         reasons = chosen.suppressed_reasons if chosen else None
         reasons = self.suppressed_reasons if reasons is None else reasons
-        return tuple(
-            text
-            for text in addresses
-            if any(self.suppressed[put].reason in reasons for put in self.suppressed_lower.get(mailbox(text).lower(), ()))
-        )
+        return tuple(text for text in addresses if self.suppressed.stops(mailbox(text), reasons))
+
+    def suppression_list(self, tenant: str | None) -> SuppressionList:
+        """The tenant's, or the account's. Raises Refusal."""
+        if tenant is None:
+            return self.suppressed
+        self.admit_tenant(tenant)
+        return self._of_tenants[tenant]
 
     # ---- accepting ----
 
@@ -270,29 +273,11 @@ class State:
     # ---- changing ----
 
     def suppress(self, address: str, reason: str) -> None:
-        at = round(self.config.clock(), 3)  # milliseconds, which a client can give back exactly
-        self.suppressed.pop(address, None)
-        self.suppressed[address] = Suppressed(address, reason, at)
-        self._suppressed_since.clear()
-        self.suppressed_lower.setdefault(address.lower(), set()).add(address)
+        self.suppressed.put(address, reason)
 
     def unsuppress(self, address: str) -> bool:
-        if self.suppressed.pop(address, None) is None:
-            return False
-        self._suppressed_since.clear()
-        same = self.suppressed_lower[address.lower()]  # `Foo@x` and `foo@x` are two entries and one recipient
-        same.remove(address)
-        if not same:
-            del self.suppressed_lower[address.lower()]
-        return True
-
-    def suppressed_since(self, start: float) -> list[str]:
-        """Sorted; what was put before `start` is left out."""
-        found = self._suppressed_since.get(start)
-        if found is None:
-            newest_first = takewhile(lambda item: item.at >= start, reversed(self.suppressed.values()))
-            found = self._suppressed_since[start] = sorted(item.address for item in newest_first)
-        return found
+        """Whether it was there."""
+        return self.suppressed.remove(address)
 
 
 def _covers(identity: str, address: str) -> bool:

@@ -318,7 +318,7 @@ def test_default_configuration_set_that_is_gone_or_paused(ses: Checked) -> None:
     assert refused(lambda: ses.do("SendEmail", simple()))[0] == "SendingPausedException"
     ses.do("DeleteConfigurationSet", label="domain")
     code, why = refused(lambda: ses.do("SendEmail", simple()))
-    assert (code, why) == ("BadRequestException", "Configuration set domain, the default of the identity, does not exist.")
+    assert (code, why) == ("BadRequestException", "Configuration set <domain>, the default of the identity, does not exist.")
     assert statuses(ses.do("SendBulkEmail", bulk(entry()))) == ["CONFIGURATION_SET_NOT_FOUND"]
     ses.do("SendEmail", simple(ConfigurationSetName="own"))
 
