@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(config, options.host, options.port))
+            runner.run(_run(config, options.host, options.port, options.allow_host))
     except OSError as error:
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}\n")
         return 1
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _run(config: SimulatorConfig, host: str, port: int) -> None:
+async def _run(config: SimulatorConfig, host: str, port: int, allowed: Sequence[str]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     simulator = Simulator(config)
-    async with serve(simulator, host, port) as url:
+    async with serve(simulator, host, port, allowed=allowed) as url:
         said = {"url": url, "events": f"{url}{simulator.queues.path}"} if config.events else {"url": url}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m mailer.simulator", description="A local Amazon SES v2 for tests and development.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which this machine is called, as `ses` in a compose file; may be given several times",
+    )
     parser.add_argument("--region", default=default.region, help="region of the account (default: %(default)s)")
     parser.add_argument(
         "--max-send-rate", type=float, default=default.max_send_rate, help="recipients per second (default: %(default)s)"

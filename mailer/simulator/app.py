@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -17,31 +17,39 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import control, pages, sqs
+from . import control, pages, sqs, v1
 from .limits import MAX_REQUEST
 from .operations import Simulator, route
-from .refusals import Code, Refusal
+from .refusals import Code, Refusal, no_operation
 
 _TRANSPORT = "mailer.transport"  # key of the ASGI scope under which `serve` leaves the connection
 _STOP_S = 1  # how long open requests get when the server stops
 
 
-def create_app(simulator: Simulator, *, loopback: bool = True) -> ASGIApp:
-    """The ASGI application. `loopback`: answer only requests that were addressed to this machine by a local name."""
+def create_app(simulator: Simulator, *, loopback: bool = True, allowed: Collection[str] = ()) -> ASGIApp:
+    """The ASGI application. `loopback`: answer only requests that were addressed to this machine by a local name, or by one of
+    those that are `allowed`, such as the name of a service in a compose file."""
     app = FastAPI(title="Simulated SES", docs_url=None, redoc_url=None, openapi_url=None)
 
     async def api(request: Request) -> Response:
         return await _answer(simulator, request)
 
+    async def other(request: Request, error: Exception) -> Response:
+        return _refuse(no_operation(request.method, request.scope["raw_path"].decode("ascii", "replace")))
+
     app.add_route("/v2/{rest:path}", api, methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False)
+    for status in (404, 405):  # of a path or method that nothing here has
+        app.add_exception_handler(status, other)
 
     async def queue(request: Request) -> Response:
-        return await _answer_sqs(simulator, request)
+        if sqs.HEADER in request.headers:
+            return await _answer_sqs(simulator, request)
+        return await _answer_query(request)
 
     app.add_route("/", queue, methods=["POST"], include_in_schema=False)
     app.include_router(control.router(simulator))
     app.include_router(pages.router(simulator))
-    return _LocalOnly(app) if loopback else app
+    return _NamedOnly(app, allowed) if loopback or allowed else app
 
 
 # ---- the API -------------------------------------------------------------------------------------------------------
@@ -61,7 +69,19 @@ async def _answer(simulator: Simulator, request: Request) -> Response:
         answer = simulator.call(operation, raw, label, request.url.query, hit)
         return Cut() if hit.cut_after else _json(answer)
     except Refusal as refusal:
-        return _json({"message": refusal.text}, refusal.http_status, {"x-amzn-ErrorType": refusal.code})
+        return _refuse(refusal)
+
+
+def _refuse(refusal: Refusal) -> Response:
+    return _json({"message": refusal.text}, refusal.http_status, {"x-amzn-ErrorType": refusal.code})
+
+
+async def _answer_query(request: Request) -> Response:
+    try:
+        form = (await _body(request)).decode("utf-8", "replace")
+    except Refusal:
+        form = ""  # too large to look at
+    return Response(v1.refusal(form), 400, media_type=v1.CONTENT_TYPE)
 
 
 async def _answer_sqs(simulator: Simulator, request: Request) -> Response:
@@ -70,7 +90,7 @@ async def _answer_sqs(simulator: Simulator, request: Request) -> Response:
         raw = await _body(request)
         if not simulator.config.events:
             raise sqs.no_queue()
-        action = request.headers.get("x-amz-target", "").removeprefix(sqs.TARGET)
+        action = request.headers[sqs.HEADER].removeprefix(sqs.TARGET)
         return _json(await simulator.queues.answer(action, raw, request.receive), media_type=sqs.CONTENT_TYPE)
     except sqs.SqsError as error:
         return _json(error.body(), error.status, error.headers(), sqs.CONTENT_TYPE)
@@ -109,28 +129,36 @@ class Cut(Response):
             pass
 
 
-class _LocalOnly:
+class _NamedOnly:
     """Refuses what a web page from elsewhere could send: by DNS rebinding (Host), or straight to the controls (Origin)."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self.app = app
+        self._allowed = frozenset(map(str.lower, allowed))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
-            if not _is_local(host) or (origin and not _is_local(origin.rpartition("//")[2])):
-                await Response("This simulator answers local requests only.\n", 403, media_type="text/plain")(
-                    scope, receive, send
-                )
-                return
+            for what, name in (("Host", _name(host)), ("Origin", _name(origin.rpartition("//")[2]) if origin else "localhost")):
+                if not self._is_ours(name):
+                    await _not_ours(what, name)(scope, receive, send)
+                    return
         await self.app(scope, receive, send)
 
+    def _is_ours(self, name: str) -> bool:
+        return name == "localhost" or name.endswith(".localhost") or name in self._allowed or _is_loopback(name)
 
-def _is_local(host: str) -> bool:
+
+def _not_ours(what: str, name: str) -> Response:
+    text = f"The simulator answers requests to this machine only, and the {what} of this one is {name[:100]!r}."
+    text += " Start it with --allow-host and that name, if it is one of yours."
+    return _json({"__type": Code.ACCESS_DENIED, "message": text}, 403, {"x-amzn-ErrorType": Code.ACCESS_DENIED})
+
+
+def _name(host: str) -> str:
     """`host` is ``name`` or ``name:port``, ``[::1]:port`` for IPv6."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    return name.lower() == "localhost" or name.lower().endswith(".localhost") or _is_loopback(name)
+    return (host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]).lower()
 
 
 def _is_loopback(name: str) -> bool:
@@ -171,12 +199,18 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serves in the running event loop until the block ends. Yields the base URL, e.g. ``http://127.0.0.1:41234``."""
+async def serve(
+    simulator: Simulator, host: str = "127.0.0.1", port: int = 0, *, allowed: Collection[str] = ()
+) -> AsyncIterator[str]:
+    """Serves in the running event loop until the block ends. Yields the base URL, e.g. ``http://127.0.0.1:41234``.
+
+    `allowed`: names that requests may be addressed to, beside those of this machine. Where `host` is not of the loopback
+    interface and no name is given, every name will do.
+    """
     local = host == "localhost" or _is_loopback(host)
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024)
     config = uvicorn.Config(
-        create_app(simulator, loopback=local),
+        create_app(simulator, loopback=local, allowed=allowed),
         http=_Protocol,
         ws="none",
         lifespan="off",

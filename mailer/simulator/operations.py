@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote
 from . import catalogue, sending
 from .faults import Hit
 from .limits import MAX_REQUEST
-from .refusals import Code, Refusal
+from .refusals import Code, Refusal, no_operation
 from .state import State
 from .wire import Json, parse
 
@@ -152,7 +152,7 @@ def route(method: str, raw_path: str) -> tuple[Operation, str]:
         found = _ROUTES.get((method, (*parts[:place], _LABEL, *parts[place + 1 :])))
         if found is not None:
             return found, unquote(parts[place])
-    raise Refusal(Code.UNKNOWN_OPERATION, f"The simulator has no operation at {method} {raw_path}.")
+    raise no_operation(method, raw_path)
 
 
 class Simulator(State):

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Query
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from . import v1
 from .control import stats
 from .operations import Simulator
 from .shown import File
@@ -49,7 +50,9 @@ def router(simulator: Simulator) -> APIRouter:
         return HTMLResponse(html, status, SECURITY)
 
     @routes.get("/")
-    async def messages(offset: Annotated[int, Query(ge=0)] = 0, to: str = "") -> HTMLResponse:
+    async def messages(request: Request, offset: Annotated[int, Query(ge=0)] = 0, to: str = "") -> Response:
+        if "Action" in request.query_params:
+            return Response(v1.refusal(request.url.query), 400, media_type=v1.CONTENT_TYPE)
         total, found = simulator.mailroom.page(offset, PER_PAGE, to)
         rows = [(message, message.show()) for message in found]
         return page("messages.html", rows=rows, total=total, offset=offset, to=to, per_page=PER_PAGE)

@@ -91,6 +91,10 @@ def no_set(name: str, bulk: Status = Status.FAILED) -> Refusal:
     return not_found("Configuration set", f"<{name}>", bulk)
 
 
+def no_operation(method: str, path: str) -> Refusal:
+    return Refusal(Code.UNKNOWN_OPERATION, f"The simulator has no operation at {method} {path[:200]}.")
+
+
 def already_exists(what: str, name: str) -> Refusal:
     return Refusal(Code.ALREADY_EXISTS, f"{what} {name} already exists.")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
+import xml.etree.ElementTree as ElementTree
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -256,6 +258,79 @@ async def test_requests_from_elsewhere_are_refused(running: Running, headers: di
         assert (await running.http.get(path, headers=headers)).status_code == 403
 
 
+async def test_a_refused_name_is_told_with_the_option_that_allows_it(running: Running) -> None:
+    answer = await running.http.get("/v2/email/account", headers={"host": "ses:8005"})
+    assert answer.headers["x-amzn-errortype"] == "AccessDeniedException"
+    assert answer.json()["message"] == (
+        "The simulator answers requests to this machine only, and the Host of this one is 'ses'. "
+        "Start it with --allow-host and that name, if it is one of yours."
+    )
+
+
+@pytest.mark.parametrize("host", ["ses:8005", "SES", "localhost", "127.0.0.1:8005"])
+async def test_allowed_names_are_served(host: str) -> None:
+    async with serve(Simulator(SimulatorConfig()), allowed=["ses"]) as url, httpx.AsyncClient(trust_env=False) as http:
+        headers = {"host": host, "origin": f"http://{host}"}
+        assert (await http.get(f"{url}/v2/email/account", headers=headers)).status_code == 200
+        for other in ({"host": "sess"}, {"host": "x.ses"}, {"host": "ses", "origin": "https://evil.example"}):
+            assert (await http.get(f"{url}/v2/email/account", headers=other)).status_code == 403
+
+
+async def test_allowed_names_hold_on_every_interface() -> None:
+    simulator = Simulator(SimulatorConfig())
+    async with serve(simulator, "0.0.0.0", allowed=["ses"]) as url, httpx.AsyncClient(trust_env=False) as http:
+        local = url.replace("0.0.0.0", "127.0.0.1")
+        codes = [(await http.get(f"{local}/", headers={"host": host})).status_code for host in ("ses:8005", "evil.example")]
+    assert codes == [200, 403]
+
+
+V1 = "{http://ses.amazonaws.com/doc/2010-12-01/}"
+
+
+async def test_a_client_of_ses_v1_reads_that_this_is_v2_only(running: Running) -> None:
+    session = aioboto3.Session(aws_access_key_id="id", aws_secret_access_key="key", region_name="eu-west-1")
+    async with session.client("ses", endpoint_url=running.url) as old:
+        for call in (old.get_send_quota(), old.send_raw_email(RawMessage={"Data": b"x"})):
+            with pytest.raises(ClientError) as caught:
+                await call
+            assert caught.value.response["Error"]["Code"] == "InvalidAction"
+            text = caught.value.response["Error"]["Message"]
+            assert re.fullmatch(r"The simulated SES is SES v2 only, and \w+ is an operation of SES v1\. Use .+ for sesv2\.", text)
+            assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    async with session.client("sts", endpoint_url=running.url) as other:
+        with pytest.raises(ClientError, match=r"no operation GetCallerIdentity\. It is SES v2 only"):
+            await other.get_caller_identity()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "POST", "content": b"Action=%3Cx%3E%00%0d%26&Version=2010-12-01"},
+        {"method": "POST", "content": b"\xff\xfe"},
+        {"method": "POST"},
+        {"method": "POST", "content": b"Action=" + b"a" * 200_000},
+        {"method": "GET", "params": {"Action": "SendEmail", "Version": "2010-12-01"}},
+    ],
+)
+async def test_what_is_no_call_of_v2_is_refused_in_xml(running: Running, asked: dict[str, Any]) -> None:
+    answer = await running.http.request(url="/", **asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "text/xml; charset=utf-8")
+    assert len(answer.content) < 1000
+    (message,) = ElementTree.fromstring(answer.content).iter(f"{V1}Message")
+    assert "SES v2" in str(message.text)
+
+
+@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "DELETE", "PROPFIND", "TRACE"])
+@pytest.mark.parametrize(
+    "path", ["/v2/email/account", "/v2/email/nothing", "/v1/email/x", "/", "/messages/1", "/_simulator/reset"]
+)
+async def test_other_methods_and_paths_are_refused_in_the_form_of_ses(running: Running, method: str, path: str) -> None:
+    answer = await running.http.request(method, path)
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
+    assert answer.json() == {"message": f"The simulator has no operation at {method} {path}."}
+    assert answer.headers["x-amzn-requestid"]
+
+
 @pytest.mark.parametrize("host", ["localhost", "localhost:80", "127.0.0.1:9", "[::1]:80", "ses.localhost"])
 async def test_local_names_are_served(running: Running, host: str) -> None:
     headers = {"host": host, "origin": f"http://{host}"}
@@ -295,13 +370,14 @@ async def test_oversized_request(running: Running) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_command(number: signal.Signals) -> None:
     words = "--port 0 --max-send-rate 7 --max-24h -1 --sandbox --verified a.org,b@c.org --bulk-calls-per-s 2 --region us-east-1"
+    words += " --allow-host ses"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mailer.simulator", *words.split(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     url = json.loads(await process.stdout.readline())["url"]
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        shown = (await http.get("/_simulator/stats")).json()["account"]
+        shown = (await http.get("/_simulator/stats", headers={"host": "ses:8005"})).json()["account"]
         process.send_signal(number)  # while a connection is open
         rest, errors = await process.communicate()
     assert (shown["region"], shown["ProductionAccessEnabled"]) == ("us-east-1", False)
