@@ -15,7 +15,7 @@ from .runtime import Runtime
 
 
 class Unusable(MailerError):
-    """{why}"""
+    sentence = "{why}"
 
 
 async def load(runtime: Runtime, reach: Reach, spec: Spec) -> Material:

@@ -26,7 +26,7 @@ _PASSING = {Kind.RATE, Kind.CALLS, Kind.RETRY, Kind.UNREACHABLE, Kind.AMBIGUOUS,
 
 
 class TemplateGone(MailerError):
-    """There is no template {name} in SES in region {region}; store it there, or correct the name."""
+    sentence = "There is no template {name} in SES in region {region}; store it there, or correct the name."
 
 
 @dataclass(slots=True)

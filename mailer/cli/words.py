@@ -27,7 +27,7 @@ _PARAMETERS = {"type": "content_type", "cid": "content_id", "filename": "name"}
 
 
 class WrongWords(MailerError):
-    """{option}: {why}"""
+    sentence = "{option}: {why}"
 
 
 def parse_data(text: str | None) -> dict[str, Any] | None:

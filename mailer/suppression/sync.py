@@ -38,7 +38,7 @@ Seen = Callable[[int, int], None]  # entries that the pass has seen, entries tha
 
 
 class SyncFailed(MailerError):
-    """SES's suppression list cannot be read: {why}"""
+    sentence = "SES's suppression list cannot be read: {why}"
 
 
 class _TurnLost(Exception):
