@@ -5,11 +5,11 @@ from __future__ import annotations
 import mimetypes
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict, Unpack
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .checks import Model, OneLine, explain_validation, written
+from .checks import Model, OneLine, written
 from .errors import InvalidEmail
 from .mime import check_file_name, inner_message
 
@@ -48,6 +48,20 @@ ContentId = Annotated[
 ]
 
 
+class _Described(TypedDict, total=False):
+    content_type: str | None  # None: guessed by the name
+    content_id: str | None
+    description: str | None
+    inline: bool
+
+
+class AttachmentFields(_Described, total=False):
+    """What the constructor of an Attachment takes; a test holds it and the model together."""
+
+    name: Required[str]
+    content: Required[bytes | bytearray | str]
+
+
 class Attachment(Model):
     """One file. With `content_id` it is shown inside the HTML, by `<img src="cid:…">`; then `inline` is true by itself."""
 
@@ -58,11 +72,9 @@ class Attachment(Model):
     description: Annotated[OneLine, Field(min_length=1, max_length=MAX_DESCRIPTION)] | None = None
     inline: bool = False
 
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise InvalidEmail(field="Attachment", why=explain_validation(error)) from None
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[AttachmentFields]) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
@@ -81,11 +93,11 @@ class Attachment(Model):
         return inner_message(content) if is_message(info.data.get("content_type", "")) else content
 
     @classmethod
-    def from_path(cls, path: str | Path, **fields: Any) -> Attachment:
+    def from_path(cls, path: str | Path, *, name: str | None = None, **more: Unpack[_Described]) -> Attachment:
         """The file under its own name, its type guessed by that. Raises InvalidEmail where it cannot be read."""
         file = Path(path)
         try:
             content = file.read_bytes()
         except OSError as error:
             raise InvalidEmail(field="Attachment", why=f"{file} cannot be read: {error.strerror}") from None
-        return cls(**{"name": file.name, "content": content, **fields})
+        return cls(name=file.name if name is None else name, content=content, **more)

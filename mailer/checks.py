@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -18,10 +19,11 @@ from reprlib import Repr
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from .address import normalise
-from .errors import InvalidAddress
+from .errors import InvalidAddress, InvalidEmail
 
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
 MAX_HEADERS = 100  # custom headers of one message; SES v2 takes 15 in a structured call, and what has more goes as MIME
@@ -202,8 +204,67 @@ Arn = Annotated[
 ]
 
 
+# What other libraries and SES itself call a field, without capitals and underscores.
+_MEANT = {
+    "name": "filename",
+    "content_type": "mimetype type mime",
+    "content": "data body",
+    "content_id": "cid",
+    "inline": "disposition contentdisposition",
+    "to": "recipient recipients toaddress toaddresses toemail toemails destination",
+    "from": "fromaddress fromemail fromemailaddress senderemail",
+    "reply_to": "replytoaddresses",
+    "html": "htmlbody bodyhtml htmlmessage htmlcontent",
+    "text": "body message content textbody bodytext plain plaintext",
+    "data": "context variables vars params substitutions templatedata",
+    "template": "templatename templateid",
+    "headers": "extraheaders",
+    "configuration_set": "configset configurationsetname",
+    "tags": "labels metadata emailtags",
+    "send_at": "schedule scheduled scheduledat sendtime eta",
+    "expires_at": "expires",
+}
+
+
 class Model(BaseModel):
+    """What is given at the edge: checked once, and not changed afterwards."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def __init__(self, **fields: Any) -> None:
+        """Raises InvalidEmail. Pydantic does not come here for a model inside another one, which tells where in it that is."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidEmail(field=type(self).__name__, why=explain_validation(error)) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # what RootModel's own constructor says
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, fields: Any) -> Any:
+        known = {field.alias or name for name, field in cls.model_fields.items()} | cls.model_fields.keys()
+        for name in fields if isinstance(fields, Mapping) else ():
+            if name not in known:
+                raise PydanticCustomError("no_such_name", "{why}", {"why": _no_such_name(str(name), cls)})
+        return fields
+
+
+def _no_such_name(name: str, model: type[Model]) -> str:
+    """`there is no `filename`; use `name``."""
+    names = [field.alias or known for known, field in model.model_fields.items()]
+    plain = {known.replace("_", ""): known for known in names}
+    meant = {word: known for known in names for word in _MEANT.get(known, "").split()} | plain
+    typed = re.sub(r"[^a-z]", "", name.lower())
+    near = [typed] if typed in meant else get_close_matches(typed, plain, 1)
+    if not near:
+        return f"there is no {_shown_name(name)}; there are: {', '.join(names)}"
+    found = meant[near[0]]
+    return f"there is no {_shown_name(name)}; use `{found}`" + (", in Python `from_`" if found == "from" else "")
+
+
+def _shown_name(name: str) -> str:
+    return f"`{name}`" if name.isidentifier() and len(name) <= _short.maxstring else _shown(name)
 
 
 def explain_validation(error: ValidationError) -> str:
@@ -217,7 +278,8 @@ def explain_validation(error: ValidationError) -> str:
         text = "is not a name that is known here"
     elif first["type"] == "missing":
         text = "is missing"
-    else:
+    elif first["type"] != "no_such_name":
         text = text[:1].lower() + text[1:]
     more = error.error_count() - 1
-    return (f"`{where}` {text}" if where else text) + (f" (and {more} more)" if more else "")
+    colon = ":" if first["type"] == "no_such_name" else ""  # there it is the model that is named, and not its field
+    return (f"`{where}`{colon} {text}" if where else text) + (f" (and {more} more)" if more else "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from email.message import Message
 from enum import Enum, StrEnum
 from math import inf
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .attachment import Attachment
 from .checks import (
@@ -22,11 +24,9 @@ from .checks import (
     OneLine,
     Tags,
     Text,
-    explain_validation,
     whole,
     written,
 )
-from .errors import InvalidEmail
 from .mime import MAX_MESSAGE, Raw, read_mime
 
 MAX_SENDER_NAME = 128  # bytes: an unsubscribe token has it inside, and a header of 870 characters the token
@@ -123,6 +123,27 @@ SesTemplate = Annotated[
 Attachments = Annotated[tuple[Attachment, ...], BeforeValidator(_attachments)]
 
 
+class _ContentFields(TypedDict, total=False):
+    from_: str | None
+    sender: str | None
+    subject: str | None
+    html: str | None
+    text: str | None
+    template: str | None
+    ses_template: str | None
+    mode: Mode | Literal["auto", "simple", "raw", "template", "bulk"]
+    attachments: Attachment | Mapping[str, Any] | Iterable[Attachment | Mapping[str, Any]] | None
+    reply_to: str | Iterable[str] | None
+    headers: Mapping[str, str]
+    tags: Mapping[str, str]
+    configuration_set: str | None
+    contact_list: str | None
+    topic: str | None
+    lane: Lane | Literal["transactional", "bulk"]
+    send_at: datetime | str | None
+    expires_at: datetime | str | None
+
+
 class _Content(Model):
     """What an Email and a Campaign have in common: one content, and what goes on it.
 
@@ -149,16 +170,10 @@ class _Content(Model):
     send_at: Moment | None = None
     expires_at: Moment | None = None  # what has not been handed to SES by then is not sent
 
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise InvalidEmail(field=type(self).__name__, why=explain_validation(error)) from None
-
     @model_validator(mode="after")
     def _consistent(self) -> _Content:
         if (self.from_ is None) == (self.sender is None):
-            raise ValueError("give either `from` or `sender`")
+            raise ValueError("give either `from` or `sender`; in Python it is `from_`")
         if sum(self._given()) != 1 or not self._complete():
             raise ValueError(f"give one content: {self._CONTENTS}")
         if self.topic is not None and self.contact_list is None:
@@ -184,12 +199,26 @@ class _Content(Model):
         return not self._given()[2] or (self.subject is not None and parts != (None, None))
 
 
+class EmailFields(_ContentFields, total=False):
+    """What the constructor of an Email takes; a test holds it and the model together."""
+
+    to: str | Iterable[str] | None
+    cc: str | Iterable[str] | None
+    bcc: str | Iterable[str] | None
+    raw: bytes | str | Message | None
+    data: Mapping[str, Any] | None
+
+
 class Email(_Content):
     """One message with its own content, to at most 50 recipients.
 
     `subject`, `html` and `text` are taken as they are; with `data` they are Jinja2 templates. `raw` is a whole MIME message,
     as bytes or as an `email.message.EmailMessage`; From and recipients that are not given are taken from its headers.
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[EmailFields]) -> None: ...
 
     to: Mailboxes = ()
     cc: Mailboxes = ()
@@ -251,12 +280,27 @@ def _from_headers(fields: dict[str, Any], raw: Raw) -> dict[str, Any]:
     return found
 
 
+class CampaignFields(_ContentFields, total=False):
+    """What the constructor of a Campaign takes; a test holds it and the model together."""
+
+    name: str
+    data: Mapping[str, Any]
+    max_rate: float | None
+    max_bounce_rate: float
+    max_complaint_rate: float
+    guard_after: int
+
+
 class Campaign(_Content):
     """One content, many recipients. `subject`, `html` and `text` are Jinja2 templates; `data` is what every row shares.
 
     Its guard pauses it when more than these parts of its e-mails bounce or are complained about, as soon as it is known what
     became of `guard_after` of them.
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[CampaignFields]) -> None: ...
 
     name: OneLine = ""
     data: Data = Field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from email.utils import parseaddr
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict, Unpack
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,8 +31,19 @@ def _mailto(value: str) -> str:
     return value
 
 
+class ListUnsubscribeFields(TypedDict, total=False):
+    """What the constructor of a ListUnsubscribe takes; a test holds it and the model together."""
+
+    url: str | None
+    mailto: str | None
+
+
 class ListUnsubscribe(Model):
     """Where a recipient unsubscribes (RFC 2369, RFC 8058): `url` by one click, `mailto` by mail, or both."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[ListUnsubscribeFields]) -> None: ...
 
     url: Annotated[OneLine, Field(max_length=300), AfterValidator(_https)] | None = None
     mailto: Annotated[OneLine, Field(max_length=300), AfterValidator(_mailto)] | None = None
@@ -62,8 +74,30 @@ Region = Annotated[str, written(r"[a-z]{2}(-[a-z]+)+-[0-9]+", "must be the code 
 EndpointUrl = Annotated[str, written(r"https?://[!-~]+", "must be an http:// or https:// address without blanks")]
 
 
+class SenderFields(TypedDict, total=False):
+    """What the constructor of a Sender takes; a test holds it and the model together."""
+
+    from_: Required[str]
+    reply_to: str | Iterable[str] | None
+    feedback_address: str | None
+    identity_arn: str | None
+    feedback_identity_arn: str | None
+    configuration_set: str | None
+    tenant: str | None
+    tags: Mapping[str, str]
+    list_unsubscribe: ListUnsubscribe | Mapping[str, Any] | None
+    role_arn: str | None
+    external_id: str | None
+    region: str | None
+    endpoint_url: str | None
+
+
 class Sender(Model):
     """A named profile: what goes on every message that is sent under it, and the account that sends it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[SenderFields]) -> None: ...
 
     from_: Mailbox = Field(alias="from")
     reply_to: Mailboxes = ()

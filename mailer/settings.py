@@ -81,6 +81,22 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     senders: dict[str, Sender] = Field(default_factory=dict)
 
+    def __init__(self, **values: Any) -> None:
+        """Raises ConfigError, with one sentence instead of pydantic's report."""
+        path = config_path()
+        try:
+            super().__init__(**values)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(where=str(path), why=f"not TOML: {error}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(where=str(path), why="not UTF-8, as TOML is") from None
+        except OSError as error:
+            raise ConfigError(where=str(path), why=f"cannot be read: {error.strerror}") from None
+        except SettingsError:  # the one value that the environment holds as JSON
+            raise ConfigError(where="MAILER_SENDERS", why='not JSON, as in {"news": {"from": "news@example.com"}}') from None
+        except ValidationError as error:
+            raise ConfigError(where=_source(error, values, path), why=explain_validation(error)) from None
+
     @field_validator("lanes", "events_topic_arns", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -189,23 +205,12 @@ def config_path() -> Path | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from all sources. Raises ConfigError with one sentence instead of pydantic's report."""
+    """Settings from all sources. Raises ConfigError."""
     _check_names()
     path = config_path()
     if path and not path.is_file():
         raise ConfigError(where="MAILER_CONFIG", why=f"there is no file {path}; name one, or unset it")
-    try:
-        return Settings(**overrides)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(where=str(path), why=f"not TOML: {error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(where=str(path), why="not UTF-8, as TOML is") from None
-    except OSError as error:
-        raise ConfigError(where=str(path), why=f"cannot be read: {error.strerror}") from None
-    except SettingsError:  # the one value that the environment holds as JSON
-        raise ConfigError(where="MAILER_SENDERS", why='not JSON, as in {"news": {"from": "news@example.com"}}') from None
-    except ValidationError as error:
-        raise ConfigError(where=_source(error, overrides, path), why=explain_validation(error)) from None
+    return Settings(**overrides)
 
 
 def _check_names() -> None:

@@ -110,9 +110,10 @@ _AS_THEY_ARE = (
 
 
 def an_email(words: Mapping[str, Any], **others: Any) -> Email:
-    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where it is to nobody."""
+    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where one is missing."""
     if not (words["to"] or words["raw"]):
         raise typer.BadParameter("give --to ADDRESS, once for each recipient")
+    _check_whose(words)
     return Email(
         **_both(words),
         **_bodies(words),
@@ -126,7 +127,8 @@ def an_email(words: Mapping[str, Any], **others: Any) -> Email:
 
 
 def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
-    """From the options by the names of their parameters. Raises MailerError."""
+    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where one is missing."""
+    _check_whose(words)
     return Campaign(
         **_both(words),
         **_bodies(words),
@@ -136,7 +138,7 @@ def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
     )
 
 
-def _bodies(words: Mapping[str, Any]) -> dict[str, str | None]:
+def _bodies(words: Mapping[str, Any]) -> dict[str, Any]:
     """HTML and text, each in the words or in a file. Raises ConfigError; typer.BadParameter where it is given twice."""
     found = {}
     for name in ("html", "text"):
@@ -157,7 +159,14 @@ def states(text: str, known: Sequence[str]) -> list[str]:
     return found
 
 
-def _limits(words: Mapping[str, Any]) -> dict[str, float | None]:
+def _check_whose(words: Mapping[str, Any]) -> None:
+    if words["from_"] is not None and words["sender"] is not None:
+        raise typer.BadParameter("give either --from or --sender, not both")
+    if words["from_"] is None and words["sender"] is None and not words.get("raw"):
+        raise typer.BadParameter("give --from ADDRESS or --sender NAME")
+
+
+def _limits(words: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "max_rate": parse_rate(words["max_rate"], "--max-rate"),
         "max_bounce_rate": parse_share(words["max_bounce_rate"], "--max-bounce-rate"),

@@ -115,7 +115,7 @@ def _attachment(value: str) -> Attachment:
     if str(path) == ".":
         raise WrongWords(option="--attach", why=f"{value!r} names no file; write FILE, or FILE;type=…;cid=…")
     try:
-        return Attachment(**{"name": path.name, "content": _read(path, "--attach"), **fields})
+        return Attachment(**dict[str, Any]({"name": path.name, "content": _read(path, "--attach"), **fields}))
     except InvalidEmail as error:
         raise InvalidEmail(field="--attach", why=error.fields["why"]) from None
 

@@ -28,8 +28,8 @@ async def sender(settings: Settings, ways: Ways, name: str, from_: str | None) -
     """One of mailer.toml by its name, or `from_`, a From address of its own. The gate that workers have says whether it may."""
     check = f"sender {name}"
     try:
-        whose = {"from": from_} if from_ else {"sender": name}
-        email = Email(to="success@simulator.amazonses.com", subject="-", text="-", **whose)
+        whose = None if from_ else name
+        email = Email(to="success@simulator.amazonses.com", subject="-", text="-", from_=from_ or None, sender=whose)
         spec, _ = Preparation(settings).message(email)
         reach = await ways.get(spec.route)
         admitted = await admit(Asked(reach.gateway), spec)

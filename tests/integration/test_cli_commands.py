@@ -165,8 +165,6 @@ BAD: dict[tuple[str, ...], str] = {
     "each of A-Z a-z 0-9 _ -",
     (*SEND, *HI, "--header", "Subject: x"): "Email: `headers` header Subject is set from its own field, not from headers",
     (*SEND, "--subject", "Hi\nBcc: x@example.org", "--text", "x"): "Email: `subject` must be one line without control characters",
-    (*SEND, "--sender", "news", *HI): "Email: give either `from` or `sender`",
-    ("send", "--to", "a@example.org", *HI): "Email: give either `from` or `sender`",
     ("send", "--to", "a@example.org", "--sender", "none", *HI): "There is no sender 'none'; there are: news.",
     (*SEND, "--subject", "{{ name", "--text", "x", "--data", "{}"): "Template given inline does not compile: "
     f"subject.txt, line 1: {JINJA}",
@@ -255,6 +253,9 @@ WRONG_WORDS: dict[tuple[str, ...], str] = {
     ("send", "--from", "news@example.com", *HI, "--cc", "ana@example.org"): "give --to ADDRESS, once for each recipient",
     ("explain", "--from", "news@example.com", *HI, "--bcc", "ana@example.org"): "give --to ADDRESS, once for each recipient",
     ("send", "--from", "news@example.com", *HI): "give --to ADDRESS, once for each recipient",
+    (*SEND, "--sender", "news", *HI): "give either --from or --sender, not both",
+    (*WITH, "--from", "news@example.com", "--template", "letter"): "give either --from or --sender, not both",
+    ("send", "--to", "a@example.org", *HI): "give --from ADDRESS or --sender NAME",
     ("send",): "give --to ADDRESS, once for each recipient",
     ("explain",): "give --to ADDRESS, once for each recipient",
     (*START, "--template", "letter"): "Missing option '--recipients'",

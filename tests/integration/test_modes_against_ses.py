@@ -32,12 +32,10 @@ from mailer.templates import Compiled, Content, Pieces
 from ..conftest import simulated_ses
 
 SENDER = Sender(
-    **{
-        "from": "Größe & Söhne <news@example.com>",
-        "reply_to": "help@example.com",
-        "feedback_address": "bounces@example.com",
-        "tags": {"campaign": "june"},
-    }
+    from_="Größe & Söhne <news@example.com>",
+    reply_to="help@example.com",
+    feedback_address="bounces@example.com",
+    tags={"campaign": "june"},
 )
 PREPARATION = Preparation(Settings(senders={"news": SENDER}))
 OWN = {"List-Unsubscribe": f"<https://example.com/{'u' * 600}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
@@ -127,7 +125,7 @@ CAMPAIGN: dict[str, Any] = {"sender": "news", "subject": "Hi {{ name }}", "html"
     ],
 )
 async def test_a_campaign_arrives_the_same_in_every_mode(
-    gateway: Gateway, ses: Simulator, asked: str, count: int, mode: Mode
+    gateway: Gateway, ses: Simulator, asked: Any, count: int, mode: Mode
 ) -> None:
     campaign = Campaign(**CAMPAIGN, mode=asked, attachments=FILES, headers={"X-A": "Grüße"})
     messages = await send(gateway, ses, campaign, mode, ROWS[:count])
@@ -161,7 +159,7 @@ async def test_a_campaign_arrives_the_same_in_every_mode(
 @pytest.mark.parametrize(
     ("asked", "count", "mode"), [("auto", 1, Mode.TEMPLATE), ("auto", 3, Mode.BULK), ("template", 3, Mode.TEMPLATE)]
 )
-async def test_a_template_that_ses_has(gateway: Gateway, ses: Simulator, asked: str, count: int, mode: Mode) -> None:
+async def test_a_template_that_ses_has(gateway: Gateway, ses: Simulator, asked: Any, count: int, mode: Mode) -> None:
     async with gateway._session.client("sesv2") as client:
         await client.create_email_template(
             TemplateName="welcome", TemplateContent={"Subject": "Hi {{name}}", "Html": "<p>{{name}}{{#if vip}}!{{/if}}</p>"}

@@ -191,7 +191,7 @@ async def test_in_production_nobody_has_to_be_verified_but_the_sender(settings: 
 @pytest.mark.parametrize("production", [True, False])
 @pytest.mark.parametrize("who", [{"from": "letter@elsewhere.example"}, {"feedback_address": "bounces@elsewhere.example"}])
 async def test_a_sender_that_is_not_verified_stops_the_campaign_with_one_reason_and_without_a_call(
-    settings: Settings, sandbox: Simulator, production: bool, who: dict[str, str]
+    settings: Settings, sandbox: Simulator, production: bool, who: dict[str, Any]
 ) -> None:
     sandbox.production = production
     settings = settings.model_copy(update={"senders": {"other": Sender(**{"from": "a@example.com", **who})}})
@@ -233,7 +233,7 @@ async def test_another_accounts_identity_is_not_looked_up_and_an_own_one_is(
     arns = {
         name: f"arn:aws:ses:eu-west-1:{number}:identity/partner.example" for name, number in (("own", OWN), ("theirs", OTHER))
     }
-    senders = {name: Sender(**{"from": "a@partner.example", "identity_arn": arn}) for name, arn in arns.items()}
+    senders = {name: Sender(from_="a@partner.example", identity_arn=arn) for name, arn in arns.items()}
     async with (
         simulated_ses(monkeypatch, SimulatorConfig(authorised=(arns["theirs"],))) as ses,
         serving(settings.model_copy(update={"senders": senders})) as (_, mailer),
@@ -261,7 +261,7 @@ async def test_an_account_whose_number_nobody_tells_leaves_the_identities_of_arn
     monkeypatch.setattr("mailer.ses.gateway.NUMBER_S", 0.1)
     if asked:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
-    sender = Sender(**{"from": "a@partner.example", "identity_arn": arn})
+    sender = Sender(from_="a@partner.example", identity_arn=arn)
     async with (
         simulated_ses(monkeypatch, SimulatorConfig(authorised=(arn,), max_send_rate=100)) as ses,
         serving(settings.model_copy(update={"senders": {"theirs": sender}})) as (_, mailer),
@@ -427,7 +427,7 @@ async def test_the_set_says_which_reasons_hold_and_the_account_where_it_does_not
 ) -> None:
     ses.configuration_sets["news"] = ConfigurationSet("news", suppressed_reasons=override)
     asked = suppress("bo@example.org")
-    sender = Sender(**{"from": "a@example.com", "configuration_set": "news"})
+    sender = Sender(from_="a@example.com", configuration_set="news")
     async with serving(settings.model_copy(update={"senders": {"daily": sender}})) as (_, mailer):
         id = await mailer.send(email("Bo <bo@example.org>", from_=None, sender="daily"))
         status = await settled(mailer, id)

@@ -104,7 +104,7 @@ def test_no_control_character_gets_into_a_header(field: str, value: Any, before:
             if {"to", "cc", "bcc"} & {field}:
                 continue
             del fields["to"]
-        with pytest.raises(InvalidEmail, match=f"`{field}"):
+        with pytest.raises(InvalidEmail, match=f"[`.]{field}"):
             kind(**fields)
 
 
@@ -119,7 +119,7 @@ def test_no_control_character_gets_into_a_header(field: str, value: Any, before:
     st.sampled_from(CONTROLS),
 )
 def test_no_control_character_gets_into_a_sender(field: str, control: str) -> None:
-    good = {
+    good: dict[str, str] = {
         "from": "News {}<news@example.com>",
         "reply_to": "News {}<news@example.com>",
         "feedback_address": "news@example.com{}",
@@ -133,16 +133,16 @@ def test_no_control_character_gets_into_a_sender(field: str, control: str) -> No
         "endpoint_url": "https://example.com/{}",
     }
     fields = {"from": "a@example.com", "feedback_address": "b@example.com", "role_arn": good["role_arn"], field: good[field]}
-    Sender(**{name: value.replace("{}", "") for name, value in fields.items()})
-    with pytest.raises(ValidationError):
-        Sender(**{name: value.replace("{}", control) for name, value in fields.items()})
+    Sender(**dict[str, Any]({name: value.replace("{}", "") for name, value in fields.items()}))
+    with pytest.raises(InvalidEmail):
+        Sender(**dict[str, Any]({name: value.replace("{}", control) for name, value in fields.items()}))
 
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_no_control_character_gets_into_an_unsubscribe_header(control: str) -> None:
     for name, value in (("url", "https://e.example/{token}{}"), ("mailto", "u@e.example?subject={token}{}")):
         ListUnsubscribe(**{name: value.replace("{}", "")})
-        with pytest.raises(ValidationError, match="one line without control characters"):
+        with pytest.raises(InvalidEmail, match="one line without control characters"):
             ListUnsubscribe(**{name: value.replace("{}", control)})
 
 
@@ -335,8 +335,8 @@ def test_tags_to_the_limit_and_one_past() -> None:
     ):
         assert "at most 256 characters" in refused(tags=tags)
     assert "this service puts on every message itself" in refused(tags={RESERVED_TAG: "x"})
-    with pytest.raises(ValidationError, match="every message itself"):
-        Sender(**{"from": "a@example.com", "tags": {RESERVED_TAG: "x"}})
+    with pytest.raises(InvalidEmail, match="every message itself"):
+        Sender(from_="a@example.com", tags={RESERVED_TAG: "x"})
 
 
 # ---- content ---------------------------------------------------------------------------------------------------------
@@ -380,7 +380,6 @@ def test_lanes() -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"colour": "red"}, "Email: `colour` is not a name that is known here"),
         ({"subject": 5}, "Email: `subject` input should be a valid string"),
         ({"to": 5}, "Email: `to` input should be a valid tuple"),
         ({"to": ["ana@example.com", 5]}, "Email: `to` input should be a valid string"),
@@ -389,7 +388,8 @@ def test_lanes() -> None:
         ({"configuration_set": "a b"}, "Email: `configuration_set` 'a b' must have 1 to 64 characters, each of A-Z a-z 0-9 _ -"),
         (
             {"attachments": [{"name": "a", "content": b"", "content_id": "<a b>"}]},
-            "Attachment: `content_id` '<a b>' must have 1 to 78 visible ASCII characters, without blanks and without < and >",
+            "Email: `attachments.content_id` '<a b>' must have 1 to 78 visible ASCII characters, "
+            "without blanks and without < and >",
         ),
         ({"subject": "\ud83d"}, "Email: `subject` has half a character in it (a lone surrogate)"),
         ({"html": "\ud83d"}, "Email: `html` has half a character in it (a lone surrogate)"),

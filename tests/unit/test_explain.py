@@ -25,7 +25,7 @@ NEWS = {
     "role_arn": "arn:aws:iam::444455556666:role/mailer",
     "region": "eu-west-1",
 }
-PLAIN = {"to": "ana@example.org", "from_": "news@example.com", "subject": "Hi", "text": "Hi"}
+PLAIN: dict[str, Any] = {"to": "ana@example.org", "from_": "news@example.com", "subject": "Hi", "text": "Hi"}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_whose_word_it_is(nowhere: Mailer) -> None:
     assert reason(of_sender, "Tags").endswith("stream (of sender news), own (the message's own).")
     assert reason(of_sender, "List-Unsubscribe") == "List-Unsubscribe by one click and by mail: of sender news."
 
-    own = {"configuration_set": "own", "reply_to": "me@example.com", "tags": {"stream": "mine"}}
+    own: dict[str, Any] = {"configuration_set": "own", "reply_to": "me@example.com", "tags": {"stream": "mine"}}
     of_message = nowhere.explain(Email(to="ana@example.org", sender="news", subject="Hi", text="Hi", **own))
     assert reason(of_message, "Configuration set") == "Configuration set own: the message's own."
     assert reason(of_message, "Reply-To") == "Reply-To me@example.com: the message's own."
@@ -115,7 +115,7 @@ def test_whose_word_it_is(nowhere: Mailer) -> None:
 
 
 def test_where_the_list_unsubscribe_comes_from(nowhere: Mailer) -> None:
-    message = {"to": "ana@example.org", "sender": "news", "subject": "Hi", "text": "Hi"}
+    message: dict[str, Any] = {"to": "ana@example.org", "sender": "news", "subject": "Hi", "text": "Hi"}
     assert "SES writes it" in reason(
         nowhere.explain(Email(**message, contact_list="readers", topic="weekly")), "List-Unsubscribe"
     )

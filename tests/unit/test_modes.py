@@ -541,7 +541,7 @@ def test_a_content_id_makes_an_attachment_inline_and_is_there_once() -> None:
     logo = attachment(content_id="logo")
     assert (logo.inline, attachment().inline, attachment(content_id="x", inline=False).inline) == (True, False, False)
     with pytest.raises(InvalidEmail, match="two attachments have the same `content_id`"):
-        Email(**{"from": "a@example.com", "to": "b@example.com", "subject": "s", "text": "t", "attachments": [logo, logo]})
+        Email(from_="a@example.com", to="b@example.com", subject="s", text="t", attachments=[logo, logo])
     for wrong in ("<logo>", "a b", "é", "a\n"):
         with pytest.raises(InvalidEmail, match="`content_id`"):
             attachment(content_id=wrong)
@@ -549,15 +549,15 @@ def test_a_content_id_makes_an_attachment_inline_and_is_there_once() -> None:
 
 # ---- from what a caller says to the spec -------------------------------------------------------------------------------
 
-SENDERS = {"news": Sender(**{"from": "news@example.com", "configuration_set": "sender", "reply_to": "help@example.com"})}
+SENDERS = {"news": Sender(from_="news@example.com", configuration_set="sender", reply_to="help@example.com")}
 
 
 @pytest.mark.parametrize(
     ("given", "configuration_set"),
     [({}, "sender"), ({"configuration_set": "message"}, "message"), ({"from": "a@example.com"}, None)],
 )
-def test_a_messages_configuration_set_comes_before_the_senders(given: dict[str, str], configuration_set: str | None) -> None:
-    fields = {"sender": "news", **given} if "from" not in given else given
+def test_a_messages_configuration_set_comes_before_the_senders(given: dict[str, Any], configuration_set: str | None) -> None:
+    fields: dict[str, Any] = {"sender": "news", **given} if "from" not in given else given
     made, _ = Preparation(Settings(senders=SENDERS)).message(Email(to="a@example.com", subject="s", text="t", **fields))
     assert made.configuration_set == configuration_set
     (call,) = plan(made, [item()]).calls
@@ -575,14 +575,14 @@ def test_a_messages_configuration_set_comes_before_the_senders(given: dict[str, 
     ],
 )
 def test_whose_reply_to_it_is(given: dict[str, Any], reply_to: tuple[str, ...]) -> None:
-    content = {} if "raw" in given else {"subject": "s", "text": "t"}
+    content: dict[str, Any] = {} if "raw" in given else {"subject": "s", "text": "t"}
     made, _ = Preparation(Settings(senders=SENDERS)).message(Email(sender="news", to="a@example.com", **content, **given))
     assert made.reply_to == reply_to
 
 
 @pytest.mark.parametrize("kind", [Email, Campaign])
 def test_a_mode_is_refused_before_anything_is_stored(kind: type[Email] | type[Campaign]) -> None:
-    to = {"to": "a@example.com"} if kind is Email else {}
+    to: dict[str, Any] = {"to": "a@example.com"} if kind is Email else {}
     given = kind(**{"from": "a@example.com", "ses_template": "welcome", "mode": "raw", **to})
     preparation = Preparation(Settings())
     with pytest.raises(ModeRefused, match=r"^It cannot go in mode raw: SES itself fills in a stored template\.$"):
@@ -591,7 +591,7 @@ def test_a_mode_is_refused_before_anything_is_stored(kind: type[Email] | type[Ca
 
 @pytest.mark.parametrize("template", ["welcome", "t" * 64, ARN])
 def test_a_stored_templates_name(template: str) -> None:
-    assert Campaign(**{"from": "a@example.com", "ses_template": template}).ses_template == template
+    assert Campaign(from_="a@example.com", ses_template=template).ses_template == template
     for wrong in ("t" * 65, "", "a b", f"{ARN}{'x' * 60}", "arn:aws:ses:eu-west-1:1:template/x"):
         with pytest.raises(InvalidEmail, match="`ses_template`"):
-            Campaign(**{"from": "a@example.com", "ses_template": wrong})
+            Campaign(from_="a@example.com", ses_template=wrong)

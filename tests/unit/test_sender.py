@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from mailer.checks import explain_validation
 from mailer.email import Email
 from mailer.errors import ConfigError, InvalidEmail
 from mailer.prepare import Preparation
@@ -22,9 +20,9 @@ def arn(identity: str, region: str = "eu-west-1") -> str:
 
 
 def refused(**fields: Any) -> str:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidEmail, match=r"^Sender: ") as caught:
         Sender(**{"from": "news@example.com", **fields})
-    return explain_validation(caught.value)
+    return str(caught.value.fields["why"])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_an_identity_covers_its_own_address_or_everything_at_its_domain(identity
 
 
 def test_an_identity_serves_its_own_region_and_the_error_names_both() -> None:
-    assert Sender(**{"from": "a@example.com", "identity_arn": arn("example.com"), "region": "eu-west-1"}).region == "eu-west-1"
+    assert Sender(from_="a@example.com", identity_arn=arn("example.com"), region="eu-west-1").region == "eu-west-1"
     assert misfit(arn("example.com"), "a@example.com", None) is None
     assert refused(identity_arn=arn("example.com"), region="us-east-1") == (
         "the identity arn:aws:ses:eu-west-1:123456789012:identity/example.com is of region eu-west-1, and news@example.com is "
@@ -66,7 +64,7 @@ def test_an_identity_serves_its_own_region_and_the_error_names_both() -> None:
 
 
 def test_the_feedback_address_has_an_identity_of_its_own() -> None:
-    fine = Sender(**{"from": "a@example.com", "feedback_address": "b@example.org", "feedback_identity_arn": arn("example.org")})
+    fine = Sender(from_="a@example.com", feedback_address="b@example.org", feedback_identity_arn=arn("example.org"))
     assert fine.feedback_address == "b@example.org"
     assert "does not cover the address b@example.com" in refused(
         feedback_address="b@example.com", feedback_identity_arn=arn("example.org")
@@ -80,7 +78,7 @@ def test_the_region_of_the_environment_is_checked_before_anything_is_stored(
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.setenv(variable, region)
-    sender = Sender(**{"from": "news@example.com", "identity_arn": arn("example.com")})
+    sender = Sender(from_="news@example.com", identity_arn=arn("example.com"))
     preparation = Preparation(Settings(senders={"news": sender}))
     with pytest.raises(InvalidEmail, match=f"sender news: the identity .* of region eu-west-1, .* from region {region}"):
         preparation.message(Email(sender="news", to="a@example.com", subject="s", text="t"))
@@ -88,7 +86,7 @@ def test_the_region_of_the_environment_is_checked_before_anything_is_stored(
 
 def test_a_role_and_its_external_id() -> None:
     role = "arn:aws:iam::123456789012:role/teams/mailer"
-    assert Sender(**{"from": "a@example.com", "role_arn": role, "external_id": "x" * 1224}).role_arn == role
+    assert Sender(from_="a@example.com", role_arn=role, external_id="x" * 1224).role_arn == role
     assert "`external_id` goes with `role_arn`" in refused(external_id="ab")
     for external_id in ("x", "x" * 1225, "a b", "é" * 4):
         assert "`external_id`" in refused(role_arn=role, external_id=external_id)
@@ -107,7 +105,7 @@ def test_a_role_and_its_external_id() -> None:
         ("tags", {"a": "b"}, {"a": "b c"}),
     ],
 )
-def test_a_wrong_field_is_named(field: str, good: object, bad: object) -> None:
+def test_a_wrong_field_is_named(field: str, good: Any, bad: Any) -> None:
     assert Sender(**{"from": "a@example.com", field: good})
     assert refused(**{field: bad}).startswith(f"`{field}` ")
 
@@ -151,10 +149,10 @@ def test_unsubscribe_addresses(fields: dict[str, str]) -> None:
         ({"mailto": f"u@example.com?subject={'x' * 300}"}, "300"),
     ],
 )
-def test_unsubscribe_addresses_that_are_refused(fields: dict[str, str], why: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+def test_unsubscribe_addresses_that_are_refused(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidEmail, match=r"^ListUnsubscribe: ") as caught:
         ListUnsubscribe(**fields)
-    assert why in explain_validation(caught.value)
+    assert why in str(caught.value)
 
 
 def test_a_wrong_profile_in_the_file_is_one_sentence(tmp_path: Path) -> None:

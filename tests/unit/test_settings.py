@@ -166,7 +166,10 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("senders = 3", "mailer.toml: `senders` input should be a valid dictionary"),
         ("[senders.news]", "mailer.toml: `senders.news.from` is missing"),
         ("[senders.news]\nfrom = 'x'", "mailer.toml: `senders.news.from` an email address must have an @-sign"),
-        ("[senders.n]\nfrom = 'a@example.com'\nform = 'x'", "mailer.toml: `senders.n.form` is not a name that is known here"),
+        (
+            "[senders.n]\nfrom = 'a@example.com'\nform = 'x'",
+            "mailer.toml: `senders.n`: there is no `form`; use `from`, in Python `from_`",
+        ),
         ("[senders.n]\nfrom = 'a@example.com'\ntags = {a = 1}", "mailer.toml: `senders.n.tags.a` input should be a valid string"),
         (
             "[senders.n]\nfrom = 'a@example.com'\nidentity_arn = 'x'",

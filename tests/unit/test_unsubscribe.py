@@ -27,7 +27,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 def test_the_longest_address_is_one() -> None:
     assert len(LONGEST) == 254
-    assert Email(to=LONGEST, **{"from": "a@example.com"}, subject="s", text="t").to == (LONGEST,)
+    assert Email(to=LONGEST, from_="a@example.com", subject="s", text="t").to == (LONGEST,)
 
 
 @settings(deadline=None)
@@ -127,9 +127,7 @@ def test_the_header_fits_always(stream: str, has_url: bool, has_mailto: bool) ->
 
 # ---- which message carries them ----------------------------------------------------------------------------------------
 
-PROFILE = Sender(
-    **{"from": "news@example.com", "list_unsubscribe": {"url": "https://e.example/{token}", "mailto": "u@e.example"}}
-)
+PROFILE = Sender(from_="news@example.com", list_unsubscribe={"url": "https://e.example/{token}", "mailto": "u@e.example"})
 WAYS: dict[str, Any] = {
     "plain": None,
     "click": {"url": "https://e.example/{token}"},
@@ -150,7 +148,7 @@ MIME = b"From: news@example.com\r\nTo: a@example.com\r\n%s\r\nHello\r\n"
         ({"contact_list": "customers"}, False),  # SES writes them
     ],
 )
-def test_the_profiles_unsubscribe_headers_go_on_what_has_none(fields: dict[str, object], ours: bool) -> None:
+def test_the_profiles_unsubscribe_headers_go_on_what_has_none(fields: dict[str, Any], ours: bool) -> None:
     campaign = Campaign(sender="news", subject="s", text="t", **fields)
     spec, _ = PREPARATION.campaign(campaign)
     assert (spec.unsubscribe_url is not None, spec.unsubscribe_mailto is not None) == (ours, ours)
