@@ -16,6 +16,7 @@ from jinja2 import Template, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import RenderFailed
+from .blank import is_blank
 from .content import Content
 from .environment import broken, environment
 from .text import html_to_text
@@ -91,6 +92,8 @@ class Compiled:
             raise RenderFailed(name=self.name, why="the subject is empty for this row")
         if _CONTROL.search(subject):
             raise RenderFailed(name=self.name, why="the subject has a line break or control character for this row")
+        if is_blank(html, text):
+            raise RenderFailed(name=self.name, why="the message is empty for this row: a reader sees nothing of its HTML or text")
         return Pieces(subject, html, text)
 
     def render(self, data: Mapping[str, Any]) -> Rendered:

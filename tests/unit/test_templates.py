@@ -151,8 +151,8 @@ def test_nothing_of_one_row_is_seen_by_the_next() -> None:
     ("source", "named"),
     [
         ("{{ frist_name }}", "'frist_name'"),
-        ("{% if frist_name %}{% endif %}", "'frist_name'"),
-        ("{% for x in frist_name %}{% endfor %}", "'frist_name'"),
+        ("{% if frist_name %}{% endif %}x", "'frist_name'"),
+        ("{% for x in frist_name %}{% endfor %}x", "'frist_name'"),
         ("{{ frist_name.x.y }}", "'frist_name'"),
         ("{{ data.frist_name }}", "'frist_name'"),
         ("{{ data['frist_name'] }}", "'frist_name'"),
@@ -250,6 +250,37 @@ def test_a_template_that_does_not_compile_names_file_and_line(source: str, line:
     assert not str(caught.value).endswith("..")
     with pytest.raises(TemplateBroken, match=r"used\.html, line"):
         inline("{% include 'used.html' %}", files={"used.html": source})
+
+
+CSS_IDS = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,8}|-[a-z]{1,4}", fullmatch=True)
+
+
+@settings(deadline=None)
+@given(CSS_IDS, st.sampled_from(["", "<p>{# a comment #}</p>", "<p>{#- a comment -#}</p>{{ name }}", "{# {#", "#}"]))
+def test_an_id_in_css_without_blanks_never_takes_half_the_mail_away(id: str, after: str) -> None:
+    css = f"@media(max-width:600px){{#{id}{{width:100%}}}}"
+    html = "\r\n<style>{}</style><p>Hi {{{{ name }}}}</p>"
+    named = rf"body\.html, line 2: .*`\{{#-?{id.strip('-')}.*; in CSS, write a blank after the brace, `\{{ #hero`"
+    with pytest.raises(TemplateBroken, match=named):
+        inline(html.format(css) + after)
+    for mended in (css.replace("{#", "{ #"), "{% raw %}" + css + "{% endraw %}"):
+        assert (inline(html.format(mended)).render({"name": "Ana"}).html or "").endswith("</style><p>Hi Ana</p>")
+
+
+@pytest.mark.parametrize("inside", ["<p>old</p>", "{{ name }}", "{% if x %}", "a } b"])
+@pytest.mark.parametrize("part", ["subject", "html", "text"])
+def test_a_comment_that_would_take_markup_out_of_the_mail_is_refused(inside: str, part: str) -> None:
+    with pytest.raises(TemplateBroken, match=r"line 2: the comment `\{# .* holds \{, \} or <.*write \{% if false %\}"):
+        inline(**{part: f"x\n{{# {inside} #}}y"})  # type: ignore[arg-type]
+    assert inline("a{# a comment: (x) = > 'y' #}b{#- another -#} c").render({}).html == "abc"
+
+
+@pytest.mark.parametrize("source", ["", " \n<!-- {{ name }} -->", "{% if vip %}<p>Hi</p>{% endif %}", "<style>a{}</style>"])
+def test_a_row_of_which_a_reader_would_see_nothing_fails(source: str) -> None:
+    for compiled in (inline(source or " "), inline(source or " ", text="{% if vip %}Hi{% endif %}\n")):
+        with pytest.raises(RenderFailed, match=r"^the message is empty for this row: "):
+            compiled.render({"name": "Ana", "vip": False})
+    assert inline(source or " ", text="{{ name }}").render({"name": "Ana", "vip": False}).text == "Ana"
 
 
 # ---- content ---------------------------------------------------------------------------------------------------------
