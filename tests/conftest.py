@@ -20,7 +20,8 @@ from worker import maintenance
 from worker.lanes import serve_lane
 from worker.runtime import Runtime, cancel
 
-from .servers import RedisServer, kinds
+from . import lua
+from .servers import RedisServer
 
 
 @pytest.fixture(autouse=True)
@@ -38,15 +39,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session", params=kinds())
-def any_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """Each kind of server there is, in turn."""
-    server = RedisServer(request.param)
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +93,9 @@ def settings(server: RedisServer, namespace: str, templates: Path) -> Settings:
 
 
 @pytest.fixture
-async def ledger(any_server: RedisServer, namespace: str) -> AsyncIterator[Ledger]:
-    redis = connect(Settings(redis_url=any_server.url))
-    yield Ledger(redis, namespace)
+async def ledger(server: RedisServer, namespace: str) -> AsyncIterator[Ledger]:
+    redis = connect(Settings(redis_url=server.url))
+    yield Ledger(redis, namespace, lua.clock())
     await disconnect(redis)
 
 
@@ -127,7 +119,7 @@ async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Simulator]:
 @asynccontextmanager
 async def running_worker(settings: Settings, *, clock: str | None = None) -> AsyncIterator[Runtime]:
     """A whole worker in this process, ended as SIGTERM ends it. `clock`: Lua that stands for Redis's clock."""
-    async with Runtime(settings, clock=clock) as runtime:
+    async with Runtime(settings, clock=clock or lua.clock()) as runtime:
         upkeep = await maintenance.start(runtime)
         lanes = [asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes]
         try:

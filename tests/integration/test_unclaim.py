@@ -172,8 +172,8 @@ async def test_a_claim_that_took_longer_than_its_place_in_the_rate_is_kept_is_no
 
 
 @pytest.fixture
-async def archiving(any_server: RedisServer, namespace: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    settings = Settings(redis_url=any_server.url, store_url=f"file://{tmp_path}")
+async def archiving(server: RedisServer, namespace: str, tmp_path: Path) -> AsyncIterator[Ledger]:
+    settings = Settings(redis_url=server.url, store_url=f"file://{tmp_path}")
     redis, objects = connect(settings), open_objects(settings)
     assert objects is not None
     yield Ledger(redis, namespace, objects=objects)

@@ -72,7 +72,7 @@ redis.call('ZREMRANGEBYSCORE', waiting, '-inf', digits(now))
 -- An entry is `lane|places|least|since (us)|who|campaign`.
 local mine, since, ahead_of_us = nil, now, 0
 local others = {}
-for _, entry in ipairs(redis.call('ZRANGE', urgent, 0, 999)) do
+for _, entry in ipairs(redis.call('ZRANGE', urgent, '0', '999')) do
   local lane, all_of_it, at_least, asked, who, whose = entry:match('^(.)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$')
   if who == asker then
     mine, since = entry, math.min(tonumber(asked), now)
@@ -106,7 +106,7 @@ local virtual = tonumber(l[3] or '0')
 local had = virtual
 if bulk then
   had = math.max(tonumber(redis.call('ZSCORE', share, flow) or '0'), virtual)
-  for _, other in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
+  for _, other in ipairs(redis.call('ZRANGE', waiting, '0', '99')) do
     if other ~= flow and math.max(tonumber(redis.call('ZSCORE', share, other) or '0'), virtual) < had then
       return wait(math.min(n / rate * 1000000, GRACE))
     end
@@ -144,7 +144,7 @@ if granted < wanted then
   if missing > held and ahead_of_us > 0 then return wait(LONGEST / 2) end  -- what comes free is others'
   missing = math.min(missing, held)
   while missing > 0 do
-    local next_free = redis.call('ZRANGE', places, seen, seen + 63, 'WITHSCORES')
+    local next_free = redis.call('ZRANGE', places, digits(seen), digits(seen + 63), 'WITHSCORES')
     if #next_free == 0 then return wait(LONGEST) end
     for i = 1, #next_free, 2 do
       missing = missing - tonumber(next_free[i]:match('^(%d+)|'))
@@ -173,7 +173,7 @@ end
 local function learnt(c)
   local calls, since = tonumber(c.rate or '1'), tonumber(c.since or '0')
   if since == 0 then
-    redis.call('HSET', calls_key, 'rate', calls, 'since', digits(now))
+    redis.call('HSET', calls_key, 'rate', fraction(calls), 'since', digits(now))
   elseif now - since >= 1000000 then
     if c.wanted == '1' then
       local good, ceiling = math.max(tonumber(c.good or '0'), calls), tonumber(c.ceiling or '0')
@@ -190,10 +190,10 @@ local function learnt(c)
           next_calls = calls * 1.1
         end
       end
-      redis.call('HSET', calls_key, 'good', good)
+      redis.call('HSET', calls_key, 'good', fraction(good))
       calls = next_calls
     end
-    redis.call('HSET', calls_key, 'rate', calls, 'since', digits(now), 'wanted', '0')
+    redis.call('HSET', calls_key, 'rate', fraction(calls), 'since', digits(now), 'wanted', '0')
   end
   return calls
 end
@@ -209,7 +209,7 @@ if bulk_calls ~= '' then
   end
   if after == 0 and granted < math.min(n, math.floor(rate * SMALL)) then
     -- Or the calls would become ever smaller: each takes what the last one left, and leaves as little a second later.
-    local next_free = redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')
+    local next_free = redis.call('ZRANGE', places, '0', '0', 'WITHSCORES')
     if next_free[2] and tonumber(next_free[2]) - now < MERGE then return wait(tonumber(next_free[2]) - now) end
   end
   -- A little slower than the limit, for what the network does to the distance of two calls. Above ten a second a place that
@@ -223,14 +223,15 @@ end
 -- ---- the place ---------------------------------------------------------------------------------
 
 local cost = granted / rate * 1000000
-local admitted = redis.call('HINCRBY', account, 'admitted', granted)
+local admitted = redis.call('HINCRBY', account, 'admitted', digits(granted))
 local from, lasts = now + math.floor(after), math.max(math.ceil(cost), 1000000)
 local place = string.format('%d|%.0f|%.0f|%.0f', granted, from, lasts, admitted)
 redis.call('ZADD', places, digits(from + lasts + UNANSWERED), place)
 redis.call('HSET', limiter, 'tat', digits(at + cost / PACE), 'held', digits(held + granted))
 if own_rate then
   cost = granted / own_rate * 1000000
-  redis.call('SET', pace, digits(paced + cost), 'PX', math.ceil(math.max(paced + cost - now, 0) / 1000) + 1000)
+  redis.call('SET', pace, digits(paced + cost), 'PX',
+             digits(math.ceil(math.max(paced + cost - now, 0) / 1000) + 1000))
 end
 if bulk then
   redis.call('ZREM', waiting, flow)

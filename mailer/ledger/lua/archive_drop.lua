@@ -13,8 +13,8 @@ if tonumber(meta[1] or '0') > 0 or tonumber(meta[2] or '0') > now_ms() or chunk_
 end
 local before = token_of(tokens, number)
 if redis.call('EXISTS', container) == 1 then
-  redis.call('SETRANGE', tokens, number * TOKEN, token)
-  if before == '' then redis.call('HINCRBY', container, 'archived', 1) end
+  redis.call('SETRANGE', tokens, digits(number * TOKEN), token)
+  if before == '' then redis.call('HINCRBY', container, 'archived', '1') end
   local left = redis.call('PTTL', container)
   if left > 0 and redis.call('PTTL', tokens) < 0 then redis.call('PEXPIRE', tokens, digits(left + 3600000)) end
 end

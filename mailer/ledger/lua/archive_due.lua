@@ -3,7 +3,7 @@
 -- Returns {chunk id, ...}; each is handed to one caller only until the patience is over.
 local over = KEYS[1]
 local now = now_ms()
-local found = redis.call('ZRANGEBYSCORE', over, '-inf', digits(now - ARGV[2]), 'LIMIT', 0, ARGV[1])
+local found = redis.call('ZRANGEBYSCORE', over, '-inf', digits(now - ARGV[2]), 'LIMIT', '0', ARGV[1])
 for _, chunk_id in ipairs(found) do
   redis.call('ZADD', over, digits(now - ARGV[2] + ARGV[3]), chunk_id)
 end

@@ -19,7 +19,7 @@ for i = 1, #rows, 4 do
   local was, failures, attempts = all:sub(at + 1, at + 1), struct.unpack('>BH', all, at + 3)
   if was == 'q' and attempts == attempt - 1 then
     fresh = fresh + 1
-    writes[#writes + 1] = {at, record('c', mode, failures, attempt, now)}
+    writes[#writes + 1] = {digits(at), record('c', mode, failures, attempt, now)}
   elseif not (was == 'c' and attempts == attempt) then
     return 'conflict'
   end

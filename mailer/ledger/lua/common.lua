@@ -14,9 +14,16 @@ local function send_rate(account_rate, lower)
   return lower == '' and rate or math.min(rate, tonumber(lower))
 end
 
--- Lua prints large numbers as 1.7e+12; Redis needs the digits.
+-- Redis is handed texts only, and a number becomes one here. Lua itself writes 1.7e+12 for a large one and -0 for the negative of
+-- none, which Redis 7.0 refuses.
 local function digits(number)
-  return string.format('%.0f', number)
+  local text = string.format('%.0f', number)
+  return text == '-0' and '0' or text
+end
+
+-- The same of a number that may have a fraction: all of it.
+local function fraction(number)
+  return number == math.floor(number) and digits(number) or string.format('%.17g', number)
 end
 
 -- The bucket of an address, by its place among the bits of the suppression tables.
@@ -40,7 +47,7 @@ local function leave_place(limiter, places, place, rate, now)
   if place == '' or redis.call('ZREM', places, place) == 0 then return 0 end
   local n = tonumber(place:match('^(%d+)|'))
   local tat = tonumber(redis.call('HGET', limiter, 'tat') or '0')
-  redis.call('HINCRBY', limiter, 'held', -n)
+  redis.call('HINCRBY', limiter, 'held', digits(-n))
   if rate > 0 and tat > now then redis.call('HSET', limiter, 'tat', digits(math.max(now, tat - n / rate * 1000000))) end
   return n
 end
@@ -104,7 +111,7 @@ end
 -- Recipients that SES accepted, by tenths of an hour, a day long: they tell when how much of the 24 h quota comes free.
 local function remember_sent(history, n, now)
   local slot = math.floor(now / 360000)
-  if redis.call('HINCRBY', history, slot, n) == tonumber(n) then
+  if redis.call('HINCRBY', history, digits(slot), digits(n)) == tonumber(n) then
     for _, old in ipairs(redis.call('HKEYS', history)) do
       if tonumber(old) < slot - 241 then redis.call('HDEL', history, old) end
     end
@@ -128,8 +135,8 @@ end
 -- Move counts from state to state. `moves` is {from .. to -> n}.
 local function count_moves(container, moves)
   for pair, n in pairs(moves) do
-    redis.call('HINCRBY', container, 'n:' .. pair:sub(1, 1), -n)
-    redis.call('HINCRBY', container, 'n:' .. pair:sub(2, 2), n)
+    redis.call('HINCRBY', container, 'n:' .. pair:sub(1, 1), digits(-n))
+    redis.call('HINCRBY', container, 'n:' .. pair:sub(2, 2), digits(n))
   end
 end
 
@@ -144,25 +151,25 @@ local function count_why(container, reason, n)
   local field, others = 'why:' .. class, 'why:other reasons'
   if redis.call('HEXISTS', container, field) == 0 then
     local room = tonumber(redis.call('HGET', container, 'whys') or '0') < WHYS
-    if n < 0 or not room then field = others else redis.call('HINCRBY', container, 'whys', 1) end
+    if n < 0 or not room then field = others else redis.call('HINCRBY', container, 'whys', '1') end
   end
-  if redis.call('HINCRBY', container, field, n) <= 0 then
+  if redis.call('HINCRBY', container, field, digits(n)) <= 0 then
     redis.call('HDEL', container, field)
-    if field ~= others then redis.call('HINCRBY', container, 'whys', -1) end
+    if field ~= others then redis.call('HINCRBY', container, 'whys', '-1') end
   end
 end
 
 -- A recipient's state changes, and its reason with it. To be called before the new reason is stored in `details`.
 local function move_why(container, details, chunk_id, position, was, state, reason)
   if chunk_id:sub(1, 1) ~= 'c' then return end  -- a message tells its own
-  if COUNTED[was] then count_why(container, redis.call('HGET', details, position) or '', -1) end
+  if COUNTED[was] then count_why(container, redis.call('HGET', details, digits(position)) or '', -1) end
   if COUNTED[state] then count_why(container, reason or '', 1) end
 end
 
 -- Recipients of a chunk came in doubt (n > 0) or out of it. The index says since when the oldest doubt of the chunk lasts.
 local function change_doubt(chunk, doubt, chunk_id, n, now)
   if n == 0 then return end
-  if redis.call('HINCRBY', chunk, 'doubt', n) > 0 then
+  if redis.call('HINCRBY', chunk, 'doubt', digits(n)) > 0 then
     redis.call('ZADD', doubt, 'NX', digits(now), chunk_id)
   else
     redis.call('ZREM', doubt, chunk_id)
@@ -200,7 +207,7 @@ end
 -- ---- what becomes of recipients --------------------------------------------------------------------------------------
 
 local NO_ID = string.rep('\0', MESSAGE_ID)
-local OUTCOMES_KEPT = 100000  -- entries, about 50 bytes each
+local OUTCOMES_KEPT = '100000'  -- entries, about 50 bytes each
 
 local LABELS = {q = 'queued', s = 'sent', d = 'delivered', b = 'bounced', m = 'complained', p = 'suppressed', r = 'rejected',
                 f = 'failed', u = 'duplicate', x = 'expired', n = 'cancelled', k = 'unknown'}
@@ -208,14 +215,14 @@ local LABELS = {q = 'queued', s = 'sent', d = 'delivered', b = 'bounced', m = 'c
 -- Tell the readers of the stream of outcomes: an entry a change.
 local function publish(outcomes, chunk_id, position, state, attempts, reason)
   redis.call('XADD', outcomes, 'MAXLEN', '~', OUTCOMES_KEPT, '*', 'id', chunk_id .. '-' .. position, 'state', LABELS[state],
-             'attempts', attempts, 'reason', reason or '')
+             'attempts', digits(attempts), 'reason', reason or '')
 end
 
 -- SES's message id of a recipient: 27 bytes, a text where it does not have the usual form, or nil.
 local function known_id(ids, details, position)
   local text = redis.call('HGET', details, 'i' .. position)
   if text then return text end
-  local packed = redis.call('GETRANGE', ids, position * MESSAGE_ID, (position + 1) * MESSAGE_ID - 1)
+  local packed = redis.call('GETRANGE', ids, digits(position * MESSAGE_ID), digits((position + 1) * MESSAGE_ID - 1))
   if #packed == MESSAGE_ID and packed ~= NO_ID then return packed end
   return nil
 end
@@ -227,9 +234,9 @@ local function store_id(ids, details, records, position, id)
   end
   if redis.call('EXISTS', ids) == 0 then
     -- At full length at once: growing it bit by bit would make Redis reserve twice the room.
-    redis.call('SETRANGE', ids, redis.call('STRLEN', records) / RECORD * MESSAGE_ID - 1, '\0')
+    redis.call('SETRANGE', ids, digits(redis.call('STRLEN', records) / RECORD * MESSAGE_ID - 1), '\0')
   end
-  redis.call('SETRANGE', ids, position * MESSAGE_ID, id)
+  redis.call('SETRANGE', ids, digits(position * MESSAGE_ID), id)
 end
 
 local function as_text(id)
@@ -249,7 +256,7 @@ local function note_duplicate(container, details, position, id)
   end
   redis.call('HSET', details, field, known == '' and text or (known .. ' ' .. text))
   if known ~= '' then return 0 end
-  redis.call('HINCRBY', container, 'twice', 1)
+  redis.call('HINCRBY', container, 'twice', '1')
   return 1
 end
 
@@ -257,7 +264,7 @@ end
 local function forget_with(records, ...)
   local ttl = redis.call('PTTL', records)
   if ttl > 0 then
-    for _, key in ipairs({...}) do redis.call('PEXPIRE', key, ttl) end
+    for _, key in ipairs({...}) do redis.call('PEXPIRE', key, digits(ttl)) end
   end
 end
 
@@ -277,7 +284,7 @@ end
 -- the first one was for is not part of it.
 local function note_accepted(container, n, now)
   if n == 0 then return end
-  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', n) end
+  if redis.call('HSETNX', container, 'started', digits(now)) == 1 then redis.call('HSET', container, 'first', digits(n)) end
   redis.call('HSET', container, 'settled', digits(now))
   if redis.call('HGET', container, 'state') == 'parked' then
     redis.call('HSET', container, 'state', 'running', 'reason', '')
@@ -289,7 +296,7 @@ end
 -- close_what_is_over.
 local function reopen(keys, active, chunk_id, n, now)
   local container, chunk, window, due = keys[1], keys[2], keys[4], keys[8]
-  redis.call('HINCRBY', chunk, 'open', n)
+  redis.call('HINCRBY', chunk, 'open', digits(n))
   redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
   redis.call('ZADD', due, 'NX', digits(now), chunk_id)
   if redis.call('HGET', container, 'state') == 'finished' then
@@ -310,14 +317,14 @@ local function change_open(keys, active, chunk_id, n, now)
   if n > 0 then
     reopen(keys, active, chunk_id, n, now)
   elseif n < 0 then
-    redis.call('HINCRBY', keys[2], 'open', n)
+    redis.call('HINCRBY', keys[2], 'open', digits(n))
   end
 end
 
 -- The four bytes that tell a chunk's archive from an older one; '' where it has none.
 local TOKEN = 4
 local function token_of(tokens, number)
-  local token = redis.call('GETRANGE', tokens, number * TOKEN, (number + 1) * TOKEN - 1)
+  local token = redis.call('GETRANGE', tokens, digits(number * TOKEN), digits((number + 1) * TOKEN - 1))
   return #token == TOKEN and token ~= string.rep('\0', TOKEN) and token or ''
 end
 

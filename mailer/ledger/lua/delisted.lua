@@ -5,7 +5,7 @@ local ses, removed = KEYS[1], KEYS[2]
 local key, address = ses .. bucket(ARGV[1]), ARGV[2]
 local _, gone = (redis.call('HGET', key, address) or ''):gsub('%S+', '')
 redis.call('HDEL', key, address)
-redis.call('HINCRBY', ses, 'entries', -gone)
+redis.call('HINCRBY', ses, 'entries', digits(-gone))
 redis.call('HSET', removed, address, digits(now_ms()))
 redis.call('PEXPIRE', removed, ARGV[3])
 return gone

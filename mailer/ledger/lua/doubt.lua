@@ -20,13 +20,13 @@ for at = 0, #all - 1, RECORD do
     local failures, attempts, updated = struct.unpack('>BHI4', all, at + 3)
     if policy ~= 'hold' and updated * 1000 + grace <= now then
       local position, state = at / RECORD, policy == 'resend' and 'q' or 's'
-      redis.call('SETRANGE', records, at, record(state, all:sub(at + 2, at + 2), failures, attempts, now))
+      redis.call('SETRANGE', records, digits(at), record(state, all:sub(at + 2, at + 2), failures, attempts, now))
       n = n + 1
       redis.call('HDEL', details, 'k' .. position)
       if state == 'q' then
-        redis.call('HDEL', details, position)
+        redis.call('HDEL', details, digits(position))
       else
-        redis.call('HSET', details, position, reason)
+        redis.call('HSET', details, digits(position), reason)
       end
       publish(outcomes, chunk_id, position, state, attempts, state == 's' and reason or '')
     elseif updated * 1000 + grace > now then

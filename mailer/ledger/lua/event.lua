@@ -37,7 +37,7 @@ for i = 1, #rows, 5 do
   local state, row = rows:sub(i + 4, i + 4), (i - 1) / 5
   if position < size and attempt > 0 then
     local at = position * RECORD
-    local all = redis.call('GETRANGE', records, at, at + RECORD - 1)
+    local all = redis.call('GETRANGE', records, digits(at), digits(at + RECORD - 1))
     local was, mode, failures, attempts = all:sub(1, 1), all:sub(2, 2), struct.unpack('>BH', all, 3)
     local known = known_id(ids, details, position)
     local id = said['i' .. row] or packed_ids:sub(row * MESSAGE_ID + 1, (row + 1) * MESSAGE_ID)
@@ -54,7 +54,7 @@ for i = 1, #rows, 5 do
         if applies or RANK[state] ~= 2 then store_id(ids, details, records, position, id) end
       end
       if applies then
-        redis.call('SETRANGE', records, at, record(state, mode, failures, math.max(attempts, attempt), now))
+        redis.call('SETRANGE', records, digits(at), record(state, mode, failures, math.max(attempts, attempt), now))
         moves[was .. state] = (moves[was .. state] or 0) + 1
         if was == 'k' then
           doubtful = doubtful - 1
@@ -63,15 +63,15 @@ for i = 1, #rows, 5 do
         if is_open(was) then opened = opened - 1 end
         if was == 'c' then
           -- The answer of this attempt is yet to come, and what it means for the quota: settle.lua looks for this.
-          redis.call('HSET', details, 'e' .. position, attempts)
+          redis.call('HSET', details, 'e' .. position, digits(attempts))
           answered = answered + 1
         end
         local reason = said[tostring(row)]
         move_why(container, details, chunk_id, position, was, state, reason)
         if reason then
-          redis.call('HSET', details, position, reason)
+          redis.call('HSET', details, digits(position), reason)
         elseif was ~= 's' then
-          redis.call('HDEL', details, position)
+          redis.call('HDEL', details, digits(position))
         end
         publish(outcomes, chunk_id, position, state, math.max(attempts, attempt), reason)
         out[#out + 1] = position
@@ -88,7 +88,7 @@ change_doubt(chunk, doubt, chunk_id, doubtful, now)
 forget_with(records, ids, details)
 note_accepted(container, answered, now)
 if opened ~= 0 then
-  redis.call('HINCRBY', chunk, 'open', opened)
+  redis.call('HINCRBY', chunk, 'open', digits(opened))
   close_what_is_over(KEYS, chunk_id, now)
 end
 return out

@@ -13,13 +13,13 @@ local added = {}
 local number, chunks = tonumber(c[1] or '0'), tonumber(c[2] or '0')
 local room = size - redis.call('SCARD', window)
 while room > 0 and number < chunks do
-  redis.call('SADD', window, number)
+  redis.call('SADD', window, digits(number))
   redis.call('ZADD', due, digits(now + patience), id .. '-' .. number)
   added[#added + 1] = number
   number = number + 1
   room = room - 1
 end
 if #added > 0 then
-  redis.call('HSET', container, 'next', number)
+  redis.call('HSET', container, 'next', digits(number))
 end
 return added

@@ -11,7 +11,7 @@ local now = now_ms()
 local function mark(member)
   if now - tonumber(redis.call('ZSCORE', in_use, member) or '0') >= 60000 then
     redis.call('ZADD', in_use, digits(now), member)
-    redis.call('EXPIRE', in_use, 7200)
+    redis.call('EXPIRE', in_use, '7200')
   end
 end
 

@@ -2,5 +2,5 @@
 local account, limiter, places = unpack(KEYS)
 local rate = send_rate(redis.call('HGET', account, 'max_send_rate') or '0', ARGV[2])
 local n = leave_place(limiter, places, ARGV[1], rate, now_us())
-if n > 0 then redis.call('HINCRBY', account, 'admitted', -n) end
+if n > 0 then redis.call('HINCRBY', account, 'admitted', digits(-n)) end
 return 1

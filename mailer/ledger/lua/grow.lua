@@ -6,5 +6,6 @@ if c[1] ~= 'planned' or c[2] then
   return 0
 end
 local now = now_ms()
-redis.call('HSET', container, 'intake', digits(now), 'chunks', math.max(tonumber(c[3] or '0'), tonumber(ARGV[1])))
+redis.call('HSET', container, 'intake', digits(now), 'chunks',
+           digits(math.max(tonumber(c[3] or '0'), tonumber(ARGV[1]))))
 return now

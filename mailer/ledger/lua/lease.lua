@@ -27,11 +27,11 @@ for position = 0, tonumber(meta[4]) - 1 do
   local at = position * RECORD
   if all:sub(at + 1, at + 1) == 'c' then
     local failures, attempts = struct.unpack('>BH', all, at + 3)
-    redis.call('SETRANGE', records, at, record('k', all:sub(at + 2, at + 2), failures, attempts, now))
+    redis.call('SETRANGE', records, digits(at), record('k', all:sub(at + 2, at + 2), failures, attempts, now))
     local reason = 'the worker stopped before SES\'s answer was stored'
     -- Whose claim it was: all claims are of the last lease. The attempt numbers of a recipient only grow, so a note that is left
     -- behind fits nobody else's. See unclaim.lua.
-    redis.call('HSET', details, position, reason, 'k' .. position, meta[1] .. ':' .. attempts)
+    redis.call('HSET', details, digits(position), reason, 'k' .. position, meta[1] .. ':' .. attempts)
     publish(outcomes, chunk_id, position, 'k', attempts, reason)
     doubtful = doubtful + 1
   end
@@ -40,7 +40,7 @@ if doubtful > 0 then
   forget_with(records, details)
   count_moves(container, {ck = doubtful})
   change_doubt(chunk, doubt, chunk_id, doubtful, now)
-  redis.call('HINCRBY', chunk, 'open', -doubtful)
+  redis.call('HINCRBY', chunk, 'open', digits(-doubtful))
   all = redis.call('GET', records)
 end
 

@@ -29,10 +29,10 @@ for i = 3, #ARGV, 4 do
     local after = table.concat(items, ' ')
     if after ~= before then
       redis.call('HSET', key, address, after)
-      redis.call('SETBIT', bits, place, 1)
+      redis.call('SETBIT', bits, place, '1')
     end
     added = added + new
   end
 end
-redis.call('HINCRBY', ses, 'entries', added)
+redis.call('HINCRBY', ses, 'entries', digits(added))
 return added

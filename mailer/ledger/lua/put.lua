@@ -5,7 +5,7 @@
 local container, chunk, records, details = unpack(KEYS)
 local c = redis.call('HMGET', container, 'state', 'ready')
 if c[1] ~= 'planned' or c[2] then return 0 end
-redis.call('HSET', chunk, 'fence', '0', 'until', '0', 'open', ARGV[2], 'size', #ARGV[1] / RECORD)
+redis.call('HSET', chunk, 'fence', '0', 'until', '0', 'open', ARGV[2], 'size', digits(#ARGV[1] / RECORD))
 redis.call('SET', records, ARGV[1])
 if #ARGV > 2 then redis.call('HSET', details, unpack(ARGV, 3)) end
 return 1

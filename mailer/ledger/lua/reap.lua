@@ -3,7 +3,7 @@
 -- Returns {chunk id, fence, ...}; each is handed to one caller only until its patience is over again.
 local due = KEYS[1]
 local now = now_ms()
-local found = redis.call('ZRANGEBYSCORE', due, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
+local found = redis.call('ZRANGEBYSCORE', due, '-inf', digits(now), 'LIMIT', '0', ARGV[1])
 local out = {}
 for _, chunk_id in ipairs(found) do
   redis.call('ZADD', due, digits(now + ARGV[2]), chunk_id)

@@ -7,7 +7,7 @@ if not is_over(container) then
   return 0
 end
 if redis.call('EXISTS', container) == 1 then
-  redis.call('HINCRBY', container, 'retired', 1)
+  redis.call('HINCRBY', container, 'retired', '1')
 end
 for i = 4, #KEYS do
   redis.call('EXPIRE', KEYS[i], ARGV[2])

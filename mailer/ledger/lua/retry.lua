@@ -19,13 +19,13 @@ for at = 0, #all - 1, RECORD do
     local position, attempts = at / RECORD, struct.unpack('>H', all, at + 4)
     if was == 'f' and known_id(ids, details, position) then
       -- SES had accepted it, and could not render it. What is still said of that attempt is not said of the next.
-      redis.call('HSET', details, 'x' .. position, attempts)
+      redis.call('HSET', details, 'x' .. position, digits(attempts))
       redis.call('HDEL', details, 'i' .. position)
-      redis.call('SETRANGE', ids, position * MESSAGE_ID, NO_ID)
+      redis.call('SETRANGE', ids, digits(position * MESSAGE_ID), NO_ID)
     end
-    redis.call('SETRANGE', records, at, record('q', all:sub(at + 2, at + 2), 0, attempts, now))
+    redis.call('SETRANGE', records, digits(at), record('q', all:sub(at + 2, at + 2), 0, attempts, now))
     move_why(container, details, chunk_id, position, was, 'q')
-    redis.call('HDEL', details, position, 'k' .. position)
+    redis.call('HDEL', details, digits(position), 'k' .. position)
     publish(outcomes, chunk_id, position, 'q', attempts)
     moves[was .. 'q'] = (moves[was .. 'q'] or 0) + 1
     if was == 'k' then doubtful = doubtful - 1 end

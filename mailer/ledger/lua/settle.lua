@@ -24,7 +24,7 @@ for i = 7, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
 
 local function write_run()
   if first then
-    redis.call('SETRANGE', ids, first * MESSAGE_ID, table.concat(run))
+    redis.call('SETRANGE', ids, digits(first * MESSAGE_ID), table.concat(run))
     first, run = nil, {}
   end
 end
@@ -53,7 +53,7 @@ for i = 1, #rows, 6 do
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
   if is_news(was, state, position, attempt, attempts) then
     local latest = math.max(attempts, attempt)
-    redis.call('SETRANGE', records, at, record(state, mode, math.min(failures + more, 255), latest, now))
+    redis.call('SETRANGE', records, digits(at), record(state, mode, math.min(failures + more, 255), latest, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     if state == 'k' then doubtful = doubtful + 1 end
     if was == 'k' then
@@ -64,12 +64,14 @@ for i = 1, #rows, 6 do
     if is_open(state) and not is_open(was) then opened = opened + 1 end
     move_why(container, details, chunk_id, position, was, state, said[tostring(position)])
     if said[tostring(position)] then
-      redis.call('HSET', details, position, said[tostring(position)])
+      redis.call('HSET', details, digits(position), said[tostring(position)])
     else
-      redis.call('HDEL', details, position)
+      redis.call('HDEL', details, digits(position))
     end
     if said['i' .. position] then redis.call('HSET', details, 'i' .. position, said['i' .. position]) end
-    if was == 'c' and attempt < attempts then redis.call('HSET', details, 'e' .. position, attempts) end  -- as an event does
+    if was == 'c' and attempt < attempts then  -- as an event does
+      redis.call('HSET', details, 'e' .. position, digits(attempts))
+    end
     if state == 's' then
       sent = sent + 1
       local n = (i - 1) / 6
@@ -77,7 +79,7 @@ for i = 1, #rows, 6 do
       if id ~= NO_ID then
         if sent == 1 and redis.call('EXISTS', ids) == 0 then
           -- At full length at once: growing it bit by bit would make Redis reserve twice the room.
-          redis.call('SETRANGE', ids, #all / RECORD * MESSAGE_ID - 1, '\0')
+          redis.call('SETRANGE', ids, digits(#all / RECORD * MESSAGE_ID - 1), '\0')
         end
         if first and position ~= first + #run then write_run() end
         first = first or position

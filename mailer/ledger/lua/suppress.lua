@@ -13,10 +13,10 @@ for i = 1, #ARGV, 5 do
   if there == 0 then
     local item = letter .. (since == '' and now or since) .. ':' .. stream
     redis.call('HSET', key, address, items == '' and item or items .. ' ' .. item)
-    redis.call('SETBIT', bits, place, 1)
+    redis.call('SETBIT', bits, place, '1')
     added = added + 1
   end
   new[#new + 1] = 1 - there
 end
-redis.call('HINCRBY', own, 'entries', added)
+redis.call('HINCRBY', own, 'entries', digits(added))
 return new

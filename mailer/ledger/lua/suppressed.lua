@@ -26,7 +26,7 @@ for first = 0, n - 1, STEP do
   local get = {}
   for i = 1, some do
     local g = 3 * i
-    get[g - 2], get[g - 1], get[g] = 'GET', 'u1', at[i]
+    get[g - 2], get[g - 1], get[g] = 'GET', 'u1', digits(at[i])
   end
   local known = not blind and redis.call('BITFIELD_RO', bits, unpack(get))
   for i = 1, some do

@@ -22,12 +22,12 @@ for at = 1, #all, RECORD do
   end
 end
 if n > 0 then
-  redis.call('SETRANGE', records, 0, table.concat(parts))
+  redis.call('SETRANGE', records, '0', table.concat(parts))
   count_moves(container, {qn = n})
-  redis.call('HINCRBY', chunk, 'open', -n)
+  redis.call('HINCRBY', chunk, 'open', digits(-n))
 end
 close_what_is_over(KEYS, chunk_id, now)
 if tonumber(c[2]) == number then  -- the others that sweep go on from here, too, and from here after a crash
-  redis.call('HSET', container, 'sweep', number + 1)
+  redis.call('HSET', container, 'sweep', digits(number + 1))
 end
 return n

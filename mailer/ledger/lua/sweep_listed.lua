@@ -22,6 +22,6 @@ for number = first, first + tonumber(ARGV[4]) - 1 do
     gone = gone + n - #stay
   end
 end
-redis.call('HINCRBY', ses, 'entries', -gone)
-redis.call('HSET', ses, 'sweep', first + tonumber(ARGV[4]))
+redis.call('HINCRBY', ses, 'entries', digits(-gone))
+redis.call('HSET', ses, 'sweep', digits(first + tonumber(ARGV[4])))
 return gone

@@ -16,7 +16,7 @@ if token_of(tokens, tonumber(number)) ~= token then
 end
 local now = now_ms()
 -- The fence is above every one that was given out before.
-redis.call('HSET', chunk, 'fence', digits(now), 'until', '0', 'open', open, 'size', #all / RECORD)
+redis.call('HSET', chunk, 'fence', digits(now), 'until', '0', 'open', open, 'size', digits(#all / RECORD))
 redis.call('SET', records, all)
 if known ~= '' then redis.call('SET', ids, known) end
 if #ARGV > 7 then redis.call('HSET', details, unpack(ARGV, 8)) end

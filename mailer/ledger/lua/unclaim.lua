@@ -21,14 +21,14 @@ for i = 1, #rows, 4 do
   local note = 'k' .. position
   if attempts == attempt and
     ((was == 'c' and ours) or (was == 'k' and redis.call('HGET', details, note) == fence .. ':' .. attempt)) then
-    redis.call('SETRANGE', records, at, record(state, mode, failures, attempts, now))
+    redis.call('SETRANGE', records, digits(at), record(state, mode, failures, attempts, now))
     moves[was .. state] = (moves[was .. state] or 0) + 1
     n = n + 1
     if was == 'k' then doubtful = doubtful - 1 end
     if is_open(was) and not is_open(state) then opened = opened - 1 end
     if is_open(state) and not is_open(was) then opened = opened + 1 end
     if was == 'k' or state == 'n' then  -- else it was never told of, and is as it was
-      redis.call('HDEL', details, position, note)
+      redis.call('HDEL', details, digits(position), note)
       publish(outcomes, chunk_id, position, state, attempts, state == 'n' and reason or '')
     end
   end

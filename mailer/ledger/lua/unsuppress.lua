@@ -20,5 +20,5 @@ for i = 1, #ARGV, 3 do
   end
   gone[#gone + 1] = table.concat(go, ' ')
 end
-redis.call('HINCRBY', own, 'entries', -removed)
+redis.call('HINCRBY', own, 'entries', digits(-removed))
 return gone
