@@ -22,7 +22,7 @@ from .ledger import Added, CampaignStatus, Entry, Key, Ledger, MessageStatus, Re
 from .ledger.control import Control
 from .ledger.disk import Disk
 from .ledger.suppressed import OwnEntry, Reason
-from .queue import Queue, connect, disconnect, explain_redis, is_refused, passes, ping
+from .queue import APPLICATION_TIMEOUT_S, Queue, connect, disconnect, explain_redis, is_refused, passes, ping
 from .recipients import BadRow, Recipients, Source, open_recipients
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
@@ -49,9 +49,10 @@ class Mailer:
     when Redis does not answer.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, timeout: float | None = None) -> None:
+        """`timeout`: seconds after which a call fails where Redis does not answer; APPLICATION_TIMEOUT_S where none are given."""
         self.settings = settings or load_settings()
-        self._redis = connect(self.settings)
+        self._redis = connect(self.settings, timeout=timeout or APPLICATION_TIMEOUT_S)
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
         self._control = Control(self._ledger)

@@ -29,6 +29,7 @@ from pydantic_settings import (
 from .checks import explain_validation, written
 from .email import Lane
 from .errors import ConfigError, UnknownSender
+from .redis.url import parse
 from .sender import Sender
 
 DEFAULT_CONFIG = Path("mailer.toml")
@@ -53,9 +54,11 @@ Namespace = Annotated[str, written(r"[A-Za-z0-9_.-]{1,32}", "must have 1 to 32 c
 class Settings(BaseSettings):
     """What an installation can set. Every field is an environment variable ``MAILER_<NAME>`` and a key of the TOML file."""
 
-    model_config = SettingsConfigDict(env_prefix="MAILER_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MAILER_", extra="forbid", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False)  # it may have a password in it
     namespace: Namespace = "mailer"
     templates_dir: Path = Path("templates")
     store_url: str = "redis:"  # where payloads of chunks and archives live; also file:///dir, s3://bucket/prefix
@@ -142,13 +145,8 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, value: str) -> str:
-        scheme = value.split(":", 1)[0]
-        if scheme not in ("redis", "rediss", "unix", "redis+sentinel"):
-            raise ValueError("use redis://, rediss://, unix:// or redis+sentinel://")
-        # redis-py takes the database 0 where it cannot read a number, and 12 for /1/2.
-        if scheme in ("redis", "rediss") and not re.fullmatch(r"(/[0-9]*)?/?", urlsplit(value).path):
-            raise ValueError("the part after the last / must be the number of a database, as in redis://127.0.0.1:6379/0")
+    def _readable_redis_url(cls, value: str) -> str:
+        parse(value)
         return value
 
     @classmethod

@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mailer import Campaign, Email, Mailer, Settings, State
+from mailer import Campaign, Email, Mailer, Settings, State, client
 from mailer.cli import campaign as campaign_command
 from mailer.cli import message as message_command
 from mailer.errors import MailerError, MaybeStored
@@ -24,7 +24,12 @@ from ..servers import RedisServer
 
 ROWS = [{"email": f"r{i}@example.org", "name": "Ana"} for i in range(3)]
 LATER = timedelta(hours=1)
-TRIES = 4  # of one command
+TRIES = 50  # of one command: more than there is time for
+
+
+@pytest.fixture(autouse=True)
+def short_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "APPLICATION_TIMEOUT_S", 1.0)
 
 
 def letter(**more: Any) -> Email:
@@ -41,9 +46,9 @@ async def no_process() -> None: ...
 @asynccontextmanager
 async def through(settings: Settings, *stops: Stop) -> AsyncIterator[tuple[Watch, Settings]]:
     """The settings of one who reaches Redis by a proxy."""
-    client = connect(settings)
-    await load_scripts(client)
-    await disconnect(client)
+    loading = connect(settings)
+    await load_scripts(loading)
+    await disconnect(loading)
     watch = Watch(no_process, *stops)
     async with proxy(watch, RedisWire, settings.redis_url) as url:
         yield watch, settings.model_copy(update={"redis_url": url})
@@ -51,8 +56,8 @@ async def through(settings: Settings, *stops: Stop) -> AsyncIterator[tuple[Watch
 
 def stored(settings: Settings) -> set[str]:
     """The ids of all messages and campaigns."""
-    with redis.Redis.from_url(settings.redis_url) as client:
-        return {key.decode().rpartition(":")[2] for key in client.keys(f"{settings.namespace}:c:*")}
+    with redis.Redis.from_url(settings.redis_url) as looking:
+        return {key.decode().rpartition(":")[2] for key in looking.keys(f"{settings.namespace}:c:*")}
 
 
 def apart(name: str, when: When = When.LOST) -> Stop:
@@ -176,8 +181,8 @@ async def test_a_refusal_hides_no_answer_that_got_lost(
 
 
 async def test_who_may_not_store_is_told_that_and_not_that_it_may_be_stored(server: RedisServer, namespace: str) -> None:
-    with redis.Redis(port=server.port) as client:
-        client.acl_setuser(namespace, enabled=True, passwords=["+x"], keys=["other:*"], categories=["+@all"])
+    with redis.Redis(port=server.port) as admin:
+        admin.acl_setuser(namespace, enabled=True, passwords=["+x"], keys=["other:*"], categories=["+@all"])
     url = server.url.replace("://", f"://{namespace}:x@")
     async with Mailer(Settings(redis_url=url, namespace=namespace)) as sender:
         with pytest.raises(NoPermissionError):

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 from redis._parsers import BaseParser
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 
 from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.cli import _explain
 from mailer.cli.processes import free_port
 from mailer.email import Outcome
-from mailer.errors import ConfigError, RedisUnavailable
+from mailer.errors import RedisUnavailable
 from mailer.ids import new_campaign_id
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.ledger import NewChunk
@@ -139,23 +139,6 @@ async def test_a_redis_that_wants_a_password_ends_commands_and_workers_with_one_
         server.remove()
 
 
-@pytest.mark.parametrize(("error", "times"), [(AuthenticationError(), 1), (ConnectionError(), 2)])
-async def test_a_broken_connection_is_made_again_and_a_password_that_was_refused_is_not(error: RedisError, times: int) -> None:
-    tried = 0
-
-    async def fails() -> None:
-        nonlocal tried
-        tried += 1
-        raise error
-
-    async def then(_: RedisError) -> None: ...
-
-    client = connect(Settings(), retries=1)
-    with pytest.raises(type(error)):
-        await client.connection_pool.connection_kwargs["retry"].call_with_retry(fails, then)
-    assert tried == times
-
-
 async def test_a_redis_that_takes_no_more_clients_is_not_asked_for_ever() -> None:
     server = RedisServer(options=("--maxclients", "1"))
     server.start()
@@ -272,15 +255,6 @@ def test_what_redis_answers_has_one_line_for_a_terminal_and_nothing_of_the_comma
     else:
         assert explain_redis(error) == why
     assert passes(error) is may_pass
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["redis+sentinel://host", "redis+sentinel://", "redis+sentinel://a:b/s/0", "redis://h:99999x/0", "redis+sentinel://h/s/x"],
-)
-def test_a_url_that_cannot_be_read_is_said_so_in_one_sentence(url: str) -> None:
-    with pytest.raises(ConfigError, match="MAILER_REDIS_URL"):
-        connect(Settings(redis_url=url))
 
 
 @contextmanager

@@ -140,7 +140,10 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("store_url = 'file:data'", "mailer.toml: `store_url` the folder must be given from the root, with three slashes"),
         ("store_url = 'file:///'", "mailer.toml: `store_url` the folder must be given from the root, with three slashes"),
         ("store_url = 'file:///a/%2e%2e/b'", "mailer.toml: `store_url` the folder must be written without `..`"),
-        ("redis_url = 'http://x'", "mailer.toml: `redis_url` use redis://, rediss://, unix:// or redis+sentinel://"),
+        (
+            "redis_url = 'http://x'",
+            "mailer.toml: `redis_url` use redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://",
+        ),
         ("redis_url = 'localhost:6379'", "mailer.toml: `redis_url` use redis://"),
         ("redis_url = 'redis://u:secret@h:1/abc'", f"mailer.toml: `redis_url` {NO_DATABASE}"),
         ("redis_url = 'rediss://h:1/1/2'", f"mailer.toml: `redis_url` {NO_DATABASE}"),

@@ -1,0 +1,227 @@
+"""What an error of Redis means: why, what to do, whether it passes, and whether anything can have been stored."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+MAX_WORDS = 300  # characters of what Redis says
+
+
+class Trouble(NamedTuple):
+    """Two parts of a sentence."""
+
+    why: str
+    do: str
+
+
+class _Refusal(NamedTuple):
+    """What Redis answers in place of doing what it is asked for."""
+
+    code: str  # that the answer begins with, where redis-py has no class for it
+    kind: type[RedisError]
+    why: str
+    do: str
+    passes: bool = True  # without anybody changing what is asked for, or who asks
+
+
+_ROOM = "give it more maxmemory, or keep lists and archives outside with MAILER_STORE_URL=file:… or s3:…; noeviction stays"
+_TO_MASTER = "set MAILER_REDIS_URL to the master, or wait for the end of the fail-over"
+_REFUSALS = (
+    _Refusal("", OutOfMemoryError, "its memory is full (maxmemory)", _ROOM),
+    _Refusal("", BusyLoadingError, "it is still loading its data", "wait until it has"),
+    _Refusal("", ReadOnlyError, "it is a replica, which cannot be written to", _TO_MASTER),
+    _Refusal("UNBLOCKED", ResponseError, "it has just become a replica, which cannot be written to", _TO_MASTER),
+    _Refusal("MASTERDOWN", ResponseError, "it is a replica without its master", _TO_MASTER),
+    _Refusal("MISCONF", ResponseError, "it cannot write to its disk", "see its log, and whether the disk is full"),
+    _Refusal("NOREPLICAS", ResponseError, "too few of its replicas are there", "start them, or see min-replicas-to-write"),
+    _Refusal("BUSY", ResponseError, "a script has kept it busy for too long", "wait until it is over, or see who runs it"),
+    _Refusal("max", RedisConnectionError, "it takes no more clients (maxclients)", "raise its maxclients, or end other clients"),
+)
+_MOVED = ("MASTERDOWN", "UNBLOCKED")
+_LOGIN = "put the right user and password into MAILER_REDIS_URL: redis://user:password@host:port/0"
+_NOT_REDIS = "set MAILER_REDIS_URL to the host and port of a Redis or Valkey"
+_NETWORK = "see network, firewall and address"
+
+
+def explain_redis(error: BaseException) -> str:
+    """Why Redis does not do it: a part of a sentence. It has nothing of the command that was refused, nor of the URL."""
+    return _trouble(error).why
+
+
+def advise_redis(error: BaseException) -> str:
+    """What to do about it: a part of a sentence."""
+    return _trouble(error).do
+
+
+def is_refused(error: BaseException) -> bool:
+    """Redis is there, and does not do what it is asked for."""
+    return _refusal(error) is not None
+
+
+def passes(error: BaseException) -> bool:
+    """It may be asked for the same again: Redis is away, or refuses for a reason that is not in what it is asked for."""
+    refusal = _refusal(error)
+    return refusal is None or refusal.passes
+
+
+def has_moved(error: BaseException) -> bool:
+    """Whoever answers is not the master any more: behind the same name, or by Sentinel, there may be another one."""
+    return isinstance(error, ReadOnlyError) or (isinstance(error, ResponseError) and _words(error).split(" ")[0] in _MOVED)
+
+
+def not_stored(error: BaseException) -> bool:
+    """Nothing of the command was stored: it never went out, or Redis refused it each time it did. Else it may have been."""
+    return isinstance(error, RedisError | OSError) and getattr(error, "unanswered", 1) == 0
+
+
+def unanswered(error: BaseException | None) -> int:
+    """How often the command went out and was not answered before this was raised."""
+    return int(getattr(error, "unanswered", 0))
+
+
+def note_unanswered(error: BaseException, times: int) -> None:
+    error.unanswered = times  # type: ignore[attr-defined]
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------
+
+
+def _refusal(error: BaseException) -> _Refusal | None:
+    of_sentinels = isinstance(error, MasterNotFoundError) and AuthenticationError.__name__ in str(error)
+    if of_sentinels or any(isinstance(one, AuthenticationError) for one in _causes(error)):
+        asked = "required" in _words(error)
+        why = "it wants a user and password" if asked else "it does not take this user and password"
+        return _Refusal("", AuthenticationError, why, _LOGIN)
+    if isinstance(error, NoPermissionError):
+        do = "allow this user what `mailer doctor` names, or put another one into MAILER_REDIS_URL"
+        return _Refusal("", NoPermissionError, f"this user may not do that: {_words(error)}", do, passes=False)
+    for one in _REFUSALS:
+        if isinstance(error, one.kind) and (not one.code or _words(error).split(" ")[0] == one.code):
+            return one
+    if isinstance(error, ResponseError):
+        return _Refusal("", ResponseError, f"it answers: {_words(error)}", "see `mailer doctor`", passes=False)
+    return None
+
+
+def _words(error: BaseException) -> str:
+    """What Redis said, on one line and without what a terminal would obey. redis-py puts the command that was refused before
+    it, and in that is what recipients are to be sent."""
+    text = str(error)
+    if text.startswith("Command # "):
+        _, said, rest = text.rpartition(" of pipeline caused error: ")
+        text = rest.strip("(\"',)") if said else ""
+    text = " ".join(text.split()).rstrip(".")[:MAX_WORDS]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those behind it: redis-py raises one of its own for what the system says."""
+    seen, one = set[int](), error
+    while id(one) not in seen:
+        yield one
+        seen.add(id(one))
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__) or error
+
+
+# ---- a Redis that cannot be reached ----------------------------------------------------------------------------------
+
+
+def _trouble(error: BaseException) -> Trouble:
+    if refusal := _refusal(error):
+        return Trouble(refusal.why, refusal.do)
+    if isinstance(error, MasterNotFoundError):
+        return _without_master(error)
+    for one in _causes(error):
+        if found := _of_tls(one) or _of_the_system(one):
+            return found
+    if isinstance(error, InvalidResponse) or any(isinstance(one, InvalidResponse) for one in _causes(error)):
+        return Trouble("what answers there is not Redis, or wants TLS", f"{_NOT_REDIS}, and with TLS begin it with rediss://")
+    text = _words(error)
+    if "Connect call failed" in text:  # asyncio's, of a name that stands for several addresses
+        return _REFUSED
+    if "onnection closed" in text or "Connection lost" in text:
+        why = "it ends the connection without an answer"
+        return Trouble(why, "see its log; where its port is one for TLS, begin MAILER_REDIS_URL with rediss://")
+    if isinstance(error, RedisTimeoutError) and "connecting" in text:
+        return Trouble(
+            "it does not answer when it is connected to", f"{_NETWORK}; begin MAILER_REDIS_URL with rediss:// for TLS only"
+        )
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return Trouble("it does not answer in time", f"see its log and load, and {_NETWORK}")
+    return Trouble(text or type(error).__name__, _NETWORK)
+
+
+_REFUSED = Trouble("nothing answers there", "start it, or set MAILER_REDIS_URL")
+
+
+def _without_master(error: MasterNotFoundError) -> Trouble:
+    """redis-py names those Sentinels that did not answer."""
+    if " : " in str(error):
+        why = "its Sentinels do not answer, or know no master that is up"
+    else:
+        why = "its Sentinels know no master of this name that is up"
+    return Trouble(why, "wait for the end of a fail-over, or see the service's name in MAILER_REDIS_URL")
+
+
+def _of_tls(error: BaseException) -> Trouble | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _distrusted(error)
+    if not isinstance(error, ssl.SSLError):
+        return None
+    reason = str(error.reason or error)
+    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
+        do = "give it one: ?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem at the end of MAILER_REDIS_URL"
+        return Trouble("it wants a certificate of this client", do)
+    if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason:
+        return Trouble("it does not trust the certificate of this client", "see ssl_certfile in MAILER_REDIS_URL")
+    if "VERSION" in reason and "WRONG_VERSION" not in reason:
+        return Trouble("it speaks no version of TLS that is known here", "set its tls-protocols to TLSv1.2 or later")
+    return Trouble("what answers at this port does not speak TLS", "use its TLS port, or begin MAILER_REDIS_URL with redis://")
+
+
+def _distrusted(error: ssl.SSLCertVerificationError) -> Trouble:
+    said = _words(Exception(error.verify_message or "it cannot be verified"))
+    why = f"its certificate is not trusted: {said[:1].lower()}{said[1:]}"
+    if "expired" in said or "not yet valid" in said:
+        return Trouble(why, "renew the certificate, and see the clocks of both machines")
+    if "ostname" in said or "IP address" in said:
+        return Trouble(why, "use the name in MAILER_REDIS_URL that its certificate is for")
+    return Trouble(why, "name the CA: ?ssl_ca_certs=/path/ca.pem at the end of MAILER_REDIS_URL, or the variable SSL_CERT_FILE")
+
+
+def _of_the_system(error: BaseException) -> Trouble | None:
+    match error:
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            return Trouble("its name cannot be looked up now", "see the name server of this machine")
+        case socket.gaierror():
+            return Trouble("there is no host of this name", "correct the host in MAILER_REDIS_URL")
+        case ConnectionRefusedError():
+            return _REFUSED
+        case FileNotFoundError():
+            return Trouble(
+                "there is no socket of this path", "start it with `unixsocket`, or correct the path in MAILER_REDIS_URL"
+            )
+        case PermissionError():
+            return Trouble("this process may not open its socket", "see the owner of the socket, and `unixsocketperm`")
+        case ConnectionResetError() | BrokenPipeError():
+            return Trouble("it broke the connection", "see its log; where its port is one for TLS, begin the URL with rediss://")
+        case OSError() if "unreachable" in str(error):
+            return Trouble("no way leads there from this machine", _NETWORK)
+    return None
