@@ -55,6 +55,10 @@ class RedisUnavailable(MailerError):
     sentence = "Redis at {url} cannot be used: {why}. {do}."
 
 
+class OtherLoop(MailerError):
+    sentence = "This Mailer belongs to another event loop; make one in this loop, or use SyncMailer."
+
+
 class NotOnDisk(MailerError):
     sentence = (
         "{id} is stored and will be sent, but {why}: it can be lost if Redis dies now. Called again with the same "
@@ -138,6 +142,10 @@ class ListForgotten(MailerError):
         "Redis has forgotten a part of the list of campaign {id} while it was being read (it was started anew), so nothing "
         "of it is sent; start it again, and see `appendfsync` in the README."
     )
+
+
+class InvalidState(MailerError):
+    sentence = "{why}"
 
 
 class WrongState(MailerError):

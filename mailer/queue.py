@@ -43,6 +43,7 @@ __all__ = [
     "passes",
     "ping",
     "safe_url",
+    "unavailable",
 ]
 
 JOB = "deliver"
@@ -103,8 +104,13 @@ async def ping(redis: RedisClient, settings: Settings) -> None:
     try:
         await redis.ping()
     except (RedisError, OSError) as error:
-        do = advise_redis(error)
-        raise RedisUnavailable(url=safe_url(settings.redis_url), why=explain_redis(error), do=do[0].upper() + do[1:]) from None
+        raise unavailable(error, settings) from None
+
+
+def unavailable(error: BaseException, settings: Settings, *, known: str = "") -> RedisUnavailable:
+    """`known`: what is known of the call that failed, half a sentence."""
+    do = "; ".join(filter(None, (known, advise_redis(error))))
+    return RedisUnavailable(url=safe_url(settings.redis_url), why=explain_redis(error), do=do[0].upper() + do[1:])
 
 
 class Queue:

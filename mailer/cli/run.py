@@ -8,10 +8,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from ..errors import MailerError
-from ..queue import explain_redis, is_refused
+from ..errors import MailerError, RedisUnavailable
 from .output import ReaderGone, say
 
 
@@ -39,7 +36,6 @@ def stored(id: str, look: str) -> Iterator[None]:
     """What a Redis that goes away means when the command has stored something: run again, it would store it twice."""
     try:
         yield
-    except RedisError as error:
-        what = "does not do this" if is_refused(error) else "stopped answering"
-        why = f"Redis {what}: {explain_redis(error)}. {id} is stored and goes on by itself; look with: {look}"
+    except RedisUnavailable as error:
+        why = f"Redis cannot be used: {error.fields['why']}. {id} is stored and goes on by itself; look with: {look}"
         raise MailerError(why=why) from error

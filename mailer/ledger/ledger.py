@@ -464,26 +464,26 @@ class Ledger:
         return message_status(id, Spec.load(spec).to, known, waiting)
 
     async def report(self, id: str) -> AsyncIterator[RecipientStatus]:
-        """Every recipient of a campaign in the order of its list; one chunk in memory at a time. Raises NotFound, StoreFailed.
+        """Every recipient of a campaign in the order of its list. Raises NotFound, StoreFailed."""
+        async for page in self.report_pages(id):
+            for line in page:
+                yield line
+
+    async def report_pages(self, id: str) -> AsyncIterator[list[RecipientStatus]]:
+        """The same chunk by chunk, of which one is in memory at a time. Raises NotFound, StoreFailed.
 
         Of a campaign that Redis has forgotten: what the store has in its archive.
         """
         if await self._campaign(id) is None:
-            async for line in self._forgotten_report(id):
-                yield line
+            names = await self._forgotten(id)
+            if not names:
+                raise NotFound(id=id)
+            for name in names:
+                yield await self._report_object(name)
             return
         chunks = int(await self.redis.hget(self.keys.container(id), "chunks") or 0)
         for number in range(chunks):
-            for line in await self._report_chunk(chunk_id(id, number)):
-                yield line
-
-    async def _forgotten_report(self, id: str) -> AsyncIterator[RecipientStatus]:
-        names = await self._forgotten(id)
-        if not names:
-            raise NotFound(id=id)
-        for name in names:
-            for line in await self._report_object(name):
-                yield line
+            yield await self._report_chunk(chunk_id(id, number))
 
     async def _forgotten(self, id: str) -> list[str]:
         """What the store has of a campaign that Redis does not know."""

@@ -26,7 +26,7 @@ VARIANTS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # What the campaign is warned of is no news here.
-    logging.getLogger("mailer.client").setLevel(logging.ERROR)
+    logging.getLogger("mailer").setLevel(logging.ERROR)
     variants = [one for one in VARIANTS if options.only is None or one[-1].name.lower() == options.only]
     plans = [
         Plan(seed=seed, events=events, troubles=troubles, rows=options.rows)

@@ -270,7 +270,7 @@ async def test_missing_credentials_are_waited_for_with_the_reason(
 async def test_deleting_every_key_of_arq_loses_nothing(
     runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailer.client.WAKE_PATIENCE_MS", 300)
+    monkeypatch.setattr("mailer.handover.WAKE_PATIENCE_MS", 300)
     monkeypatch.setattr("worker.runtime.PATIENCE_MS", 300)
     monkeypatch.setattr(maintenance, "PATIENCE_MS", 300)
     change_account(ses, AccountChange(max_send_rate=1000))

@@ -195,13 +195,13 @@ async def test_a_redis_that_was_started_anew_while_a_list_was_read_and_has_forgo
 async def test_a_redis_that_forgot_a_message_and_is_back_does_not_confirm_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server() as server:
         async with Mailer(set_up(server)) as mailer:
-            wake = mailer._wake
+            wake = mailer._handover._wake
 
             async def lost_afterwards(*what: Any) -> None:
                 await wake(*what)
                 with_loss(server)
 
-            monkeypatch.setattr(mailer, "_wake", lost_afterwards)
+            monkeypatch.setattr(mailer._handover, "_wake", lost_afterwards)
             with pytest.raises(StartedAnew, match="was started anew while m"):
                 await mailer.send(letter())
 

@@ -147,10 +147,10 @@ async def test_what_is_likely_to_be_a_mistake_is_logged_once_and_nothing_goes_to
     mailer: Mailer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     campaign = Campaign(from_="news@example.com", subject="Hi", text="Hi")
-    with caplog.at_level(logging.WARNING, logger="mailer.client"):
+    with caplog.at_level(logging.WARNING, logger="mailer"):
         await mailer.start_campaign(campaign, [{"email": "ana@example.org"}])
     (hint,) = mailer.advice(campaign)
-    said = [record.getMessage() for record in caplog.records if record.name == "mailer.client"]
+    said = [record.getMessage() for record in caplog.records if record.name == "mailer"]
     assert said == [f"what this campaign sends is likely to have a mistake in it: {hint}"]
     assert "@" not in said[0]
     assert capsys.readouterr().out == ""

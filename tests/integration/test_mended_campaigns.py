@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mailer import Campaign, Mailer, Outcome, State
+from mailer import Campaign, InvalidState, Mailer, Outcome, State
 from mailer.cli import output
 from mailer.errors import ExpiresFirst, InvalidEmail, NotACampaign, NoTemplate, NotFound, TemplateNotFound, WrongState
 from mailer.simulator import Simulator
@@ -149,7 +149,7 @@ async def test_outcomes_are_those_of_the_states_that_are_asked_for(runtime: Runt
     id = await mailer.start_campaign(letter(), [*rows(3), {"email": "x@example.org"}, {"email": "nobody"}])
     await finished(mailer, id)
     assert [line.row async for line in mailer.outcomes(id, states=["failed", Outcome.REJECTED])] == [4, 5]
-    with pytest.raises(ValueError, match="there is no state 'gone'"):
+    with pytest.raises(InvalidState, match="there is no state 'gone'"):
         [line async for line in mailer.outcomes(id, states=["gone"])]
 
 

@@ -230,7 +230,7 @@ async def test_a_queue_that_cannot_be_written_to_makes_it_later_and_is_no_error(
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr(mailer._queue, "wake_all", broken)
-    monkeypatch.setattr("mailer.client.WAKE_PATIENCE_MS", 300)
+    monkeypatch.setattr("mailer.handover.WAKE_PATIENCE_MS", 300)
     message = await mailer.send(email())
     campaign = await mailer.start_campaign(letter(), rows(5))
     async with running_worker(settings):

@@ -1,0 +1,232 @@
+"""Handing over: a message or a campaign is stored once and queued, and whoever hands it over knows whether it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from redis.exceptions import RedisError
+
+from . import prepare
+from .email import Campaign, Email, Lane, State
+from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotFound, RedisUnavailable
+from .ids import chunk_id, new_campaign_id, new_message_id
+from .intake import Intake, ListDigest
+from .ledger import Added, Key, Ledger, Spec
+from .ledger.disk import Disk
+from .ledger.store import Objects
+from .line import Line
+from .queue import Queue, explain_redis, is_refused, not_stored, passes
+from .recipients import Recipients, Source, open_recipients
+from .settings import Settings
+from .storage import open_list
+from .tasks import to_the_end
+
+FIRST_CHUNKS = 4  # chunks queued when a campaign is started; a worker fills the rest of the window
+WAKE_PATIENCE_MS = 20_000  # how long a wake-up may lie in the queue before the reaper looks whether it got lost
+
+# Not structlog: an application that has not set it up would find its own standard output written to.
+log = logging.getLogger("mailer")
+
+NOT_STORED = "nothing was stored"
+NOT_SENT = "nothing of it is sent"
+
+Progress = Callable[[int, int, int | None], None]  # rows read, bytes read, bytes in all where that is known
+
+
+class Handover:
+    def __init__(self, settings: Settings, line: Line, ledger: Ledger, queue: Queue, objects: Objects | None) -> None:
+        self._settings = settings
+        self._line = line
+        self._ledger = ledger
+        self._queue = queue
+        self._objects = objects
+        self._disk = Disk(ledger.redis, ledger.keys) if settings.intake_fsync else None
+        self.prepare = prepare.Preparation(settings)
+
+    async def close(self) -> None:
+        if self._disk is not None:
+            await self._disk.close()
+
+    # ---- a message -----------------------------------------------------------------------------
+
+    async def send(self, email: Email, idempotency_key: str | None) -> str:
+        """See `Mailer.send`."""
+        key = prepare.idempotency_key(idempotency_key, email)
+        with self._line.asking(NOT_STORED):
+            began = await self._began()
+            if key and (earlier := await self._ledger.find_key(key)):
+                _same_or_raise(earlier, key)
+                return await self._on_disk(earlier.id, began)
+        spec, blobs = self.prepare.message(email)
+        with self._line.asking(NOT_STORED):
+            await self._store(blobs, email.send_at)
+            added = await self._add(new_message_id(), spec, email.send_at, key)
+            _same_or_raise(added, key)
+            if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
+                await self._wake(spec.lane, [chunk_id(added.id, 0)])
+            return await self._on_disk(added.id, began)
+
+    async def _add(self, id: str, spec: Spec, send_at: datetime | None, key: Key | None) -> Added:
+        keep_s = self._settings.retention_s
+        try:
+            return await self._ledger.add_message(id, spec, keep_s=keep_s, patience_ms=WAKE_PATIENCE_MS, send_at=send_at, key=key)
+        except (RedisError, OSError) as error:
+            # Of a repetition that is refused, after an answer that got lost, the ledger may know more.
+            if not_stored(error) or (is_refused(error) and (not passes(error) or await self._is_missing(id))):
+                raise
+            raise _maybe_stored(id, key, error) from None
+
+    async def _is_missing(self, id: str) -> bool:
+        """False where Redis does not say it, too."""
+        try:
+            await self._ledger.message(id)
+        except NotFound:
+            return True
+        except (RedisError, OSError):
+            return False
+        return False
+
+    async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
+        until = None if send_at is None else int(send_at.timestamp() * 1000)
+        for blob in blobs:
+            await self._ledger.put_content(blob, until_ms=until)
+
+    async def _began(self) -> str:
+        return await self._disk.began() if self._disk is not None else ""
+
+    async def _on_disk(self, id: str, began: str) -> str:
+        """The id, once what it stands for is as safe as the settings want it."""
+        if self._disk is not None:
+            await self._disk.confirm(id, began)
+        return id
+
+    async def _wake(self, lane: Lane, chunks: Sequence[str]) -> None:
+        """What is stored is sent also when the queue cannot be written to; an error now would make a caller send it again."""
+        try:
+            await self._queue.wake_all(lane, chunks)
+        except (RedisError, OSError) as error:
+            log.warning("redis stopped answering (%s); what was stored is sent when it is back", type(error).__name__)
+
+    # ---- a campaign ----------------------------------------------------------------------------
+
+    async def start(self, campaign: Campaign, recipients: Source, idempotency_key: str | None, progress: Progress | None) -> str:
+        """See `Mailer.start_campaign`."""
+        key, asking = prepare.idempotency_key(idempotency_key, campaign), self._line.asking
+        with asking(NOT_STORED):
+            began = await self._began()
+            earlier = await self._ledger.find_key(key) if key else None
+        if key and earlier:
+            _same_or_raise(earlier, key)
+            async with open_recipients(recipients, remote=open_list) as rows:
+                return await self._on_disk(await self._earlier(earlier, key, rows), began)
+        guard = prepare.guard_of(campaign)
+        spec, blobs = self.prepare.campaign(campaign)
+        if self._objects is not None:
+            await self._objects.check()
+        for sentence in prepare.advice(campaign, spec):
+            log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
+        async with open_recipients(recipients, remote=open_list) as rows:
+            with asking(NOT_STORED):
+                await self._store(blobs, campaign.send_at)
+                added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
+            if added.new:
+                began = await self._read_in(added.id, spec, key, rows, progress)
+                await self.feed(added.id, spec.lane)
+            else:
+                _same_or_raise(added, key)
+                await self._earlier(added, key, rows)
+        return await self._on_disk(added.id, began)
+
+    async def feed(self, id: str, lane: Lane) -> None:
+        """Queue the first chunks. It is stored, and where this fails a worker fills its window."""
+        with suppress(RedisUnavailable), self._line.asking():
+            first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
+            await self._wake(lane, first)
+
+    async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> str:
+        """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
+        intake, asking = Intake(self._ledger, id, spec, with_digest=key is not None), self._line.asking
+        began, maybe_runs = "", False
+        reader = asyncio.create_task(intake.stay_alive())
+        try:
+            async for batch in rows:
+                with asking(NOT_SENT):
+                    await intake.add(batch)
+                if progress:
+                    progress(intake.rows, *rows.progress())
+            with asking(NOT_SENT):
+                await intake.flush()
+                if key and intake.digest:
+                    await self._ledger.keep_list_digest(key, intake.digest.text())
+                began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now
+            maybe_runs = True
+            with asking(NOT_SENT):
+                try:
+                    await to_the_end(self._let_run(id, intake))
+                except (RedisError, OSError) as error:
+                    maybe_runs = not not_stored(error)
+                    raise
+        except BaseException as error:
+            runs = await self._take_back(id, maybe_runs=maybe_runs)
+            if runs is None and isinstance(error, RedisUnavailable | asyncio.CancelledError):
+                raise _maybe_stored(id, key, error) from None
+            # Where it runs, only the answer got lost, or the cancellation came too late: then it is started.
+            if not runs:
+                raise
+            if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()):
+                task.uncancel()
+        finally:
+            reader.cancel()
+        return began
+
+    async def _let_run(self, id: str, read: Intake) -> None:
+        await self._ledger.start_campaign(id, rows=read.rows, chunks=read.chunks, counts=read.counts, reasons=read.reasons)
+
+    async def _take_back(self, id: str, *, maybe_runs: bool) -> bool | None:
+        """Leave nothing of a campaign that does not run. Whether it runs; None where Redis does not say it."""
+        dropped: bool | None = None
+        with suppress(Exception):
+            dropped = await to_the_end(self._ledger.drop_campaign(id))
+        if not maybe_runs or dropped:
+            return False
+        try:
+            state = (await self._ledger.campaign(id)).state
+        except NotFound:
+            return False
+        except (MailerError, RedisError, OSError):
+            return None
+        if state is State.PLANNED:  # it was to be dropped; where Redis has left it alone, its send_at is to come
+            return dropped is False or None
+        return state is not State.CANCELLED
+
+    @staticmethod
+    async def _earlier(added: Added, key: Key | None, rows: Recipients) -> str:
+        """The campaign that the key stands for, when this list is its list, too."""
+        assert key is not None
+        if added.reading:
+            raise KeyBusy(key=key.text, id=added.id)
+        digest = ListDigest()
+        async for batch in rows:
+            digest.add(batch)
+        if digest.text() != added.list_digest:
+            raise KeyReused(key=key.text, id=added.id)
+        return added.id
+
+
+def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored:
+    again = ", or repeat it with the same idempotency key, which stores it once" if key else ""
+    if isinstance(error, asyncio.CancelledError):
+        why = "and this was cancelled"
+    else:
+        why = error.fields["why"] if isinstance(error, RedisUnavailable) else explain_redis(error)
+    return MaybeStored(id=id, why=why, again=again)
+
+
+def _same_or_raise(added: Added, key: Key | None) -> None:
+    if not added.same:
+        assert key is not None
+        raise KeyReused(key=key.text, id=added.id)
