@@ -18,11 +18,11 @@ from itertools import repeat
 from reprlib import Repr
 from typing import Annotated, Any
 
-import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from .address import normalise
+from .data import dumps
 from .errors import InvalidAddress, InvalidEmail
 
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
@@ -116,8 +116,8 @@ def whole(value: str) -> str:
 
 def _data(value: dict[str, Any]) -> dict[str, Any]:
     try:
-        orjson.dumps(value)
-    except TypeError as error:
+        dumps(value)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
     return value
 

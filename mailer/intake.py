@@ -8,9 +8,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from redis.exceptions import RedisError
 
+from .data import dumps
 from .email import Outcome
 from .errors import CampaignGone
 from .ledger import Ledger, Spec
@@ -38,7 +38,7 @@ class ListDigest:
 
     def add(self, rows: list[Row]) -> None:
         for row in rows:
-            self._hash.update(orjson.dumps([row.row, row.to] if isinstance(row, BadRow) else _entry(row)))
+            self._hash.update(dumps([row.row, row.to] if isinstance(row, BadRow) else _entry(row)))
 
     def text(self) -> str:
         return self._hash.hexdigest()[:32]

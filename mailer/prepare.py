@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
 from .compose import choose
+from .data import plain
 from .email import Campaign, Email
 from .errors import InvalidEmail
 from .ledger import File, Guard, Key, Ledger, Literal, Route, Spec
@@ -168,7 +167,7 @@ def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
     fields = given.model_dump(exclude={"attachments", "raw"})
     files = [(file.model_dump(exclude={"content"}), hashlib.sha256(file.content).hexdigest()) for file in given.attachments]
     raw = given.raw if isinstance(given, Email) else None
-    content = orjson.dumps([type(given).__name__, fields, files, hashlib.sha256(_stable(raw or b"")).hexdigest()], default=str)
+    content = plain([type(given).__name__, fields, files, hashlib.sha256(_stable(raw or b"")).hexdigest()])
     return Key(text, hashlib.sha256(content).hexdigest()[:32])
 
 

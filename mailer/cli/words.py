@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from ..attachment import Attachment
+from ..data import read
 from ..errors import ConfigError, InvalidEmail, MailerError
 from ..mime import MAX_RAW
 
@@ -35,7 +36,7 @@ def parse_data(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        data = orjson.loads(text)
+        data = read(text.encode(errors="surrogatepass"))
     except orjson.JSONDecodeError as error:
         raise WrongWords(option="--data", why=f"not JSON: {error}") from None
     if not isinstance(data, dict):

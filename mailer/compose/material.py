@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
+from ..data import plain
 from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Compiled, Pieces
@@ -44,7 +43,7 @@ class StoredTemplate:
         except MissingAttribute as error:
             why = f"the template {self.name} uses '{error.path}', which this row does not have"
             raise RenderFailed(name=self.name, why=why) from None
-        return Values(orjson.dumps(data).decode())
+        return Values(plain(data).decode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
+from ..data import dumps, loads
 from ..email import Mode, Outcome
 from ..errors import StoreFailed
 from ..ids import chunk_id, chunk_number, container_of
@@ -246,14 +245,14 @@ def pack(chunk: str, entries: Sequence[Entry], known: Chunk) -> bytes:
         line |= {name: value for name, value in kept.items() if value}
         if position in more:
             line["details"] = more[position]
-        lines.append(orjson.dumps(line, default=dict))
+        lines.append(dumps(line))
     return gzip.compress(b"\n".join([*lines, b""]), 6, mtime=0)
 
 
 def unpack(packed: bytes) -> tuple[list[Entry], Chunk]:
     entries, records, ids, details = [], [], bytearray(), dict[bytes, bytes]()
     for position, text in enumerate(gzip.decompress(packed).splitlines()):
-        line = orjson.loads(text)
+        line = loads(text)
         entries.append(
             Entry(line["row"], line["to"], line.get("data", {}), line.get("cc", ()), line.get("bcc", ()), line.get("tags", {}))
         )

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import orjson
-
+from ..data import dumps, loads
 from ..email import Lane, Mode
 
 
@@ -92,11 +91,11 @@ class Spec:
     max_rate: float | None = None  # of a campaign: recipients per second, below the account's own
 
     def dump(self) -> bytes:
-        return zlib.compress(orjson.dumps(self), 1)
+        return zlib.compress(dumps(self), 1)
 
     @classmethod
     def load(cls, packed: bytes) -> Spec:
-        fields = orjson.loads(zlib.decompress(packed))
+        fields = loads(zlib.decompress(packed))
         if fields["literal"] is not None:
             fields["literal"] = Literal(**fields["literal"])
         for name in ("reply_to", "to", "cc", "bcc"):
@@ -130,8 +129,8 @@ class Entry(NamedTuple):
 
 def pack_entries(entries: list[list[Any]]) -> bytes:
     """`[row, to, data]` or `[row, to, data, cc, bcc, tags]` each → the payload: JSON, zlib level 1."""
-    return zlib.compress(orjson.dumps(entries), 1)
+    return zlib.compress(dumps(entries), 1)
 
 
 def unpack_entries(packed: bytes) -> list[Entry]:
-    return [Entry(*fields) for fields in orjson.loads(zlib.decompress(packed))]
+    return [Entry(*fields) for fields in loads(zlib.decompress(packed))]

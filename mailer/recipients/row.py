@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from ..address import normalise
 from ..checks import MAX_RECIPIENTS, Tags, explain_validation
+from ..data import dumps
 from ..email import Outcome
 from ..errors import InvalidAddress
 
@@ -113,7 +113,7 @@ def _data(item: Mapping[str, Any], email: str) -> dict[str, Any]:
 def check_data(data: dict[str, Any]) -> int:
     """Bytes of `data` as JSON. Raises Refused naming the first variable that JSON cannot hold."""
     try:
-        size = len(orjson.dumps(data))
+        size = len(dumps(data))
     except (TypeError, ValueError):  # orjson.JSONEncodeError is a TypeError
         raise Refused(_culprit(data)) from None
     if size > MAX_ROW_BYTES:
@@ -126,7 +126,7 @@ def _culprit(data: dict[str, Any]) -> str:
         if not isinstance(key, str):
             return f"the name of a variable must be a text, and {key!r} is not"
         try:
-            orjson.dumps({key: value})
+            dumps({key: value})
         except (TypeError, ValueError) as error:
             return f"`{key}` cannot be written as JSON: {str(error)[:1].lower()}{str(error)[1:]}"
     return "its data cannot be written as JSON"

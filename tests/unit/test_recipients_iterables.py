@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import decimal
 import threading
 import uuid
 from collections import UserDict
@@ -55,10 +54,10 @@ async def test_what_json_can_hold_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("item", "why"),
     [
-        ({"email": "a@example.com", "ok": 1, "price": decimal.Decimal(1)}, "`price` cannot be written as JSON: "),
+        ({"email": "a@example.com", "ok": 1, "price": b"1"}, "`price` cannot be written as JSON: "),
         ({"email": "a@example.com", "data": {"x": {"y": object()}}}, "`x` cannot be written as JSON: "),
         ({"email": "a@example.com", "x": "\ud800"}, "`x` cannot be written as JSON: "),
-        ({"email": "a@example.com", "x": 2**70}, "`x` cannot be written as JSON: "),
+        ({"email": "a@example.com", "x": 10**5000}, "`x` cannot be written as JSON: "),
         ({"email": "a@example.com", 5: "x"}, "the name of a variable must be a text, and 5 is not"),
         ({"email": "a@example.com", "x": "y" * 300_000}, "its data takes 300,008 bytes as JSON, and 262,144 are the most"),
         ({"name": "Ana"}, "has no `email`"),
