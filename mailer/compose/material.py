@@ -12,6 +12,7 @@ from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Compiled, Pieces
 from ..templates.handlebars import MissingAttribute, Template
+from ..templates.values import seen
 from ..unsubscribe import Tokens, has_token, unsubscribe_headers
 from .request import Item, Loaded, Mime, Values
 
@@ -52,6 +53,7 @@ class Material:
     source: Compiled | Literal | StoredTemplate | Mime
     files: tuple[Loaded, ...]
     tokens: Tokens
+    _shared: Mapping[str, Any] = field(init=False)  # what all rows have, as a template sees it
     _has_unsubscribe: bool = field(init=False)
     _needs_token: bool = field(init=False)
 
@@ -59,6 +61,7 @@ class Material:
         spec = self.spec
         ways = [way for way in (spec.unsubscribe_url, spec.unsubscribe_mailto) if way]
         together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
+        object.__setattr__(self, "_shared", seen(spec.data))
         object.__setattr__(self, "_has_unsubscribe", bool(ways))
         object.__setattr__(self, "_needs_token", not together and any(map(has_token, ways)))
 
@@ -105,8 +108,10 @@ class Material:
         if isinstance(source, Literal):
             html, text = ([part] if part is not None else None for part in (source.html, source.text))
             return Pieces(source.subject, html, text)
-        data = {"email": entry.to, **self.spec.data, **entry.data}
-        return source.pieces(data) if isinstance(source, Compiled) else source.values(data)
+        if isinstance(source, Compiled):
+            own = entry.data if "email" in self._shared else {"email": entry.to, **entry.data}
+            return source.pieces(own, self._shared)
+        return source.values({"email": entry.to, **self.spec.data, **entry.data})
 
     def _unsubscribe(self, addresses: tuple[str, ...]) -> Mapping[str, str]:
         """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""

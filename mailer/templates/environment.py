@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2 import DictLoader, Template, TemplateSyntaxError, nodes
 from jinja2.environment import TemplateModule
 from jinja2.lexer import TOKEN_COMMENT
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import TemplateBroken
+from .values import NULL, Missing, Null, default, printed
 
 MAX_QUOTED = 40  # characters of a template that an error repeats
 
@@ -29,11 +34,38 @@ class _Template(Template):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
+    """Data is JSON: a key comes before a method of the same name, as in `{{ order.items }}`."""
+
     template_class = _Template
+    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, dict):
+            try:
+                return obj[argument]
+            except (LookupError, TypeError):  # and it is no method either
+                return self.undefined(obj=obj, name=argument)
+        return super().getitem(obj, argument)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """A Decimal and a float, which every `1.2` in a template is, make a Decimal; Python refuses it."""
+        if isinstance(left, Decimal) and isinstance(right, float):
+            right = Decimal(repr(right))
+        elif isinstance(right, Decimal) and isinstance(left, float):
+            left = Decimal(repr(left))
+        return super().call_binop(context, operator, left, right)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         self._check_comments(source, name, filename)
-        return super()._parse(source, name, filename)
+        tree = super()._parse(source, name, filename)
+        for output in tree.find_all(nodes.Output):  # `{{ none }}`: constants are escaped before they are given to `finalize`
+            output.nodes = [node for node in output.nodes if not (isinstance(node, nodes.Const) and node.value is None)]
+        return tree
 
     def _check_comments(self, source: str, name: str | None, filename: str | None) -> None:
         """`{#` is also CSS without blanks, `@media(…){#hero{…}}`, and as a comment it takes half the mail away."""
@@ -65,16 +97,34 @@ def _quoted(text: str) -> str:
     return f"`{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…'}`"
 
 
-def environment(files: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
+def environment(files: Mapping[str, str], *, html: bool) -> ImmutableSandboxedEnvironment:
+    """For the HTML part, or for what is read as text. It is the part that decides about escaping, not the name of an included
+    file: values are escaped in a `.txt` that `body.html` includes."""
     env = _Environment(
-        loader=DictLoader(files),
-        autoescape=lambda name: name is None or not name.endswith(".txt"),
-        undefined=StrictUndefined,
-        auto_reload=False,
-        cache_size=-1,
+        loader=DictLoader(files), autoescape=html, undefined=Missing, finalize=printed, auto_reload=False, cache_size=-1
     )
     env.globals = {name: env.globals[name] for name in _GLOBALS}
+    env.filters |= {"default": default, "d": default}
+    env.tests["none"] = _is_none
+    env.policies["json.dumps_function"] = _json
     return env
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or value is NULL
+
+
+def _json(value: Any, **options: Any) -> str:
+    """What the filter `tojson` writes."""
+    return json.dumps(value, default=_for_json, **options)
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, Null):
+        return None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value.isoformat() if isinstance(value, date | time) else str(value)  # which fails for what is not there
 
 
 def broken(name: str, file: str, error: Exception) -> TemplateBroken:

@@ -56,7 +56,7 @@ class TemplateFolder:
                 continue
             found[file] = self._source(name, file)
             try:
-                tree = environment({}).parse(found[file], name=file)
+                tree = environment({}, html=False).parse(found[file], name=file)
             except Exception as error:
                 raise broken(name, file, error) from None
             for reference in meta.find_referenced_templates(tree):

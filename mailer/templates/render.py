@@ -10,22 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from jinja2 import Template, UndefinedError
+from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import RenderFailed
 from .blank import is_blank
 from .content import Content
 from .environment import broken, environment
+from .failures import why
 from .text import html_to_text
+from .values import seen
 
-MAX_WHY = 300  # characters of what a template or the sandbox says
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_UNDEFINED = re.compile(r"^'([^']+)' is undefined$")
-_NO_ATTRIBUTE = re.compile(r"^'?(.+?)'? has no attribute '([^']+)'$")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_WHITE = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")  # not the blanks that keep words together
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,13 @@ class Compiled:
 
     def __init__(self, content: Content) -> None:
         self.name = content.name
-        env = environment(content.files)
-        self._subject = self._compile(env, content.subject)
-        self._html = self._compile(env, content.html) if content.html else None
-        self._text = self._compile(env, content.text) if content.text else None
-        for file in content.files:
-            self._compile(env, file)
-        self._globals = dict(env.globals)
+        as_html, as_text = environment(content.files, html=True), environment(content.files, html=False)
+        self._subject = self._compile(as_text, content.subject)
+        self._html = self._compile(as_html, content.html) if content.html else None
+        self._text = self._compile(as_text, content.text) if content.text else None
+        for file in content.files.keys() - {content.subject, content.html, content.text}:
+            self._compile(as_html if self._html else as_text, file)
+        self._globals = dict(as_text.globals)
 
     def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
         try:
@@ -70,34 +71,34 @@ class Compiled:
         except Exception as error:
             raise broken(self.name, file, error) from None
 
-    def pieces(self, data: Mapping[str, Any]) -> Pieces:
-        """Render for one recipient. Raises RenderFailed, which names the variable that is missing."""
-        variables = {**self._globals, **data}
+    def pieces(self, data: Mapping[str, Any], shared: Mapping[str, Any] = NOTHING) -> Pieces:
+        """Render for one recipient: `data` is the row's, `shared` what `seen` made of the data that all rows have.
+
+        Raises RenderFailed, which names the variable that is missing.
+        """
+        variables = {**self._globals, **shared, **seen(data)}
         try:
-            subject = "".join(_render(self._subject, variables)).strip()
+            subject = _one_line("".join(_render(self._subject, variables)))
             html = _render(self._html, variables) if self._html else None
             text = _render(self._text, variables) if self._text else None
-        except UndefinedError as error:
-            raise RenderFailed(name=self.name, why=_name_the_missing(error)) from None
-        except RecursionError:
-            raise RenderFailed(name=self.name, why="the template extends, includes or calls itself without end") from None
-        except UnicodeEncodeError as error:
-            half = f"U+{ord(error.object[error.start]):04X}"
-            raise RenderFailed(name=self.name, why=f"the template makes half a character for this row: {half}") from None
         except Exception as error:
             # A template may divide by a recipient's zero, or call what the sandbox forbids: that row fails, not the worker.
-            why = f"the template failed on this row: {type(error).__name__}: {error}"[:MAX_WHY]
-            raise RenderFailed(name=self.name, why=why) from None
+            raise RenderFailed(name=self.name, why=why(error)) from None
         if not subject:
             raise RenderFailed(name=self.name, why="the subject is empty for this row")
-        if _CONTROL.search(subject):
-            raise RenderFailed(name=self.name, why="the subject has a line break or control character for this row")
         if is_blank(html, text):
             raise RenderFailed(name=self.name, why="the message is empty for this row: a reader sees nothing of its HTML or text")
         return Pieces(subject, html, text)
 
     def render(self, data: Mapping[str, Any]) -> Rendered:
         return self.pieces(data).join()
+
+
+def _one_line(subject: str) -> str:
+    """White space is one blank, as a file's last line end or a cell of several lines; no other control character remains."""
+    if subject.isprintable() and "  " not in subject:
+        return subject.strip(" ")
+    return _WHITE.sub(" ", _CONTROL.sub("", subject)).strip(" ")
 
 
 def _render(template: Template, variables: dict[str, Any]) -> list[str]:
@@ -108,12 +109,3 @@ def _render(template: Template, variables: dict[str, Any]) -> list[str]:
         if not piece.isascii():
             piece.encode()  # half of a surrogate pair, which a template can make, fits into no request
     return pieces
-
-
-def _name_the_missing(error: UndefinedError) -> str:
-    text = str(error)
-    if match := _UNDEFINED.match(text):
-        return f"the template uses '{match[1]}', which this row does not have"
-    if match := _NO_ATTRIBUTE.match(text):
-        return f"the template uses '{match[2]}' of a value that does not have it"
-    return f"the template uses a value that this row does not have: {text}"
