@@ -101,11 +101,13 @@ async def test_a_row_that_lacks_a_variable_fails_alone_and_names_it(runtime: Run
     assert accepted(ses)["lacks@example.org"] == 0
 
 
-async def test_a_subject_that_becomes_two_lines_fails_that_row_only(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+async def test_a_value_of_several_lines_makes_one_line_of_subject(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
     source = [*rows(3), {"email": "evil@example.org", "name": "x\r\nBcc: victim@example.org"}]
     id = await mailer.start_campaign(letter(), source)
-    assert (await finished(mailer, id)).counts == {"sent": 3, "failed": 1}
-    assert "evil@example.org" not in accepted(ses)
+    assert (await finished(mailer, id)).counts == {"sent": 4}
+    assert accepted(ses)["victim@example.org"] == 0
+    subjects = {message.json()["to"][0]: message.json()["subject"] for message in ses.mailroom}
+    assert subjects["evil@example.org"] == "Hello x Bcc: victim@example.org"
 
 
 async def test_a_transactional_message_is_sent_and_can_be_looked_up(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
