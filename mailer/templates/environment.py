@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, time
 from decimal import Decimal
+from difflib import get_close_matches
+from functools import partial, wraps
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
 from jinja2 import DictLoader, Template, TemplateSyntaxError, nodes
 from jinja2.environment import TemplateModule
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.lexer import TOKEN_COMMENT
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from ..errors import TemplateBroken
-from .values import NULL, Missing, Null, default, printed
+from .filters import FILTERS, strftime
+from .values import NULL, Method, Missing, Null, default, printed
 
 MAX_QUOTED = 40  # characters of a template that an error repeats
 
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")  # Jinja2's own, without lipsum
+_OF_DATES = frozenset(
+    (
+        *("year", "month", "day", "hour", "minute", "second", "microsecond", "weekday", "isoweekday", "isoformat"),
+        *("date", "time", "timestamp", "replace"),
+    )
+)
+_METHODS = (BuiltinMethodType, FunctionType, MethodType)
+_ITERATORS = ("batch", "items", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "unique")
 _MARKUP = re.compile(r"[{}<]")
 _BLANKS = re.compile(r"\s+")
 _CSS_ID = re.compile(r"[\w\\]|-[\w-]")
@@ -42,7 +55,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        return super().getattr(obj, attribute)
+        if attribute == "strftime" and isinstance(obj, date | time):
+            return Method(partial(strftime, obj), attribute)
+        return self._method(super().getattr(obj, attribute), attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, dict):
@@ -50,7 +65,14 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return obj[argument]
             except (LookupError, TypeError):  # and it is no method either
                 return self.undefined(obj=obj, name=argument)
-        return super().getitem(obj, argument)
+        return self._method(super().getitem(obj, argument), argument)
+
+    def _method(self, value: Any, name: Any) -> Any:
+        return Method(value, str(name)) if isinstance(value, _METHODS) and self.is_safe_callable(value) else value
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Dates have methods that make a text of any length."""
+        return super().is_safe_attribute(obj, attr, value) and (attr in _OF_DATES or not isinstance(obj, date | time))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """A Decimal and a float, which every `1.2` in a template is, make a Decimal; Python refuses it."""
@@ -65,6 +87,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         for output in tree.find_all(nodes.Output):  # `{{ none }}`: constants are escaped before they are given to `finalize`
             output.nodes = [node for node in output.nodes if not (isinstance(node, nodes.Const) and node.value is None)]
+        for used in tree.find_all(nodes.Filter):
+            if used.name in ("currency", "money") and not (used.args or used.kwargs):
+                why = f"the filter `{used.name}` has no currency; write it as price|{used.name}('EUR')"
+                raise TemplateSyntaxError(why, used.lineno, name, filename)
         return tree
 
     def _check_comments(self, source: str, name: str | None, filename: str | None) -> None:
@@ -103,11 +129,23 @@ def environment(files: Mapping[str, str], *, html: bool) -> ImmutableSandboxedEn
     env = _Environment(
         loader=DictLoader(files), autoescape=html, undefined=Missing, finalize=printed, auto_reload=False, cache_size=-1
     )
-    env.globals = {name: env.globals[name] for name in _GLOBALS}
-    env.filters |= {"default": default, "d": default}
+    env.globals = {name: env.globals[name] for name in _GLOBALS} | {"range": Method(safe_range, "range")}
+    env.filters |= {name: _listed(env.filters[name]) for name in _ITERATORS}
+    env.filters |= {**FILTERS, "default": default, "d": default}
     env.tests["none"] = _is_none
     env.policies["json.dumps_function"] = _json
     return env
+
+
+def _listed(iterator: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter with a list for its result: an iterator has no length, and as a text it is an address in memory."""
+
+    @wraps(iterator)
+    def listed(*args: Any, **kwargs: Any) -> Any:
+        found = iterator(*args, **kwargs)
+        return found if isinstance(found, str) else list(found)
+
+    return listed
 
 
 def _is_none(value: Any) -> bool:
@@ -130,7 +168,32 @@ def _for_json(value: Any) -> Any:
 def broken(name: str, file: str, error: Exception) -> TemplateBroken:
     """What Jinja2 raised on compiling. Python's own errors are among it: for 25 loops in each other, or 3000 brackets."""
     if isinstance(error, TemplateSyntaxError):
-        file, line, why = error.name or file, error.lineno, error.message or "it cannot be parsed"
+        file, line, why = error.name or file, error.lineno, _meant(error.message or "it cannot be parsed")
     else:
         line, why = 1, str(error) or type(error).__name__
     return TemplateBroken(name=name, file=file, line=line, why=why.rstrip("."))
+
+
+# Filters of other languages and libraries, and what does the same here.
+_ELSEWHERE = {
+    **dict.fromkeys(("intcomma", "floatformat", "format_number", "numberformat", "decimal"), "`number`"),
+    **dict.fromkeys(("dateformat", "format_date", "date_format"), "`date`"),
+    **dict.fromkeys(("datetimeformat", "format_datetime"), "`datetime`"),
+    **dict.fromkeys(("timeformat", "format_time"), "`time`"),
+    **dict.fromkeys(("format_currency", "currencyformat"), "`currency`"),
+    "pluralize": "`{{ 's' if n != 1 }}`",
+}
+_NO_FILTER = re.compile(r"No filter named '(\w+)'")
+
+
+def _meant(why: str) -> str:
+    """With what was probably meant, where another template language has it that way."""
+    if match := _NO_FILTER.match(why):
+        near = get_close_matches(match[1], [*FILTERS, *JINJA_FILTERS], 1, 0.75)
+        meant = _ELSEWHERE.get(match[1]) or (f"`{near[0]}`" if near else "")
+        return f"there is no filter `{match[1]}`" + (f"; write {meant}" if meant else "")
+    if "got ':'" in why:
+        return f"{why.rstrip('.')}; what a filter is given stands in brackets, as in due|date('%d.%m.%Y')"
+    if "unexpected char '#'" in why:
+        return f"{why}; the {{{{#if x}}}} of Handlebars is {{% if x %}} … {{% endif %}} here"
+    return why

@@ -109,6 +109,7 @@ _SAYINGS = [
         (r"type (?P<kind>[\w.]+) doesn't define __(?P<word>\w+)__", "it uses `{word}` on {kind}{hint}"),
         (r"'(?P<kind>[\w.]+)' object is not iterable", "it goes through {kind}, and only a list can be gone through"),
         (r"argument must be iterable|not reversible|cannot unpack", "it goes through a value that is no such list"),
+        (r"Can only get item pairs", "it uses `items` on a value that is no object"),
         (r"must be a string or a real number", "it takes for a number what is none"),
         (r"unhashable type: '(?P<kind>[\w.]+)'", "it takes {kind} for a key"),
         (r"'(?P<kind>[\w.]+)' object is not callable", "it calls {kind} as if it were a function"),

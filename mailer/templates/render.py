@@ -21,6 +21,7 @@ from .blank import is_blank
 from .content import Content
 from .environment import broken, environment
 from .failures import why
+from .filters import now
 from .text import html_to_text
 from .values import seen
 
@@ -64,6 +65,7 @@ class Compiled:
         for file in content.files.keys() - {content.subject, content.html, content.text}:
             self._compile(as_html if self._html else as_text, file)
         self._globals = dict(as_text.globals)
+        self._with_now = any("now" in source for source in content.files.values())
 
     def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
         try:
@@ -77,6 +79,8 @@ class Compiled:
         Raises RenderFailed, which names the variable that is missing.
         """
         variables = {**self._globals, **shared, **seen(data)}
+        if self._with_now:
+            variables.setdefault("now", now())
         try:
             subject = _one_line("".join(_render(self._subject, variables)))
             html = _render(self._html, variables) if self._html else None

@@ -7,7 +7,7 @@ its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -107,16 +107,32 @@ class Missing(StrictUndefined):
         return f"the template uses {what} of {kind_of(owner)} that does not have it{meant}"
 
 
+class Method:
+    """A method of a value, which is there to be called. As a text it would be an address in memory."""
+
+    __slots__ = ("_function", "_name")
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function, self._name = function, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __str__(self) -> str:
+        raise Unfit(f"it prints the function `{self._name}` and not what that gives; write `{self._name}()` for that")
+
+    __repr__ = __str__
+
+
 def printed(value: Any) -> Any:
     """What `{{ … }}` puts into the mail. Raises Unfit for what is no value: it would print as an address in memory."""
     if type(value) is str or isinstance(value, (*_PRINTED, Null, Undefined)):
         return value
     if value is None:
         return ""
-    name = getattr(value, "__name__", None) or getattr(value, "name", None)
-    if callable(value) and isinstance(name, str):
-        name = name.removeprefix("safe_")  # as Jinja2's `range` is called
-        raise Unfit(f"it prints the function `{name}` and not what that gives; write `{name}()` for that")
+    name = getattr(value, "name", None)
+    if isinstance(value, Method) or (callable(value) and isinstance(name, str)):  # a macro has a name
+        str(value if isinstance(value, Method) else Method(value, str(name)))
     raise Unfit(f"it prints {kind_of(value)}; a filter such as `join` makes a text of it")
 
 

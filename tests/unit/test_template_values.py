@@ -144,13 +144,27 @@ def test_methods_are_there_where_no_key_is() -> None:
         ("{{ t.title }}", "it prints the function `title` and not what that gives; write `title()` for that"),
         ("{{ range }}", "it prints the function `range` and not what that gives; write `range()` for that"),
         ("{% macro f() %}{% endmacro %}{{ f }}", "it prints the function `f` and not what that gives; write `f()` for that"),
-        ("{{ l|map('upper') }}", "it prints something that is no value; a filter such as `join` makes a text of it"),
+        ("{{ o.items ~ '' }}", "it prints the function `items` and not what that gives; write `items()` for that"),
+        ("{{ [t.format]|join }}", "it prints the function `format` and not what that gives; write `format()` for that"),
+        ("{{ (t|attr('title'))|string }}", "it prints the function `title` and not what that gives; write `title()` for that"),
+        ("{{ [o.items] }}", "it prints the function `items` and not what that gives; write `items()` for that"),
+        ("{{ range ~ '' }}", "it prints the function `range` and not what that gives; write `range()` for that"),
+        ("{{ joiner() }}", "it prints a function; a filter such as `join` makes a text of it"),
         ("{{ namespace() }}", "it prints something that is no value; a filter such as `join` makes a text of it"),
     ],
 )
 def test_no_address_in_memory_gets_into_a_mail(source: str, why: str) -> None:
     reason = failure(source, o={"a": 1}, t="text", l=["a"])
     assert reason == f"the template failed on this row, in line 1 of body.html: {why}"
+
+
+@pytest.mark.parametrize(
+    "filter", ["batch(2)", "map('string')", "reject('none')", "reverse", "select('string')", "slice(2)", "unique", "items"]
+)
+def test_a_filter_that_gives_several_values_gives_a_list(filter: str) -> None:
+    values: Any = {"a": "b"} if filter == "items" else ["a", "b", "c"]
+    assert "0x" not in shown("{{ v|" + filter + " }}{{ v|" + filter + " ~ '' }}", v=values)
+    assert int(shown("{{ v|" + filter + "|length }}", v=values)) > 0
 
 
 # ---- numbers and dates -----------------------------------------------------------------------------------------------
