@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos interop lint bench lock clean
+.PHONY: help demo dev test test-redis chaos interop lint bench lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -40,6 +40,18 @@ test: $(VENV)/.dev ## every test
 	@$(BIN)/python -m tests.interop.node install-if-node
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
+
+# A server is not the same as the next one in its scripts, streams, time-outs, persistence and access control.
+SERVER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,scripts redis_commands queue ledger limiter_model events_model \
+  events events_in campaign_control suppression suppressed_sending maybe_stored until_stored unclaim late_and_lost identities \
+  archive delivery disk doctor)) tests/crash/test_outage.py
+REDIS_SERVER ?= redis-server
+
+test-redis: $(VENV)/.dev ## the tests that depend on the server, on another one: REDIS_SERVER=redis-server
+	@command -v $(REDIS_SERVER) >/dev/null \
+	  || { echo "there is no $(REDIS_SERVER) here; install one (Debian: apt-get install redis-server)" >&2; exit 1; }
+	@$(REDIS_SERVER) --version >&2
+	@TEST_REDIS_SERVER=$(REDIS_SERVER) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(SERVER_TESTS)
 
 chaos: $(VENV)/.dev ## whole campaigns through crashes of everything, 20 seeds of each kind (some hours)
 	@CHAOS=full $(BIN)/python -m pytest tests/crash

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import redis
@@ -20,6 +22,19 @@ def server_binary() -> str:
     """The server that the whole run is on: a path, or a name on PATH."""
     named = os.environ.get("TEST_REDIS_SERVER")
     return valkey_binary() if not named else str(shutil.which(named) or named)
+
+
+@cache
+def version() -> tuple[str, tuple[int, ...]]:
+    """Redis or Valkey, and its number."""
+    said = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    kind, number = re.match(r"(Redis|Valkey) server v=([0-9.]+)", said).groups()  # type: ignore[union-attr]
+    return kind, tuple(map(int, number.split(".")))
+
+
+def has_waitaof() -> bool:
+    """Since 7.2. Without it, what is on the disk is known with `appendfsync always` only."""
+    return version() >= ("Redis", (7, 2))  # each Valkey is later
 
 
 class RedisServer:

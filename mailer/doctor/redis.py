@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..ledger import Ledger
 from ..ledger.disk import Disk
 from ..ledger.redis import RedisClient
-from ..queue import explain_redis, safe_url
+from ..queue import advise_redis, explain_redis, safe_url
 from ..settings import Settings
 from .finding import Finding, ok, told, warning, wrong
 
@@ -66,7 +66,7 @@ async def redis(settings: Settings, client: RedisClient) -> list[Finding]:
 
 def unanswered(check: str, what: str, error: Exception) -> Finding:
     why = explain_redis(error)
-    return wrong(check, f"{what}: {why}" if what else why, "start it, or set MAILER_REDIS_URL", cause=f"redis: {why}")
+    return wrong(check, f"{what}: {why}" if what else why, advise_redis(error), cause=f"redis: {why}")
 
 
 async def _config(client: RedisClient, name: str) -> str | None:

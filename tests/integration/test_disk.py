@@ -15,9 +15,10 @@ import redis
 from mailer import Campaign, Email, Mailer, Settings
 from mailer.errors import CampaignGone, ConfigError, ListForgotten, MailerError, NotOnDisk, StartedAnew
 
-from ..servers import RedisServer
+from ..servers import RedisServer, has_waitaof
 
 KILLS = 10  # of each kind
+needs_waitaof = pytest.mark.skipif(not has_waitaof(), reason="this server has no WAITAOF")
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def stored(server: RedisServer) -> list[bytes]:
         return [key for key in client.keys("*") if not key.endswith(b":mark")]
 
 
+@needs_waitaof
 async def test_what_was_handed_over_is_there_after_redis_was_killed_the_moment_that_the_call_returned() -> None:
     with ExitStack() as stack:
         servers = [stack.enter_context(a_server()) for _ in range(2 * KILLS)]
@@ -72,6 +74,7 @@ async def test_what_was_handed_over_is_there_after_redis_was_killed_the_moment_t
                     assert len([1 async for _ in mailer.outcomes(id)]) == 1200
 
 
+@needs_waitaof
 async def test_what_is_not_on_the_disk_in_time_is_told_also_to_whoever_asks_again_and_is_stored_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -102,7 +105,7 @@ async def test_what_is_not_on_the_disk_in_time_is_told_also_to_whoever_asks_agai
 
 
 NO_FILE = ("--appendonly", "no")
-NO_WAITAOF = ("--rename-command", "WAITAOF", "")
+NO_WAITAOF = ("--rename-command", "WAITAOF", "") if has_waitaof() else ()
 NO_CONFIG = ("--rename-command", "CONFIG", "")
 
 
@@ -113,7 +116,12 @@ NO_CONFIG = ("--rename-command", "CONFIG", "")
         ("everysec", (*NO_FILE, *NO_WAITAOF), "Redis writes no append-only file"),
         ("everysec", NO_WAITAOF, "has no WAITAOF, which Redis and Valkey have since 7.2"),
         ("always", (*NO_WAITAOF, *NO_CONFIG), "as far as can be seen"),
-        ("everysec", ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-waitaof"), "may not run WAITAOF"),
+        pytest.param(
+            "everysec",
+            ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-waitaof"),
+            "may not run WAITAOF",
+            marks=needs_waitaof,
+        ),
     ],
 )
 async def test_a_redis_that_cannot_say_what_is_on_its_disk_is_an_error_before_anything_is_stored(
@@ -178,6 +186,7 @@ async def test_a_redis_that_was_started_anew_while_a_list_was_read_does_not_get_
             assert (await mailer.campaign(await mailer.start_campaign(news(), rows(3)))).rows == 3
 
 
+@needs_waitaof
 async def test_a_redis_that_was_started_anew_while_a_list_was_read_and_has_forgotten_nothing_gets_its_campaign() -> None:
     with a_server("always") as server:
 
@@ -192,6 +201,7 @@ async def test_a_redis_that_was_started_anew_while_a_list_was_read_and_has_forgo
             assert (await mailer.campaign(id)).counts == {"queued": 10_000}
 
 
+@needs_waitaof
 async def test_a_redis_that_forgot_a_message_and_is_back_does_not_confirm_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server() as server:
         async with Mailer(set_up(server)) as mailer:
@@ -206,6 +216,7 @@ async def test_a_redis_that_forgot_a_message_and_is_back_does_not_confirm_it(mon
                 await mailer.send(letter())
 
 
+@needs_waitaof
 async def test_a_redis_that_dies_while_it_is_waited_for_is_told() -> None:
     with a_server("no") as server:
         async with Mailer(set_up(server)) as mailer:
@@ -218,6 +229,7 @@ async def test_a_redis_that_dies_while_it_is_waited_for_is_told() -> None:
                 await sending
 
 
+@needs_waitaof
 async def test_messages_that_are_handed_over_at_the_same_time_wait_together() -> None:
     with a_server() as server:
         async with Mailer(set_up(server)) as mailer:
