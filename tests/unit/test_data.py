@@ -103,7 +103,7 @@ def test_plain_json_is_read_by_any_program_and_by_us_as_it_was_given(data: dict[
         (MappingProxyType({"a": 2**80}), {"a": 2**80}),
         (OrderedDict(a=1), {"a": 1}),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,  # a set has its members in another order in each process
 )
 def test_other_types_become_what_json_has_for_them(given: Any, kept: Any) -> None:
     assert same(loads(dumps({"v": given}))["v"], kept)
