@@ -213,7 +213,8 @@ class Email(_Content):
     """One message with its own content, to at most 50 recipients.
 
     `subject`, `html` and `text` are taken as they are; with `data` they are Jinja2 templates. `raw` is a whole MIME message,
-    as bytes or as an `email.message.EmailMessage`; From and recipients that are not given are taken from its headers.
+    as bytes, as text, or as a message object of Python's `email` or of Django; From and recipients that are not given are
+    taken from its headers.
     """
 
     if TYPE_CHECKING:
@@ -236,11 +237,9 @@ class Email(_Content):
             return fields
         given = fields["raw"]
         if not isinstance(given, bytes | str | Message):
-            raise ValueError("`raw` must be bytes or an email.message.EmailMessage")
+            raise ValueError("`raw` must be bytes, text or a message object of Python's `email` package")
         try:
-            if isinstance(given, str):
-                given = whole(given).encode()
-            raw = read_mime(given)
+            raw = read_mime(whole(given) if isinstance(given, str) else given)
             return {**fields, "raw": raw.mime, **_from_headers(fields, raw)}
         except ValueError as error:
             raise ValueError(f"`raw` {error}") from None
@@ -272,6 +271,8 @@ def _from_headers(fields: dict[str, Any], raw: Raw) -> dict[str, Any]:
         found["from"] = authors[0]
     if not any(fields.get(name) for name in ("to", "cc", "bcc")):
         found |= {name: raw.addresses(name.title()) for name in ("to", "cc", "bcc")}
+        if not any(found[name] for name in ("to", "cc", "bcc")):
+            raise ValueError("names no recipient in its headers To, Cc and Bcc; give `to`, `cc` or `bcc`")
     for name in ("configuration_set", "contact_list", "topic"):
         if fields.get(name) is None and (value := getattr(raw, name)) is not None:
             found[name] = value

@@ -182,6 +182,13 @@ class SenderNotVerified(MailerError):
     )
 
 
+class HeaderNotVerified(SenderNotVerified):
+    sentence = (
+        "The message's header {header} names {identity}, which is not verified in SES (region {region}), and SES asks that of it "
+        "as of From: leave that header out, or verify the address or its domain there, for example with `{command}`."
+    )
+
+
 class ConfigurationSetGone(MailerError):
     sentence = "The configuration set {name} does not exist in SES (region {region}); create it there, or correct the name."
 

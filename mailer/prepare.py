@@ -14,6 +14,7 @@ from .data import plain
 from .email import Campaign, Email
 from .errors import InvalidEmail
 from .ledger import File, Guard, Key, Ledger, Literal, Route, Spec
+from .mime import header_senders
 from .sender import Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
@@ -21,7 +22,8 @@ from .unsubscribe import has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 MAX_KEY = 256  # characters of an idempotency key
-_BOUNDARY = re.compile(rb'boundary="?([^"\r\n;]{12,})')  # a shorter one is not made up, and could stand for a word
+_BOUNDARY = re.compile(rb'(boundary="?)([^"\r\n;]{12,})')  # a shorter one is not made up
+_DELIMITER = re.compile(rb"^--([^\r\n]*)", re.MULTILINE)
 _BY_SES = re.compile(rb"^(?:Date|Message-ID):[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.MULTILINE | re.IGNORECASE)
 
 
@@ -38,6 +40,9 @@ class Preparation:
         more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
         if email.raw is not None:
             more["raw"] = _keep(email.raw, blobs)
+            # Of two places for bounces SES takes the parameter's.
+            named = header_senders(email.raw)
+            more["header_senders"] = tuple(one for one in named if one[0].lower() != "return-path" or not sender.feedback_address)
         elif email.subject is not None and email.data is None:
             more["literal"] = Literal(subject=email.subject, html=email.html, text=email.text)
         elif email.ses_template is None:
@@ -173,8 +178,13 @@ def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
 
 def _stable(mime: bytes) -> bytes:
     """Without what a caller's library makes up anew each time it writes the same message: boundaries, and what SES replaces."""
-    for boundary in set(_BOUNDARY.findall(mime)):
-        mime = mime.replace(boundary, b"")
+    made_up = {boundary for _, boundary in _BOUNDARY.findall(mime)}
+
+    def without(line: re.Match[bytes]) -> bytes:
+        text = line[1].rstrip()
+        return b"--" if text in made_up else b"----" if text.removesuffix(b"--") in made_up else line[0]
+
+    mime = _BOUNDARY.sub(rb"\1", _DELIMITER.sub(without, mime))
     head, blank, body = mime.partition(b"\r\n\r\n")
     return _BY_SES.sub(b"", head + b"\r\n") + blank + body
 

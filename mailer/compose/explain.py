@@ -140,6 +140,9 @@ class _Reasons:
             arn = self.spec.feedback_identity_arn
             by = f", by the authorization of identity {arn}" if arn else ""
             yield f"Bounces and complaints are mailed to {self.spec.feedback_address}: of sender {self.given.sender}{by}."
+        for header, address in self.spec.header_senders:
+            where = ", where bounces and complaints are mailed" if header.lower() == "return-path" else ""
+            yield f"Header {header} of the message names {address}{where}: SES wants it verified as From is."
         yield self._configuration_set()
         if self.spec.tenant:
             yield f"Tenant {self.spec.tenant}: of sender {self.given.sender}."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..address import bare, identities_of
-from ..errors import ConfigurationSetGone, SenderNotVerified
+from ..errors import ConfigurationSetGone, HeaderNotVerified, SenderNotVerified
 from ..ledger.identities import Glance, Identity, KnownSet
 from ..ledger.spec import Spec
 from .register import Register
@@ -21,6 +21,7 @@ class Stand:
 
     address: str  # what is verified, as a reader of the reason knows it
     names: tuple[str, ...]  # the most special first
+    header: str | None = None  # of the caller's own MIME message, which names the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ async def _stands(register: Register, spec: Spec) -> tuple[list[Stand], tuple[st
             found.append(Stand(name, (name,)))
         elif address is spec.from_address:
             defaults = ()
+    for header, address in spec.header_senders:
+        names = identities_of(address)
+        if spec.identity_arn is None or spec.identity_arn.split("identity/", 1)[1].lower() not in map(str.lower, names):
+            found.append(Stand(bare(address), names, header))
     return found, defaults
 
 
@@ -89,8 +94,11 @@ async def _verify(register: Register, stand: Stand, known: dict[str, Identity], 
             found = known[name.lower()] = await register.look_up(found or name, since_ms=since_ms)
         if found.verified:
             return
-    command = verify_command(stand.address.rpartition("@")[2], register.region)
-    raise SenderNotVerified(identity=stand.address, region=register.region, command=command)
+    fields = {"identity": stand.address, "region": register.region}
+    fields["command"] = verify_command(stand.address.rpartition("@")[2], register.region)
+    if stand.header is not None:
+        raise HeaderNotVerified(header=stand.header, **fields)
+    raise SenderNotVerified(**fields)
 
 
 def _verified(known: dict[str, Identity], name: str) -> bool:

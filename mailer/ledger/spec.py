@@ -76,6 +76,7 @@ class Spec:
     literal: Literal | None = None
     ses_template: str | None = None  # name or ARN of a template that is stored in SES
     raw: str | None = None  # digest of a stored MIME message
+    header_senders: tuple[tuple[str, str], ...] = ()  # its Sender and Return-Path: (header, address), verified as From is
     files: tuple[File, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     to: tuple[str, ...] = ()  # of a message; a campaign's rows have their own
@@ -101,6 +102,7 @@ class Spec:
         for name in ("reply_to", "to", "cc", "bcc"):
             fields[name] = tuple(fields[name])
         fields["files"] = tuple(File(**one) for one in fields["files"])
+        fields["header_senders"] = tuple((name, address) for name, address in fields.get("header_senders", ()))
         fields |= {"lane": Lane(fields["lane"]), "mode": Mode(fields["mode"]), "route": Route(**fields["route"])}
         return cls(**fields)
 

@@ -8,6 +8,7 @@ validation and serializer, half of the cost of a call, are passed by: it signs a
 from __future__ import annotations
 
 import asyncio
+import base64
 import math
 import os
 import random
@@ -26,6 +27,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from ..mime import header_senders
 from .refusals import Kind, Refusal, Written, classify, classify_entry, unusable
 from .session import open_session
 
@@ -39,6 +41,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 AGAIN_S = (0.05, 0.4)  # pauses before a request that provably did not reach SES is made again, at once
 AGAIN_WITHIN_S = 1.0  # of its start; where finding out takes longer, trying again is better done later
 PIECE_BYTES = 64 << 10  # as much as asyncio's connections hold before they want the writer to wait
+HEAD_CHARS = 87_384  # of a whole message in base64, in which its headers are looked for: 64 KiB
 KEEP_ALIVE_S = 10  # below SES's own, so that a request seldom meets a connection that is just being closed
 
 
@@ -455,5 +458,7 @@ def _entry(result: Mapping[str, Any], params: Mapping[str, Any]) -> Answer:
 
 def _ours(params: Mapping[str, Any]) -> str:
     """Our own addresses of a call, comma-separated: they tell an unverified sender from an unverified recipient."""
-    ours = (params.get("FromEmailAddress", ""), params.get("FeedbackForwardingEmailAddress", ""))
+    ours = [params.get("FromEmailAddress", ""), params.get("FeedbackForwardingEmailAddress", "")]
+    if raw := params.get("Content", {}).get("Raw"):
+        ours += [address for _, address in header_senders(base64.b64decode(raw["Data"][:HEAD_CHARS]))]
     return ", ".join(address for _, address in getaddresses(list(filter(None, ours))))

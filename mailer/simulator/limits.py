@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .refusals import bad_request, constraint
+from .refusals import Refusal, bad_request, constraint
 from .wire import Json, array, required
 
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message
@@ -183,6 +183,10 @@ def total_size(size: int) -> None:
         raise bad_request(f"Message length is more than {MAX_MESSAGE} bytes long: '{size}'.")
 
 
+def too_many_recipients() -> Refusal:
+    return bad_request(f"Recipient count exceeds {MAX_RECIPIENTS}.")
+
+
 def destination(body: Json) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """To, Cc and Bcc as the caller wrote them; every one of them is a well-formed address."""
     parts = []
@@ -193,7 +197,7 @@ def destination(body: Json) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str
         parts.append(tuple(addresses))
     count = sum(map(len, parts))
     if count > MAX_RECIPIENTS:
-        raise bad_request(f"Recipient count exceeds {MAX_RECIPIENTS}.")
+        raise too_many_recipients()
     if not count:
         raise bad_request("At least one recipient is required.")
     return parts[0], parts[1], parts[2]

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from email import message_from_bytes
 from email.message import Message as MimeMessage
+from email.parser import BytesHeaderParser
 from email.utils import getaddresses
-from typing import Any
 
+from ..mime.structure import walk
 from . import attachments, limits
 from .refusals import bad_request
-from .shown import file_name
 from .wire import Json
 
 MAX_LINE = 1000  # characters
-MAX_DEPTH = 100  # parts in each other; SES's own limit is not documented
+MAX_DESTINATION = 100_000  # characters of To, Cc or Bcc: 50 recipients take less
 
 _EMPTY_LINE = re.compile(rb"(\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
+_LINE_BREAK = re.compile(rb"\r\n?|\n")
 _NAME = re.compile(rb"([!-9;-~]+):")
 # `Return-Path` says where feedback goes; what a recipient sees under that name is written where the message arrives.
 _DROPPED = frozenset({"bcc", "return-path"})
@@ -35,30 +35,23 @@ def check(mime: bytes) -> MimeMessage:
     """
     if max(map(len, mime.splitlines()), default=0) > MAX_LINE:
         raise bad_request(f"The message has a line that is longer than {MAX_LINE} characters.")
-    parsed = _parse(mime)
     head = _head(mime)
     if not head or not all(name for name, _ in _fields(head)):
         raise bad_request("The message must have headers, an empty line and a body.")
+    parsed = BytesHeaderParser().parsebytes(head)
     limits.once(parsed.keys())
-    for part in parsed.walk():
-        if name := file_name(part):
-            attachments.check_name(name)
+    try:
+        names = [name for part in walk(_LINE_BREAK.sub(b"\r\n", mime), strict=False) for name in part.file_names]
+    except ValueError as error:  # parts in parts in parts, a thousand of them; SES's own limits are not documented
+        raise bad_request(f"The message {error}.") from None
+    for name in names:
+        attachments.check_name(name)
     return parsed
 
 
-def _parse(mime: bytes) -> MimeMessage:
-    """Raises for parts in parts in parts, which would end the stack here or where they are looked at."""
-    refusal = bad_request("The message has too many parts in each other.")
-    try:
-        parsed = message_from_bytes(mime)
-    except RecursionError:
-        raise refusal from None
-    level: list[Any] = [parsed]
-    for _ in range(MAX_DEPTH):
-        level = [inner for part in level if part.is_multipart() for inner in part.get_payload()]
-        if not level:
-            return parsed
-    raise refusal
+def sender(parsed: MimeMessage) -> str | None:
+    """The address of the header Sender, which has to be verified as From has."""
+    return _header(parsed, "Sender")
 
 
 # ---- what SES reads from it ----------------------------------------------------------------------------------------
@@ -86,10 +79,16 @@ def parameters(parsed: MimeMessage) -> Json:
 
 def destination(parsed: MimeMessage) -> Json:
     """Without a Destination SES reads the recipients from the MIME headers."""
-    return {
-        f"{name}Addresses": [address for _, address in getaddresses([str(value) for value in parsed.get_all(name, [])])]
-        for name in ("To", "Cc", "Bcc")
-    }
+    return {f"{name}Addresses": _addresses([str(value) for value in parsed.get_all(name, [])]) for name in ("To", "Cc", "Bcc")}
+
+
+def _addresses(values: list[str]) -> list[str]:
+    if sum(map(len, values)) > MAX_DESTINATION:
+        raise limits.too_many_recipients()
+    try:
+        return [address for _, address in getaddresses(values)]
+    except RecursionError:  # comments in comments
+        raise bad_request("Local address contains illegal character") from None
 
 
 def _header(parsed: MimeMessage, name: str) -> str | None:

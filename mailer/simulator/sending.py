@@ -85,7 +85,7 @@ def _send_raw(state: State, body: Json, size: int) -> str:
     if string(body, "FromEmailAddress") is None:
         raise bad_request("Missing required header 'From'.")
     tags = limits.tags(array(body, "EmailTags"), "emailTags")
-    envelope = _envelope(state, body, "SendEmail", _ACTIONS["Raw"])
+    envelope = _envelope(state, body, "SendEmail", _ACTIONS["Raw"])._replace(sender=raw.sender(parsed))
     to_cc_bcc = limits.destination(struct(body, "Destination") or raw.destination(parsed))
     state.authorise(envelope)
     state.admit_tenant(envelope.tenant)

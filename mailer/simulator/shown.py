@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.message import Message as MimeMessage
 from typing import Any
 
+from ..mime.structure import walk
+from ..mime.words import decode_bytes, decode_words
 from .limits import Headers
 from .wire import Json
 
+MAX_WORK = 3_000_000  # lines times parts inside each other: what a page waits a second for
 _TEXTS = frozenset({"text/html", "text/plain"})
+_LINE_BREAK = re.compile(rb"\r\n?|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,13 @@ class Shown:
 
 def read_mime(mime: bytes) -> Shown:
     """What there is to see in a message that may be malformed: nothing in it is a reason not to show the rest."""
+    lines = _LINE_BREAK.sub(b"\r\n", mime)
+    try:
+        depth = max(part.place.depth for part in walk(lines, strict=False))
+    except ValueError:
+        depth = len(lines)
+    if lines.count(b"\n") * depth > MAX_WORK:  # the standard library looks at each line as often
+        return Shown(raw=mime.decode("utf-8", "replace"))
     message = message_from_bytes(mime)
     texts: dict[str, str] = {}
     files: list[File] = []
@@ -61,7 +73,7 @@ def read_mime(mime: bytes) -> Shown:
             texts[kind] = _decoded(part)
         elif part is not message:
             files.append(_file(part, kind))
-    headers = tuple((name, _readable(name, value)) for name, value in message.raw_items())
+    headers = tuple((name, _readable(value)) for name, value in message.raw_items())
     return Shown(
         subject=next((value for name, value in headers if name.lower() == "subject"), ""),
         html=texts.get("text/html"),
@@ -85,7 +97,7 @@ def file_name(part: MimeMessage) -> str | None:
         name = part.get_filename()
     except Exception:  # Python's parser, on parameters that nobody writes
         return None
-    return None if name is None else _readable("X-Name", name)
+    return None if name is None else _readable(name)
 
 
 def _leaves(part: MimeMessage) -> Iterator[MimeMessage]:
@@ -109,12 +121,10 @@ def _file(part: MimeMessage, kind: str) -> File:
     )
 
 
-def _readable(name: str, value: Any) -> str:
-    """A header's value with its encoded words decoded."""
-    try:
-        return str(policy.default.header_fetch_parse(name, str(value)))
-    except Exception:  # Python's parser does not get along with everything that is malformed
-        return str(value)
+def _readable(value: Any) -> str:
+    """A header's value in one line, with its encoded words decoded."""
+    data = str(value).encode("utf-8", "surrogateescape")
+    return decode_words(decode_bytes(_LINE_BREAK.sub(b"", data)).strip())
 
 
 def _decoded(part: MimeMessage) -> str:

@@ -97,6 +97,7 @@ class Envelope(NamedTuple):
     set_is_default: bool  # of the identity; the call names none
     tenant: str | None
     overrides: Json | None  # ConfigurationOverrides
+    sender: str | None = None  # header Sender of a raw message
 
     def identities(self) -> list[tuple[str, str | None]]:
         """The addresses that must be verified, each with the ARN that stands for it if the caller gave one."""
@@ -149,6 +150,8 @@ class State:
             raise refusals.account_paused()
         self._admit_configuration_set(envelope)
         failing = [text for text, arn in envelope.identities() if arn is None and not self.is_verified(mailbox(text))]
+        if envelope.sender and not self._may_be_named(envelope.sender, envelope.identity_arn):
+            failing.append(envelope.sender)
         if failing:
             raise refusals.not_verified(dict.fromkeys(failing), self.config.region)
 
@@ -192,6 +195,10 @@ class State:
             raise refusals.access_denied(self.config.account, action, arn)
         if not _covers(name, mailbox(text)):
             raise refusals.not_verified([text], self.config.region)
+
+    def _may_be_named(self, text: str, arn: str | None) -> bool:
+        match = _ARN.fullmatch(arn or "")
+        return (match is not None and _covers(lower_domain(match[3]), mailbox(text))) or self.is_verified(mailbox(text))
 
     def is_verified(self, address: str) -> bool:
         return next(self._identities_of(address), None) is not None

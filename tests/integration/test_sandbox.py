@@ -208,6 +208,59 @@ async def test_a_sender_that_is_not_verified_stops_the_campaign_with_one_reason_
     assert (message.state, sends(sandbox)) == ("rejected", 0)
 
 
+def with_headers(*headers: str, sender: str | None = None) -> Email:
+    mime = "\r\n".join(["From: letter@example.com", "To: ana@example.org", *headers, "Subject: s", "", "x"])
+    return Email(raw=mime.encode(), sender=sender)
+
+
+@pytest.mark.parametrize("production", [True, False])
+@pytest.mark.parametrize("header", ["Return-Path", "Sender"])
+async def test_a_header_that_ses_wants_verified_is_named_where_it_is_not(
+    settings: Settings, sandbox: Simulator, header: str, production: bool
+) -> None:
+    sandbox.production = production
+    async with serving(settings) as (_, mailer):
+        refused = await settled(mailer, await mailer.send(with_headers(f"{header}: List <bounces+1@lists.example>")))
+        fine = await settled(mailer, await mailer.send(with_headers(f"{header}: <bounces+1@example.com>")))
+    assert (refused.state, refused.attempts, fine.state) == ("rejected", 0, "sent")
+    assert refused.reason == (
+        f"The message's header {header} names bounces+1@lists.example, which is not verified in SES (region eu-west-1), and SES "
+        "asks that of it as of From: leave that header out, or verify the address or its domain there, for example with "
+        "`aws sesv2 create-email-identity --region eu-west-1 --email-identity lists.example`."
+    )
+    assert sends(sandbox) == 1
+
+
+@pytest.mark.parametrize("header", ["Return-Path", "Sender"])
+async def test_a_header_that_ses_refuses_after_all_is_not_told_as_the_sandbox(
+    settings: Settings, sandbox: Simulator, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate knows an identity from a minute ago, which SES has no more."""
+    async with serving(rarely(settings)) as (_, mailer):
+        await settled(mailer, await mailer.send(with_headers(f"{header}: a@verified.example")))
+        del sandbox.identities["verified.example"]
+        status = await settled(mailer, await mailer.send(with_headers(f"{header}: a@verified.example")))
+    assert status.state == "rejected"
+    assert "a@verified.example" in status.reason
+    assert "sandbox" not in status.reason
+    assert "verify the sender's address or domain in SES" in status.reason
+
+
+async def test_an_authorised_identity_stands_for_the_header_sender_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = f"arn:aws:ses:eu-west-1:{OTHER}:identity/partner.example"
+    senders = {"theirs": Sender(from_="a@partner.example", identity_arn=arn)}
+    async with (
+        simulated_ses(monkeypatch, SimulatorConfig(authorised=(arn,))) as ses,
+        serving(settings.model_copy(update={"senders": senders})) as (_, mailer),
+    ):
+        fine = await settled(mailer, await mailer.send(with_headers("Sender: b@partner.example", sender="theirs")))
+        other = await settled(mailer, await mailer.send(with_headers("Sender: b@elsewhere.example", sender="theirs")))
+    assert (fine.state, other.state, "header Sender names b@elsewhere.example" in other.reason) == ("sent", "rejected", True)
+    assert sends(ses) == 1
+
+
 async def test_a_sender_that_was_verified_after_it_was_refused_is_let_through_before_the_next_refresh(
     settings: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,20 @@ def test_where_the_list_unsubscribe_comes_from(nowhere: Mailer) -> None:
     assert "MAILER_SECRET_KEY is not set here" in reason(keyless.explain(Email(**message)), "List-Unsubscribe")
 
 
+def test_headers_that_ses_wants_verified_are_named(nowhere: Mailer) -> None:
+    message = raw_message()
+    message["Sender"], message["Return-Path"] = "owner@lists.example", "<bounces@lists.example>"
+    found = nowhere.explain(Email(raw=message))
+    assert (
+        reason(found, "Header Sender")
+        == "Header Sender of the message names owner@lists.example: SES wants it verified as From is."
+    )
+    assert reason(found, "Header Return-Path") == (
+        "Header Return-Path of the message names bounces@lists.example, where bounces and complaints are mailed: "
+        "SES wants it verified as From is."
+    )
+
+
 async def test_a_message_to_several_has_no_token(nowhere: Mailer) -> None:
     email = Email(to=["ana@example.org", "bo@example.org"], sender="news", subject="Hi", text="Hi")
     assert reason(nowhere.explain(email), "List-Unsubscribe") == (

@@ -6,12 +6,14 @@ And the MIME that is put together here: what goes in comes out of the standard l
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 from email.mime.text import MIMEText
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
@@ -25,8 +27,9 @@ from mailer.errors import InvalidEmail
 from mailer.ledger.spec import File, Spec
 from mailer.mime import MAX_RAW, ONCE, read_mime
 from mailer.prepare import Preparation, idempotency_key
-from mailer.sender import ListUnsubscribe
+from mailer.sender import ListUnsubscribe, Sender
 from mailer.settings import Settings
+from mailer.simulator.limits import ONCE as SES_ONCE
 from mailer.templates import Pieces, Rendered
 from mailer.unsubscribe import Tokens, unsubscribe_headers
 
@@ -56,19 +59,22 @@ def well_formed(mime: bytes) -> None:
 # ---- a caller's bytes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line_break", [b"\r\n", b"\n", b"\r"])
+@pytest.mark.parametrize("line_break", [b"\r\n", b"\n"])
 def test_any_line_break_becomes_crlf(line_break: bytes) -> None:
     raw = read_mime((HEAD + b"\r\nHello\r\n\r\n.\r\n").replace(b"\r\n", line_break))
     assert raw.mime == HEAD + b"\r\nHello\r\n\r\n.\r\n"
 
 
-lines = st.lists(st.binary(max_size=40).map(lambda data: bytes(byte & 127 or 32 for byte in data)), max_size=8)
+# A CR that stands alone would have to be encoded.
+lines = st.lists(
+    st.binary(max_size=40).map(lambda data: bytes(byte & 127 or 32 for byte in data).replace(b"\r", b"")), max_size=8
+)
 
 
 @settings(deadline=None)
 @given(lines.map(b"\r\n".join))
 def test_the_body_is_kept_to_the_letter(body: bytes) -> None:
-    body = re.sub(rb"\r\n|\r|\n", b"\r\n", body)
+    body = re.sub(rb"\r\n|\n", b"\r\n", body)
     assert read_mime(HEAD + b"X-A:  b \r\n\t c\r\n\r\n" + body).mime == HEAD + b"X-A:  b \r\n\t c\r\n\r\n" + body
 
 
@@ -113,19 +119,28 @@ def test_what_a_sender_profile_says_is_not_taken_from_a_message(header: bytes, f
         (b"Hello", "must have headers, an empty line and a body"),
         (HEAD, "must have headers, an empty line and a body"),
         (b"\r\nHello", "must have headers, an empty line and a body"),
+        (b"\r\n", "must have headers, an empty line and a body"),
+        ((HEAD + b"\r\nHello").replace(b"\r\n", b"\r"), "lines that end with a carriage return (CR) alone"),
+        ("Subject: Hi\n\nHello".encode("utf-16"), "is UTF-16 text"),
         (b"Bcc: a@example.com\r\nX-SES-A: b\r\n\r\nHello", "has no headers but those for SES"),
         (b"\r\n\r\nHello", "must have headers, an empty line and a body"),
         (HEAD + b"no header\r\n\r\nHello", "has a line that is no header: 'no header'"),
         (b" folded\r\n" + HEAD + b"\r\nHello", "has a line that is no header: 'folded'"),
         (HEAD + b": x\r\n\r\nHello", "has a line that is no header: ': x'"),
-        (HEAD + b"X-\xc3\xa9: x\r\n\r\nHello", "is not 7-bit text in line 4"),
-        (HEAD + b"\r\nHello\r\nZo\xc3\xab", "is not 7-bit text in line 6"),
-        (HEAD + b"\r\nHello\0", "is not 7-bit text in line 5"),
-        (HEAD + b"\r\n" + b"x" * 999, "has more than 998 characters in line 5"),
-        (HEAD + b"X-A: " + b"x" * 994 + b"\r\n\r\nHello", "has more than 998 characters in line 4"),
-        (HEAD + b"subject: again\r\n\r\nHello", "has the header subject 2 times"),
-        (HEAD + b"TO: b@example.com\r\n\r\nHello", "has the header to 2 times"),
-        (HEAD + b"List-Unsubscribe: <a>\r\n" * 3 + b"\r\nHello", "has the header list-unsubscribe 3 times"),
+        (HEAD + b"X-\xc3\xa9: x\r\n\r\nHello", "has a line that is no header: 'X-é: x'"),
+        (HEAD + b"X-A: a\rBcc: eve@example.com\r\n\r\nHello", "has a carriage return (CR) in the middle of line 4"),
+        (HEAD + b"X-A: a\0b\r\n\r\nHello", "has a control character in line 4"),
+        (HEAD + b"X-A: a\x0bb\r\n\r\nHello", "has a control character in line 4"),
+        (HEAD + b"X-A: " + b"x" * 994 + b"\r\n\r\nHello", "in line 4, in the header X-A, and no blank at which it could go on"),
+        (
+            HEAD + b"List-Unsubscribe: <https://example.com/\xc3\xa9>\r\n\r\nx",
+            "not ASCII in line 4, in the header List-Unsubscribe",
+        ),
+        (HEAD + b"subject: again\r\n\r\nHello", "has the header Subject 2 times"),
+        (HEAD + b"TO: b@example.com\r\n\r\nHello", "has the header To 2 times"),
+        (HEAD + b"List-Unsubscribe: <a>\r\n" * 3 + b"\r\nHello", "has the header List-Unsubscribe 3 times"),
+        (HEAD + b"Sender: nobody\r\n\r\nHello", "has a header Sender that is not a list of addresses: 'nobody'"),
+        (HEAD + b"Return-Path: <a@example.com>, <b@example.com>\r\n\r\nx", "has 2 addresses in the header Return-Path"),
         (HEAD + b"Content-Disposition: attachment; filename=a.exe\r\n\r\nHello", "SES refuses .exe files"),
     ],
 )
@@ -135,9 +150,15 @@ def test_what_ses_would_not_take_is_refused_and_says_where(mime: bytes, why: str
 
 @pytest.mark.parametrize("name", sorted(ONCE))
 def test_once_only_headers(name: str) -> None:
-    header = name.upper().encode() + b": x\r\n"
+    header = name.upper().encode() + b": a@example.com\r\n"
     assert read_mime(b"X-A: b\r\nX-A: c\r\n" + header + b"\r\nHello").mime
-    assert f"has the header {name} 2 times" in refused(header + header.lower() + b"\r\nHello")
+    assert f"has the header {ONCE[name]} 2 times, and SES takes it once; leave out" in refused(
+        header + header.lower() + b"\r\nHello"
+    )
+
+
+def test_the_headers_that_may_be_there_once_are_those_of_the_simulated_ses() -> None:
+    assert ONCE == {**SES_ONCE, "to": "To", "cc": "Cc", "bcc": "Bcc"}  # RFC 5322 has these, and SES reads but one of each
 
 
 def test_the_limits_of_a_line_and_of_a_message() -> None:
@@ -272,14 +293,13 @@ def test_what_is_given_comes_before_the_headers() -> None:
     [
         ({"raw": b"To: a@example.com\r\n\r\nHello"}, "has no From addresses"),
         ({"raw": b"From: a@example.com, b@example.com\r\nTo: a@example.com\r\n\r\nx"}, "has 2 From addresses"),
-        ({"raw": b"From: a@example.com\r\n\r\nHello"}, "`to` is empty"),
-        ({"raw": b"From: a@example.com\r\nTo: undisclosed-recipients:;\r\n\r\nHello"}, "`to` is empty"),
+        ({"raw": b"From: a@example.com\r\n\r\nHello"}, "names no recipient in its headers To, Cc and Bcc; give `to`"),
+        ({"raw": b"From: a@example.com\r\nTo: undisclosed-recipients:;\r\n\r\nHello"}, "names no recipient in its headers"),
         ({"raw": HEAD + b"\r\nx", "subject": "s", "text": "t"}, "give one content"),
         ({"raw": HEAD + b"\r\nx", "headers": {"X-A": "b"}}, "put headers and attachments into it"),
         ({"raw": HEAD + b"\r\nx", "attachments": {"name": "a", "content": b"x"}}, "put headers and attachments into it"),
         ({"raw": HEAD + b"\r\nx", "data": {}}, "leave `data` out"),
-        ({"raw": 5}, "`raw` must be bytes or an email.message.EmailMessage"),
-        ({"raw": HEAD.decode() + "\r\né"}, "`raw` is not 7-bit text in line 5"),
+        ({"raw": 5}, "`raw` must be bytes, text or a message object"),
         ({"raw": HEAD.decode() + "\r\n\ud83d"}, "`raw` has half a character in it"),
         ({"raw": HEAD + b"X-SES-MESSAGE-TAGS: a b\r\n\r\nx"}, "`tags`"),
         ({"raw": HEAD + b"X-SES-MESSAGE-TAGS: a=b\r\n\r\nx", "tags": "x"}, "`tags`"),
@@ -340,14 +360,6 @@ def test_a_message_object_with_everything_in_it_survives() -> None:
     assert b"List-Unsubscribe: <https://example.com/uuu" in email.raw, "a long address is not folded into encoded words"
 
 
-def broken_charset() -> Message:
-    made = Message()
-    made["From"], made["To"] = "a@example.com", "b@example.com"
-    made["Content-Type"] = 'text/plain; charset="nobody-knows"'
-    made.set_payload(b"\xff\xfe".decode("ascii", "surrogateescape"))
-    return made
-
-
 def injected(value: str) -> Callable[[], Message]:
     def make() -> Message:
         made = Message()
@@ -364,7 +376,6 @@ def injected(value: str) -> Callable[[], Message]:
         injected("a\r\nBcc: eve@example.com"),
         injected("a\nBcc: eve@example.com"),
         injected("a\n\nBody"),
-        broken_charset,
         EmailMessage,
     ],
 )
@@ -588,8 +599,7 @@ def test_an_8_bit_message_inside_the_message_becomes_7_bit() -> None:
     ("content", "why"),
     [
         (b"no message", "must have headers, an empty line and a body"),
-        (b"From: a@example.com\r\n\r\n" + b"x" * 999, "more than 998 characters in line 3"),
-        (b"From: a@example.com\r\n\r\n\0", "not 7-bit text in line 3"),
+        (b"From: a@example.com\rTo: b@example.com\r\n\r\nx", "a carriage return (CR) in the middle of line 1"),
         (b"From: a@example.com\r\nno header\r\n\r\nx", "no header"),
     ],
 )
@@ -604,3 +614,22 @@ def test_the_stored_message_is_what_was_checked() -> None:
     spec, blobs = Preparation(Settings()).message(Email(raw=(HEAD + b"Bcc: c@example.com\r\n\r\nHello").replace(b"\r\n", b"\n")))
     assert blobs == [HEAD + b"\r\nHello"]
     assert (spec.to, spec.bcc) == (("a@example.com",), ("c@example.com",))
+
+
+def test_whom_the_headers_name_beside_from_goes_into_the_spec() -> None:
+    mime = HEAD + b"Sender: s@example.net\r\nReturn-Path: <r@example.net>\r\n\r\nHello"
+    senders = {
+        "news": Sender(from_="n@example.com"),
+        "back": Sender(from_="n@example.com", feedback_address="b@example.com"),
+    }
+    preparation = Preparation(Settings(senders=senders))
+    both = (("Sender", "s@example.net"), ("Return-Path", "r@example.net"))
+    for name, named in (("news", both), ("back", both[:1])):  # of two places for bounces SES takes the parameter's
+        spec, _ = preparation.message(Email(raw=mime, sender=name))
+        assert spec.header_senders == Spec.load(spec.dump()).header_senders == named
+
+
+def test_a_spec_of_an_older_version_is_read() -> None:
+    fields = orjson.loads(zlib.decompress(SPEC.dump()))
+    del fields["header_senders"]
+    assert Spec.load(zlib.compress(orjson.dumps(fields))) == SPEC

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from mailer.mime.structure import MAX_DEPTH
 from mailer.simulator import attachments, mime
 from mailer.simulator.limits import ONCE
-from mailer.simulator.raw import MAX_DEPTH
 
 from .checked_ses import MODEL, Checked, Json, bulk, entry, raw, refused, simple, simulator, statuses, to, with_file, with_simple
 
@@ -102,7 +102,7 @@ def test_kept_files_are_counted_once_however_many_entries_are_accepted(ses: Chec
 @pytest.mark.parametrize("name", sorted(ONCE.values()))
 def test_headers_that_a_raw_message_may_have_once(ses: Checked, name: str) -> None:
     others = "" if name == "From" else "From: news@example.com\r\n"
-    value = "news@example.com" if name in {"From", "Return-Path"} else "x"
+    value = "news@example.com" if name in {"From", "Return-Path", "Sender"} else "x"
     once = f"{others}To: a@example.org\r\n{name}: {value}\r\n"
     ses.do("SendEmail", raw(f"{once}\r\nx".encode()))
     code, why = refused(lambda: ses.do("SendEmail", raw(f"{once}{name.upper()}: {value}\r\n\r\nx".encode())))
@@ -181,7 +181,7 @@ def test_parts_in_parts_in_parts(ses: Checked) -> None:
     assert kept.json()["text"] == "x"
     for depth in (MAX_DEPTH + 1, 2000):
         code, why = refused(lambda depth=depth: ses.do("SendEmail", nested(depth)))  # type: ignore[misc]
-        assert (code, why) == ("BadRequestException", "The message has too many parts in each other.")
+        assert (code, why) == ("BadRequestException", "The message has more than 100 parts inside each other.")
 
 
 def test_folded_headers_are_read(ses: Checked) -> None:

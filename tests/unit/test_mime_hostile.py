@@ -1,0 +1,232 @@
+"""MIME that was made to do harm: it takes a time that grows with its size only, and makes neither a recipient nor a header."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from email import message_from_bytes
+from email.message import Message
+from email.mime.multipart import MIMEMultipart
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mailer.email import Email
+from mailer.errors import InvalidEmail
+from mailer.mime import read_mime
+from mailer.mime.structure import MAX_DEPTH, MAX_PARTS
+from mailer.prepare import idempotency_key
+from mailer.simulator import raw
+from mailer.simulator.refusals import Refusal
+from mailer.simulator.shown import read_mime as show
+
+SIZE = 10_000_000  # bytes
+SIMULATED_SIZE = 1_000_000  # of what the simulated SES gets: it reads with the standard library, which takes longer
+BOUND_S = 40  # 20 times what the slowest takes; what grows with the square of the size would take hours
+HEAD = b"From: News <news@example.com>\r\nTo: a@example.com\r\n"
+MULTIPART = HEAD + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+
+
+def to(value: bytes) -> bytes:
+    return b"From: n@example.com\r\nTo: " + value + b"\r\n\r\nx"
+
+
+def nested(depth: int, inside: bytes) -> bytes:
+    levels = [b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (level, level) for level in range(depth)]
+    return HEAD + b"".join(levels) + b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + inside
+
+
+def part(header: bytes) -> bytes:
+    return b"--b\r\n" + header + b"\r\n\r\n"
+
+
+PARAMETERS = part(b'Content-Type: text/plain;\r\n name*0*="\\' + b';\r\n name*1*="\\' * 900)
+# (what comes before, what is there as often as it fits in, what comes behind)
+HOSTILE = {
+    "continuation lines": (HEAD + b"X-A: b\r\n", b" c\r\n", b"\r\nx"),
+    "lines of blanks in a header": (HEAD + b"X-A: b\r\n", b" \r\n", b"\r\nx"),
+    "headers": (HEAD, b"X: \r\n", b"\r\nx"),
+    "8-bit subject": (HEAD + b"Subject: ", "é\r\n ".encode(), b"x\r\n\r\nx"),
+    "half encoded words": (HEAD + b"Subject: \xc3\xa9", b"=?a?q?", b"\r\n\r\nx"),
+    "words in a codec of n squared": (HEAD + b"Subject: \xc3\xa9", b"=?punycode?q?" + b"a" * 480 + b"?= ", b"\r\n\r\nx"),
+    "blanks to fold at": (HEAD + b"Subject: ", b"a  ", b"\r\n\r\nx"),
+    "CRs in a body": (HEAD + b"\r\n", b"\r", b""),
+    "LFs": (HEAD + b"\r\n", b"\n", b""),
+    "8-bit lines": (HEAD + b"\r\n", b"aaaaaaaaaaaaaaa\xff\r\n", b""),
+    "one line": (HEAD + b"\r\n", b"x", b""),
+    "parts in parts": (nested(MAX_DEPTH - 2, b""), b"\xc3\xa9\r\n", b""),
+    "parts": (MULTIPART, part(b"A: b"), b""),
+    "lines like a boundary": (MULTIPART + b"--b\r\n\r\n", b"--bx\r\n", b""),
+    "parameters": (MULTIPART, PARAMETERS, b""),
+    "commas": (HEAD.removesuffix(b"\r\n"), b",\r\n ", b"b@example.com\r\n\r\nx"),
+    "comments": (HEAD.removesuffix(b"\r\n"), b"(\r\n ", b"b@example.com\r\n\r\nx"),
+    "quotes": (HEAD.removesuffix(b"\r\n") + (b'"' * 990 + b",\r\n ") * 95, b"", b"b@example.com\r\n\r\nx"),
+    "boundaries": (HEAD + b"\r\n", b"boundary=012345678901\r\n--012345678901\r\n", b""),
+}
+
+
+def hostile(name: str, size: int) -> bytes:
+    before, unit, behind = HOSTILE[name]
+    return before + unit * (size // max(len(unit), 1)) + behind
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_time_grows_with_the_size_only(name: str) -> None:
+    mime = hostile(name, SIZE)
+    started = time.perf_counter()
+    try:
+        idempotency_key("k", Email(raw=mime))
+        why = ""
+    except InvalidEmail as error:
+        why = str(error)
+    assert time.perf_counter() - started < BOUND_S
+    assert re.fullmatch(r"(Email: [^\n]{1,300})?", why)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_simulated_ses_takes_a_time_that_grows_with_the_size_only(name: str) -> None:
+    mime = hostile(name, SIMULATED_SIZE)
+    started = time.perf_counter()
+    with suppress(Refusal):
+        raw.destination(raw.check(mime))
+        raw.rewrite(mime, {"Date": "now"})
+    show(mime)
+    assert time.perf_counter() - started < BOUND_S
+
+
+def attached(depth: int) -> Message:
+    message = MIMEMultipart()
+    for _ in range(depth):
+        outer = MIMEMultipart()
+        outer.attach(message)
+        message = outer
+    message["From"], message["To"] = "a@example.com", "b@example.com"
+    return message
+
+
+def twice(depth: int) -> Message:
+    """2^depth parts, by `depth` objects."""
+    message = MIMEMultipart()
+    for _ in range(depth):
+        outer = MIMEMultipart()
+        outer.attach(message)
+        outer.attach(message)
+        message = outer
+    return message
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (nested(1000, b"x"), "more than 100 parts inside each other"),
+        (HEAD + b"Content-Type: message/rfc822\r\n\r\n" * 1000 + b"x", "more than 100 parts inside each other"),
+        (attached(1000), "more than 100 parts inside each other"),
+        (twice(60), "more than 1,000 parts"),
+        (MULTIPART + part(b"A: b") * (MAX_PARTS + 1), "more than 1,000 parts"),
+        (HEAD + b"X: \r\n" * 2001 + b"\r\nx", "more than 2,000 headers"),
+        (to(b"a@example.com,\r\n " * 1001), "more than 1,000 addresses in the header To"),
+        (to(b"a@example.com,\r\n " * 10_000), "characters in the header To, and SES takes 50 recipients"),
+        (to(b"a" * 980 + b"\r\n " + b"b" * 980 + b"@example.com"), "has an address of 1,973 characters in the header To"),
+        (MULTIPART + part(b"Content-Type: a/b" + b";\r\n name=b" * 3000), "has a Content-Type of 30,004 characters in line 6"),
+    ],
+)
+def test_too_much_of_anything_is_one_sentence(given: bytes | Message, why: str) -> None:
+    with pytest.raises(InvalidEmail, match=r"^Email: `raw` has [^\n]{1,150}$") as caught:
+        Email(raw=given)
+    assert why in str(caught.value)
+
+
+def test_as_many_parts_inside_each_other_as_are_taken() -> None:
+    mime = nested(MAX_DEPTH - 1, "Grüße".encode())
+    parsed = message_from_bytes(read_mime(mime).mime)
+    while parsed.is_multipart():
+        parsed = parsed.get_payload(0)  # type: ignore[assignment]
+    assert parsed.get_payload(decode=True) == "Grüße".encode()
+
+
+# ---- headers ---------------------------------------------------------------------------------------------------------
+
+EVE = b"eve@evil.example"
+BREAKS = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\r\n",
+    b"\n\r",
+    b"\r\n ",
+    b"\r\n\t",
+    b"\0",
+    b"\x0b",
+    b"\x0c",
+    b"\x1c",
+    b"\x85",
+    b"\xe2\x80\xa8",
+]
+NAMES = [b"Bcc: ", b"Cc: ", b"To: ", b"Bcc : ", b"Resent-Bcc:", b"From: ", b":"]
+SIGNS = [b",", b";", b'"', b"<", b">", b"(", b")", b"\\", b" ", b"\t", b"\xc3\xa9", b"x", EVE]
+WORDS = [b"=?utf-8?q?=0D=0ABcc=3A_eve=40evil=2Eexample?=", b"=?utf-8?b?DQpCY2M6IGV2ZUBldmlsLmV4YW1wbGU=?="]
+pieces = st.sampled_from([*BREAKS, *NAMES, *SIGNS, *WORDS])
+values = st.lists(pieces, max_size=10).map(b"".join)
+
+
+def headers_of(mime: bytes) -> list[tuple[bytes, bytes]]:
+    """By the plainest reading: a line that does not begin with a blank begins a header, and CRLF or LF ends one."""
+    head = re.split(rb"\r\n\r\n|\n\n|\r\n\n|\n\r\n", mime, maxsplit=1)[0]
+    found = re.findall(rb"^([!-9;-~]+)[ \t]*:((?:[^\n]|\n[ \t])*)", head, re.MULTILINE)
+    return [(name.lower(), value) for name, value in found]
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from([b"Subject", b"X-A", b"Cc", b"Message-ID", b"Reply-To", b"Content-Type"]), values)
+@example(b"Subject", b"Hi\rBcc: " + EVE)
+@example(b"Subject", b"Hi\r\n\rBcc: " + EVE)
+@example(b"Cc", b"a@example.com\x0bBcc: " + EVE)
+def test_no_header_makes_a_recipient_or_another_header(name: bytes, value: bytes) -> None:
+    mime = HEAD + name + b": " + value + b"\r\n\r\nx"
+    given = headers_of(mime)
+    try:
+        email = Email(raw=mime)
+    except InvalidEmail:
+        return
+    assert email.raw is not None
+    named = b"".join(text for key, text in given if key in (b"to", b"cc", b"bcc"))
+    for address in (*email.to, *email.cc, *email.bcc):
+        assert address.encode() == b"a@example.com" or EVE in named or b"x" in named
+    written = [key for key, _ in headers_of(email.raw)]
+    # One that was not there is MIME's own, for what had to be encoded.
+    ours = {b"mime-version", b"content-type", b"content-transfer-encoding"}
+    assert [key for key in written if key not in ours] == [
+        key for key, _ in given if key not in ours and key not in (b"bcc", b"resent-bcc")
+    ]
+    assert b"\r" not in email.raw.replace(b"\r\n", b"")
+    parsed = {key.lower().encode() for key in message_from_bytes(email.raw).keys()}  # noqa: SIM118 - a message is no dict
+    assert parsed <= set(written), "the library, to which a CR ends a line, finds no other either"
+
+
+@settings(deadline=None, max_examples=200)
+@given(values, values)
+def test_recipients_that_are_given_are_the_only_ones(to: bytes, cc: bytes) -> None:
+    mime = b"From: n@example.com\r\nTo: " + to + b"\r\nCc: " + cc + b"\r\n\r\nx"
+    try:
+        email = Email(raw=mime, from_="n@example.com", to="b@example.com")
+    except InvalidEmail:
+        return
+    assert (email.to, email.cc, email.bcc) == (("b@example.com",), (), ())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=300), st.sampled_from([b"text/plain", b"multipart/mixed; boundary=b", b"message/rfc822", b"a/b"]))
+def test_what_goes_out_is_what_ses_takes(body: bytes, kind: bytes) -> None:
+    try:
+        mime = read_mime(HEAD + b"Content-Type: " + kind + b"\r\n\r\n" + body).mime
+    except ValueError:
+        return
+    assert mime.isascii()
+    assert b"\0" not in mime
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", mime)
+    assert read_mime(mime).mime == mime
+    if kind == b"text/plain":
+        same = body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        assert message_from_bytes(mime).get_payload(decode=True) == same
