@@ -7,6 +7,7 @@ from .email import Campaign, Email, Lane, Mode, Outcome, State
 from .errors import (
     BrokenGzip,
     CampaignGone,
+    ClosedMeanwhile,
     ConfigError,
     EmptyRecipients,
     ExpiresFirst,
@@ -47,6 +48,7 @@ from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
 from .sender import ListUnsubscribe, Sender
 from .settings import Settings, load_settings
+from .sync import SyncMailer
 from .templates import Rendered
 from .unsubscribe import Unsubscribed
 
@@ -56,6 +58,7 @@ __all__ = [
     "Campaign",
     "CampaignGone",
     "CampaignStatus",
+    "ClosedMeanwhile",
     "ConfigError",
     "Email",
     "EmptyRecipients",
@@ -100,6 +103,7 @@ __all__ = [
     "StartedAnew",
     "State",
     "StoreFailed",
+    "SyncMailer",
     "TemplateBroken",
     "TemplateError",
     "TemplateNotFound",

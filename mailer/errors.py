@@ -59,6 +59,10 @@ class OtherLoop(MailerError):
     sentence = "This Mailer belongs to another event loop; make one in this loop, or use SyncMailer."
 
 
+class ClosedMeanwhile(MailerError):
+    sentence = "The SyncMailer was closed during this call, so it is not known whether it has done something."
+
+
 class NotOnDisk(MailerError):
     sentence = (
         "{id} is stored and will be sent, but {why}: it can be lost if Redis dies now. Called again with the same "

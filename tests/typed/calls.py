@@ -30,6 +30,7 @@ from mailer import (
     Sender,
     Settings,
     State,
+    SyncMailer,
     Unsubscribed,
     load_settings,
 )
@@ -107,7 +108,7 @@ async def sources() -> AsyncIterator[Row]:
 
 
 async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
-    mailer = Mailer(settings())
+    mailer = Mailer(settings(), timeout=2.5)
     await mailer.aclose()
     async with Mailer() as mailer:
         id: str = await mailer.send(email, idempotency_key="signup-42")
@@ -152,6 +153,29 @@ async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
             print(kept.since)
         rendered: Rendered = mailer.preview("newsletter", {"name": "Ana"})
         print(rendered.subject, rendered.html, rendered.text)
+
+
+def sync_calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
+    sync = SyncMailer(settings(), timeout=2.5)
+    sync.close()
+    with SyncMailer() as sync:
+        id: str = sync.send(email, idempotency_key="signup-42")
+        message: MessageStatus = sync.status(id)
+        campaign_id: str = sync.start_campaign(campaign, rows, progress=lambda rows, read, size: None)
+        found: CampaignStatus = sync.campaign(campaign_id)
+        listed: list[CampaignStatus] = sync.campaigns(limit=5)
+        print(message, found, listed, sync.wait(campaign_id).over)
+        for outcome in sync.outcomes(campaign_id, states=["failed"]):
+            line: RecipientStatus = outcome
+            print(line)
+        one: RecipientStatus = sync.outcome(f"{campaign_id}-0-0")
+        changed: bool = sync.pause(campaign_id) or sync.resume(campaign_id) or sync.cancel(campaign_id)
+        sync.reschedule(campaign_id, datetime.now(UTC))
+        again: int = sync.retry(campaign_id, [Outcome.FAILED], template="mended")
+        print(one, changed, again, sync.explain(email).mode, sync.explain_campaign(campaign, rows).mode, sync.advice(email))
+        who: Unsubscribed = sync.unsubscribed("token")
+        print(sync.suppress(who.address), sync.unsuppress(who.address), sync.suppressed(who.address))
+        print(sync.preview("newsletter", {"name": "Ana"}).subject)
 
 
 async def errors(mailer: Mailer, email: Email) -> str:

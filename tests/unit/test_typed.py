@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer import Mailer
+from mailer import Mailer, SyncMailer
 
 from .test_readme import README, ROOT
 
@@ -95,8 +95,9 @@ def test_pyright_finds_what_is_wrong_and_nothing_else(programs: Path) -> None:
 
 def test_every_public_call_is_among_the_calls_that_are_checked() -> None:
     source = CALLS.read_text(encoding="utf-8")
-    methods = {name for name, _ in inspect.getmembers(Mailer, inspect.isfunction) if not name.startswith("_")}
-    assert {name for name in methods if not re.search(rf"mailer\.{name}\(", source)} == set()
+    for kind, called in ((Mailer, "mailer"), (SyncMailer, "sync")):
+        methods = {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+        assert {name for name in methods if not re.search(rf"\b{called}\.{name}\(", source)} == set()
 
 
 def test_every_python_block_of_the_readme_is_checked() -> None:
