@@ -235,6 +235,14 @@ class TemplateNotFound(TemplateError):
     sentence = "There is no template '{name}' in {folder}; {known}."
 
 
+class TemplateIncomplete(TemplateNotFound):
+    sentence = "Template {name} has no {lacks}; add it to {folder}, which has: {there}."
+
+
+class IncludeNotFound(TemplateNotFound):
+    sentence = "Template {name}: {file}, line {line}, uses '{missing}', which is not in {folder}{meant}."
+
+
 class TemplateBroken(TemplateError):
     sentence = "Template {name} does not compile: {file}, line {line}: {why}."
 

@@ -7,15 +7,18 @@ nothing outside it, also not through a symbolic link.
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from jinja2 import meta
+from jinja2 import nodes
 
-from ..errors import TemplateBroken, TemplateNotFound, TemplateOutside
+from ..errors import IncludeNotFound, TemplateBroken, TemplateIncomplete, TemplateNotFound, TemplateOutside
 from .content import Content
 from .environment import broken, environment
 
 PARTS = ("subject.txt", "body.html", "body.txt")
+SHOWN_FILES = 5  # of a folder that lacks one, in an error
+
+_Use = nodes.Extends | nodes.FromImport | nodes.Import | nodes.Include
 
 
 class TemplateFolder:
@@ -31,14 +34,14 @@ class TemplateFolder:
     def read(self, name: str) -> Content:
         """The template with all that it includes. Raises TemplateNotFound, TemplateOutside, TemplateBroken."""
         folder = self._inside(name, name)
-        if not (folder / "subject.txt").is_file():
-            if folder.is_dir():
-                raise TemplateNotFound(name=name, folder=self._folder, known="its folder has no subject.txt")
+        if not folder.is_dir():
             known = f"it has: {', '.join(self.names())}" if self.names() else "make a folder in it, or set MAILER_TEMPLATES_DIR"
             raise TemplateNotFound(name=name, folder=self._folder, known=known)
         parts = {part: f"{name}/{part}" for part in PARTS if (folder / part).is_file()}
-        if "body.html" not in parts and "body.txt" not in parts:
-            raise TemplateNotFound(name=name, folder=self._folder, known="its folder has no body.html and no body.txt")
+        for lacks in (("subject.txt",), ("body.html", "body.txt")):
+            if parts.keys().isdisjoint(lacks):
+                there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file())[:SHOWN_FILES]) or "nothing"
+                raise TemplateIncomplete(name=name, lacks=" and no ".join(lacks), folder=folder, there=there)
         return Content(
             name=name,
             files=self._closure(name, list(parts.values())),
@@ -48,7 +51,7 @@ class TemplateFolder:
         )
 
     def _closure(self, name: str, wanted: list[str]) -> dict[str, str]:
-        """Sources of the wanted files and of everything that they name."""
+        """Sources of the wanted files and of everything that they name, as far as it is there or has to be."""
         found: dict[str, str] = {}
         while wanted:
             file = wanted.pop()
@@ -59,19 +62,35 @@ class TemplateFolder:
                 tree = environment({}, html=False).parse(found[file], name=file)
             except Exception as error:
                 raise broken(name, file, error) from None
-            for reference in meta.find_referenced_templates(tree):
-                if reference is None:
-                    why = "an include, import or extends must name its file, not compute it"
-                    raise TemplateBroken(name=name, file=file, line=1, why=why)
-                wanted.append(reference)
+            for node in tree.find_all(nodes.Stmt):
+                if isinstance(node, _Use):
+                    wanted += self._used(name, file, node)
         return found
+
+    def _used(self, name: str, file: str, node: _Use) -> list[str]:
+        """The files that an include, import or extends is to be given. Raises IncludeNotFound, TemplateBroken."""
+        named = _names(node.template)
+        if named is None:
+            why = "an include, import or extends must name its file, not compute it"
+            raise TemplateBroken(name=name, file=file, line=node.lineno, why=why)
+        there = [one for one in named if self._inside(name, one).exists()]
+        missing = [one for one in named if one not in there]
+        if isinstance(node, nodes.Include) and (
+            node.ignore_missing or (there and isinstance(node.template, nodes.List | nodes.Tuple))
+        ):
+            return there
+        if missing:
+            beside = (PurePosixPath(file).parent / missing[0]).as_posix()
+            meant = f"; write '{beside}', because names count from there" if self._inside(name, beside).exists() else ""
+            raise IncludeNotFound(
+                name=name, file=file, line=node.lineno, missing="', '".join(missing), folder=self._folder, meant=meant
+            )
+        return there
 
     def _source(self, name: str, file: str) -> str:
         path = self._inside(name, file)
         try:
             return path.read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
-        except FileNotFoundError:
-            raise TemplateNotFound(name=name, folder=self._folder, known=f"it includes '{file}', which is not there") from None
         except (OSError, UnicodeDecodeError) as error:
             if isinstance(error, OSError) and error.errno == errno.ELOOP:  # resolve() says so itself before Python 3.13
                 raise TemplateOutside(name=name, file=file) from None
@@ -91,3 +110,17 @@ class TemplateFolder:
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, a symbolic link to itself
             pass
         raise TemplateOutside(name=name, file=file)
+
+
+def _names(node: nodes.Node) -> list[str] | None:
+    """The names that an expression chooses from; None where it computes one."""
+    if isinstance(node, nodes.Const):
+        return [node.value] if isinstance(node.value, str) else None
+    if isinstance(node, nodes.List | nodes.Tuple):
+        parts: list[nodes.Expr] = node.items
+    elif isinstance(node, nodes.CondExpr) and node.expr2 is not None:
+        parts = [node.expr1, node.expr2]
+    else:
+        return None
+    named = [_names(part) for part in parts]
+    return None if None in named else [one for names in named for one in names or ()]

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import RenderFailed
+from ..errors import RenderFailed, TemplateBroken
 from .blank import is_blank
 from .content import Content
 from .environment import broken, environment
@@ -58,6 +58,8 @@ class Compiled:
 
     def __init__(self, content: Content) -> None:
         self.name = content.name
+        if not content.files[content.subject].strip():
+            raise TemplateBroken(name=content.name, file=content.subject, line=1, why="it is empty, and so would each subject be")
         as_html, as_text = environment(content.files, html=True), environment(content.files, html=False)
         self._subject = self._compile(as_text, content.subject)
         self._html = self._compile(as_html, content.html) if content.html else None

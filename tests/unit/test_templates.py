@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from mailer.errors import RenderFailed, TemplateBroken, TemplateError, TemplateNotFound, TemplateOutside
+from mailer.errors import IncludeNotFound, RenderFailed, TemplateBroken, TemplateError, TemplateNotFound, TemplateOutside
 from mailer.templates import Compiled, Content, Rendered, TemplateFolder
 
 FILES = {
@@ -436,18 +436,66 @@ def test_a_computed_name_of_a_file_is_refused(tmp_path: Path, tag: str) -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     folder = letter(tmp_path, "{% include 'footer.html' %}")
-    with pytest.raises(TemplateNotFound, match=r"it includes 'footer\.html', which is not there"):
+    with pytest.raises(IncludeNotFound) as caught:
         folder.read("letter")
+    assert str(caught.value) == f"Template letter: letter/body.html, line 1, uses 'footer.html', which is not in {tmp_path}."
+    write(tmp_path, {"letter/footer.html": "x"})
+    for file in ("footer.html", "./footer.html"):
+        letter(tmp_path, "\n{% include '" + file + "' %}")
+        with pytest.raises(IncludeNotFound, match=r"line 2, uses .*; write 'letter/footer\.html', because names count from there\.$"):
+            folder.read("letter")
     with pytest.raises(TemplateNotFound, match=r"no template 'leter' .*; it has: letter\."):
         folder.read("leter")
-    with pytest.raises(TemplateNotFound, match="has no subject"):
-        write(tmp_path, {"bare/body.html": "x"}).read("bare")
-    with pytest.raises(TemplateNotFound, match=r"no body\.html and no body\.txt"):
-        write(tmp_path, {"half/subject.txt": "x"}).read("half")
+    with pytest.raises(TemplateNotFound) as lacking:
+        write(tmp_path, {"bare/body.html": "x", "bare/betreff.txt": "x"}).read("bare")
+    assert str(lacking.value) == (
+        f"Template bare has no subject.txt; add it to {tmp_path / 'bare'}, which has: betreff.txt, body.html."
+    )
+    with pytest.raises(TemplateNotFound, match=r"has no body\.html and no body\.txt; .* has: body\.htm, subject\.txt\.$"):
+        write(tmp_path, {"half/subject.txt": "x", "half/body.htm": "x"}).read("half")
+    with pytest.raises(TemplateBroken, match=r"empty/subject\.txt, line 1: it is empty"):
+        Compiled(write(tmp_path, {"empty/subject.txt": "\n", "empty/body.html": "x"}).read("empty"))
     with pytest.raises(TemplateNotFound, match="MAILER_TEMPLATES_DIR"):
         TemplateFolder(tmp_path / "none").read("letter")
     with pytest.raises(TemplateNotFound):
         folder.read("letter/body.html")
+
+
+@pytest.mark.parametrize(
+    ("source", "used", "shown"),
+    [
+        ("{% include 'nothere.html' ignore missing %}ok", [], "ok"),
+        ("{% include 'part.html' ignore missing %}ok", ["part.html"], "partok"),
+        ("{% include ['nothere.html', 'part.html'] %}", ["part.html"], "part"),
+        ("{% include ('other.html', 'part.html') %}", ["other.html", "part.html"], "other"),
+        ("{% include ['nothere.html', 'nor.html'] ignore missing with context %}ok", [], "ok"),
+        ("{% include 'part.html' if lang == 'de' else 'other.html' %}", ["other.html", "part.html"], "part"),
+        ("{% extends 'part.html' if lang == 'en' else 'other.html' %}", ["other.html", "part.html"], "other"),
+        ("{% include ['part.html' if lang == 'en' else 'nothere.html', 'other.html'] %}", ["other.html", "part.html"], "other"),
+        ("{% set x = 1 %}{% import 'macros.html' as m %}{{ m.link('u') }}", ["macros.html"], "<a href='u'>m</a>"),
+    ],
+)
+def test_includes_that_may_be_missing_and_choices_of_files_work(tmp_path: Path, source: str, used: list[str], shown: str) -> None:
+    folder = letter(tmp_path, source, **{"part.html": "part", "other.html": "other", "macros.html": FILES["macros.html"]})
+    content = folder.read("letter")
+    assert sorted(content.files.keys() - {"letter/body.html", "letter/subject.txt"}) == used
+    assert Compiled(Content.load(content.dump())).render({"lang": "de"}).html == shown
+
+
+@pytest.mark.parametrize(
+    ("tag", "missing"),
+    [
+        ("include ['a.html', 'b.html']", "'a.html', 'b.html'"),
+        ("include 'a.html' if x else 'b.html'", "'a.html', 'b.html'"),
+        ("extends 'a.html'", "'a.html'"),
+        ("import 'a.html' as a", "'a.html'"),
+        ("from 'a.html' import a", "'a.html'"),
+    ],
+)
+def test_the_files_that_are_missing_are_named_with_the_line(tmp_path: Path, tag: str, missing: str) -> None:
+    folder = letter(tmp_path, "{% include 'used.html' %}", **{"used.html": "\n\n{% " + tag + " %}"})
+    with pytest.raises(IncludeNotFound, match=rf"^Template letter: used\.html, line 3, uses {missing}, which is not in "):
+        folder.read("letter")
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
