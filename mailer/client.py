@@ -28,7 +28,7 @@ from .suppression.entries import checked_address, checked_stream, new_entry
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
 
-RETRIABLE = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
+RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED)
 CANCEL_CHUNKS = 100  # chunks that are counted out or queued again between two reports of how far it is
 
 
@@ -210,8 +210,9 @@ class Mailer:
         template: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Send again to the campaign's recipients that are `failed` or `unknown`; how many those are.
+        """Send again to the campaign's recipients that are `failed`, `rejected` or `unknown`; how many those are.
 
+        A row that was rejected when the list was read cannot be sent to: it stays rejected, with its reason.
         Of those that are `unknown` SES may have accepted some: they get it twice, as far as its events do not come before. The
         campaign goes on where it was finished; chunks that are archived come back for it. What was queued stays so where this
         raises, and repeating it queues the rest. With `template`, the name of a template of the folder, all that is rendered from
@@ -220,8 +221,8 @@ class Mailer:
         list is being read; InvalidState where a state cannot be sent again.
         """
         chosen = frozenset(map(_outcome, states))
-        if not chosen or not chosen <= RETRIABLE:
-            raise InvalidState(why=f"only these can be sent again: {', '.join(sorted(one.label for one in RETRIABLE))}")
+        if not chosen or not chosen <= set(RETRIABLE):
+            raise InvalidState(why=f"only these can be sent again: {', '.join(one.label for one in RETRIABLE)}")
         if template is not None:
             packed = self._prepare.template(template)
             with self._line.asking():

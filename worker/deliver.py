@@ -28,7 +28,7 @@ from mailer.ses.gateway import Answer
 from mailer.ses.refusals import classify
 from mailer.tasks import to_the_end
 
-from . import settle
+from . import alike, settle
 from .gate import gated
 from .material import load
 from .runtime import LEASE_MS, Runtime
@@ -114,7 +114,8 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
             return
         positions = _next(shift, shift.reach.quota.call_size(most, material.spec.max_rate))
         items = await _rendered(runtime, shift, material, positions)
-        for calls in _together(await _planned(runtime, shift, material, items), material.at_once(SINGLES)):
+        bulk = shift.singly.isdisjoint(positions)
+        for calls in _together(await _planned(runtime, shift, material, items, bulk=bulk), material.at_once(SINGLES)):
             if shift.over:
                 break
             await _admit_and_send(runtime, shift, material, calls)
@@ -123,10 +124,12 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
 def _next(shift: Shift, most: int) -> list[int]:
     """The positions that are next, with at most so many recipients; one at least. They are not queued any more."""
     spec, entries, count = shift.work.spec, shift.work.entries, 0
+    most = min(most, alike.PROBES) if shift.turn else most
+    at_once = 1 if shift.queued[0] in shift.singly else MAX_ENTRIES
     for taken, position in enumerate(shift.queued):
         entry = entries[position]
         count += len(spec.to or (1,)) + len(spec.cc or entry.cc) + len(spec.bcc or entry.bcc)
-        if taken == MAX_ENTRIES or (taken and count > most):
+        if taken == at_once or (taken and count > most):
             break
     else:
         taken = len(shift.queued)
@@ -267,13 +270,23 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
         return
     await quota.until(admission)
     answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]
-    settlements = [settle.answered(shift, item, answer) for item, answer in zip(items, answers, strict=True)]
+    kept = await alike.kept(runtime, shift, items, answers)
+    settlements = [
+        settle.answered(shift, item, answer, kept=item.position in kept.positions)
+        for item, answer in zip(items, answers, strict=True)
+    ]
     accepted = sum(item.recipients for item, answer in zip(items, answers, strict=True) if answer.refusal is None)
     sent = Sent(
         account=shift.reach.account, recipients=sum(call.recipients for call in calls), accepted=accepted, place=admission.place
     )
     await settle.settle(runtime, shift, settlements, sent)
+    if shift.turn and accepted:
+        shift.turn = False
+        await runtime.holds.let_go(shift.holds)
     await settle.act_on(runtime, shift, calls, answers, admission.place)
+    shift.again_s = max(shift.again_s, kept.again_s)
+    if kept.held_s:
+        await settle.park(runtime, shift, kept.reason, kept.held_s)
 
 
 async def _unclaim(runtime: Runtime, shift: Shift, rows: Sequence[tuple[int, int]]) -> None:
@@ -301,7 +314,7 @@ async def _call(shift: Shift, call: Call) -> list[Answer]:
 
 async def _give_back(runtime: Runtime, shift: Shift) -> None:
     chunk, fence, lane = shift.work.chunk, shift.work.fence, shift.work.spec.lane
-    delay_ms = int(shift.delay_s * 1000)
+    delay_ms = int((shift.delay_s if shift.over or shift.queued else max(shift.delay_s, shift.again_s)) * 1000)
     try:
         more = await runtime.ledger.scripts.release(chunk, fence=fence, delay_ms=delay_ms)
         if more and not delay_ms:

@@ -14,6 +14,7 @@ from mailer.email import Outcome
 from mailer.errors import MailerError, NotKnown
 from mailer.gates import sandbox, sender, suppression
 from mailer.gates.quota import REASONS, Verdict
+from mailer.ids import container_of, is_message
 from mailer.tasks import to_the_end
 
 from . import settle
@@ -27,11 +28,11 @@ async def gated(runtime: Runtime, shift: Shift) -> bool:
     if not shift.queued or shift.expired():
         return True  # there is nothing to wait for
     try:
-        admitted = await sender.admit(shift.reach.register, shift.work.spec)
+        admitted = await sender.admit(shift.reach.register, shift.work.spec, _holds(runtime, shift))
         if admitted is None:
             await _wait_for_the_account(runtime, shift)
             return False
-        shift.configuration_set = admitted.configuration_set
+        shift.configuration_set, shift.turn = admitted.configuration_set, admitted.glance.turn
         if admitted.configuration_set and admitted.set_state is not None and not admitted.set_state.sending_enabled:
             await settle.park(runtime, shift, settle.set_paused(admitted.configuration_set))
             return False
@@ -39,12 +40,22 @@ async def gated(runtime: Runtime, shift: Shift) -> bool:
             await _reject_unverified(runtime, shift)
         await _leave_out_suppressed(runtime, shift, admitted.reasons)
     except NotKnown as error:
-        await settle.park(runtime, shift, f"waiting: {error}")
+        again_s = error.fields.get("again_s")
+        await settle.park(runtime, shift, str(error) if again_s else f"waiting: {error}", again_s)
         return False
     except MailerError as error:
         await settle.stop(runtime, shift, str(error))
         return False
     return True
+
+
+def _holds(runtime: Runtime, shift: Shift) -> tuple[str, ...]:
+    chunk = shift.work.chunk
+    found = [runtime.holds.sender(shift.reach.account, shift.work.spec)]
+    if not is_message(chunk):
+        found.append(runtime.holds.campaign(container_of(chunk)))
+    shift.holds = tuple(found)
+    return shift.holds
 
 
 async def _wait_for_the_account(runtime: Runtime, shift: Shift) -> None:

@@ -23,6 +23,7 @@ from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
 from mailer.ledger.control import Control
+from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
@@ -91,6 +92,7 @@ class Runtime:
         self.ledger = Ledger(self.redis, settings.namespace, clock, self.objects)
         self.control = Control(self.ledger)
         self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
+        self.holds = Holds(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
         self.reaches = Reaches(settings, self.ledger, self.stopping)

@@ -20,6 +20,7 @@ from mailer.errors import NotKnown, StoreFailed
 from mailer.ids import container_of, is_message
 from mailer.ledger import Sent, Settled, Settlement, Work
 from mailer.ledger.limiter import Told
+from mailer.ledger.records import Record
 from mailer.queue import explain_redis, passes
 from mailer.reach import Reach
 from mailer.ses.gateway import Answer
@@ -64,13 +65,19 @@ class Shift:
     gated_at: float = 0.0  # of time.monotonic()
     configuration_set: str | None = None  # that holds for these messages, whether named or the From identity's default
     left_out: dict[int, Mapping[str, str]] = field(default_factory=dict)  # position → address that is not sent to → why
+    again_s: float = 0.0  # when to look at the chunk again, where only those are left whom SES has refused
+    singly: set[int] = field(default_factory=set)  # positions to be sent alone: SES refused the call that they were in
+    turn: bool = False  # what it is held for is tried by the next call; `holds` are let go where SES accepts it
+    holds: tuple[str, ...] = ()  # keys of what it may be held by
 
     @classmethod
     def of(cls, work: Work) -> Shift:
         records = work.records
         return cls(
             work=work,
-            queued=[i for i, record in enumerate(records) if record.outcome is Outcome.QUEUED],
+            queued=sorted(
+                (i for i, record in enumerate(records) if record.outcome is Outcome.QUEUED), key=lambda i: _turn(records[i])
+            ),
             failures={i: record.failures for i, record in enumerate(records) if record.failures},
             attempts={i: record.attempts for i, record in enumerate(records)},
             clock_ms=work.now_ms - int(time.time() * 1000),
@@ -97,14 +104,22 @@ class Shift:
         )
 
 
-def answered(shift: Shift, item: Item, answer: Answer) -> Settlement:
-    """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it."""
+def _turn(record: Record) -> int:
+    """Whom SES refused for good comes after those who were not tried yet; whom it refused for the moment keeps the place."""
+    return 0 if 0 < record.failures < MAX_FAILURES - 1 else record.attempts
+
+
+def answered(shift: Shift, item: Item, answer: Answer, *, kept: bool = False) -> Settlement:
+    """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it. `kept`: it is
+    tried again all the same."""
     refusal = answer.refusal
     if refusal is None:
         why = without(shift.left_out.get(item.position))
         return shift.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id, reason=why)
     outcome, failed = Outcome.QUEUED, False
-    if refusal.kind is Kind.AMBIGUOUS:
+    if kept:
+        pass
+    elif refusal.kind is Kind.AMBIGUOUS:
         outcome = Outcome.UNKNOWN
     elif refusal.kind in (Kind.MESSAGE, Kind.SANDBOX) or (refusal.kind is Kind.CONFIG and is_message(shift.work.chunk)):
         outcome = Outcome.REJECTED
@@ -147,6 +162,13 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
             await quota.refused(Told.CALLS)
         await quota.refused(Told.RATE)
         shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
+    elif Kind.BESIDE in refusals:
+        again = [
+            item.position for item, a in zip(_items(calls), answers, strict=True) if a.refusal and a.refusal.kind is Kind.BESIDE
+        ]
+        shift.queued = again + shift.queued
+        if len(again) == len(answers):  # SES does not say whose fault it was
+            shift.singly.update(again)
     elif Kind.RETRY in refusals:
         worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)
         first, most = BACKOFF_S
@@ -155,15 +177,18 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
 
 async def _forget_identities(shift: Shift, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
     """Those that SES says are not verified are looked up anew."""
-    spec, items = shift.work.spec, (item for call in calls for item in call.items)
-    wrong = set[str]()
-    for item, (_, refusal) in zip(items, answers, strict=True):
+    spec, wrong = shift.work.spec, set[str]()
+    for item, (_, refusal) in zip(_items(calls), answers, strict=True):
         if refusal is not None and refusal.kind is Kind.SANDBOX:
             wrong.update(item.to, item.cc, item.bcc)
         elif refusal is not None and refusal.kind is Kind.CONFIG and "not verified" in refusal.reason:
             wrong.update(filter(None, (spec.from_address, spec.feedback_address)))
     if wrong:
         await shift.reach.register.forget(name for mailbox in wrong for name in identities_of(mailbox))
+
+
+def _items(calls: Sequence[Call]) -> list[Item]:
+    return [item for call in calls for item in call.items]
 
 
 async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
@@ -197,9 +222,9 @@ def set_paused(name: str) -> str:
     return f"waiting: sending is paused for the configuration set {name}; resume it in SES"
 
 
-async def park(runtime: Runtime, shift: Shift, reason: str) -> None:
-    """It waits for something outside, costs no attempt, and goes on by itself."""
-    shift.over, shift.delay_s = True, PARK_S * random.uniform(0.8, 1.2)
+async def park(runtime: Runtime, shift: Shift, reason: str, again_s: float | None = None) -> None:
+    """It waits for something outside, costs no attempt, and goes on by itself; `again_s`: when that is worth a look."""
+    shift.over, shift.delay_s = True, min(PARK_S, PARK_S if again_s is None else again_s) * random.uniform(0.8, 1.2)
     await runtime.ledger.park(container_of(shift.work.chunk), reason)
 
 

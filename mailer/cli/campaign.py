@@ -292,14 +292,14 @@ async def _cancel(id: str, as_json: bool) -> None:
 @app.command()
 def retry(
     id: AnyId,
-    state: Annotated[str, typer.Option("--state", help="Of these recipients: failed, unknown, or both with a comma.")],
+    state: Annotated[str, typer.Option("--state", help="Whose: failed, unknown, rejected, or several with commas.")],
     template: Annotated[
         str | None, typer.Option("--template", metavar="NAME", help="Render from this template of the folder from now on.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Send again to recipients that failed or are in doubt."""
-    run(_retry(id, options.states(state, sorted(outcome.label for outcome in RETRIABLE)), template, as_json))
+    """Send again to who failed, was rejected or is in doubt."""
+    run(_retry(id, options.states(state, [outcome.label for outcome in RETRIABLE]), template, as_json))
 
 
 async def _retry(id: str, states: list[str], template: str | None, as_json: bool) -> None:

@@ -96,7 +96,7 @@ class Asked(Register):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def glance(self, names: Sequence[str], *, defaults: int, named_set: str | None) -> Glance:
+    async def glance(self, names: Sequence[str], *, defaults: int, named_set: str | None, holds: Sequence[str] = ()) -> Glance:
         """Nothing is known yet, and that is believed."""
         return Glance(
             identities={},

@@ -48,9 +48,10 @@ class Register:
 
     # ---- to be asked ---------------------------------------------------------------------------
 
-    async def glance(self, names: Sequence[str], *, defaults: int, named_set: str | None) -> Glance:
+    async def glance(self, names: Sequence[str], *, defaults: int, named_set: str | None, holds: Sequence[str] = ()) -> Glance:
         """All that sending by these identities depends on. One round trip to Redis."""
-        return await self._identities.glance(names, defaults=defaults, named_set=named_set, stale_ms=self._stale_ms)
+        stale_ms = self._stale_ms
+        return await self._identities.glance(names, defaults=defaults, named_set=named_set, stale_ms=stale_ms, holds=holds)
 
     async def find(self, names: Iterable[str]) -> Found:
         return await self._identities.find(names)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..address import bare, identities_of
-from ..errors import ConfigurationSetGone, HeaderNotVerified, SenderNotVerified
+from ..errors import ConfigurationSetGone, HeaderNotVerified, NotKnown, SenderNotVerified
 from ..ledger.identities import Glance, Identity, KnownSet
 from ..ledger.spec import Spec
 from .register import Register
@@ -34,16 +34,19 @@ class Admitted:
     reasons: frozenset[str]  # of SES's suppression list, those that hold for what it sends
 
 
-async def admit(register: Register, spec: Spec) -> Admitted | None:
-    """What holds for the sender of a spec; None where the account's state is not known, which others wait for.
+async def admit(register: Register, spec: Spec, holds: Sequence[str] = ()) -> Admitted | None:
+    """What holds for the sender of a spec; None where the account's state is not known, which others wait for. `holds`: keys of
+    what it may be held by; where it is, NotKnown says in its `again_s` how long.
 
     Raises SenderNotVerified, ConfigurationSetGone and NotKnown. One round trip to Redis, where everything is known.
     """
     stands, defaults = await _stands(register, spec)
     names = [*defaults, *(name for stand in stands for name in stand.names)]
-    glance = await register.glance(names, defaults=len(defaults), named_set=spec.configuration_set)
+    glance = await register.glance(names, defaults=len(defaults), named_set=spec.configuration_set, holds=holds)
     if not glance.believed:
         return None
+    if glance.held_s > 0:
+        raise NotKnown(why=glance.held_for, again_s=glance.held_s)
     known = dict(glance.identities)
     for stand in stands:
         await _verify(register, stand, known, glance)

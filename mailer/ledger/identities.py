@@ -68,6 +68,9 @@ class Glance(Found):
     suppressed_reasons: frozenset[str]  # of the account
     set_name: str  # the configuration set that holds, as far as is known; "": none
     set_state: KnownSet | None
+    held_s: float = 0.0  # nothing of it is tried for so long; see `holds.py`
+    held_for: str = ""  # why
+    turn: bool = False  # it is held, and this one is tried all the same
 
 
 class Identities:
@@ -83,11 +86,14 @@ class Identities:
 
     # ---- to be asked ---------------------------------------------------------------------------
 
-    async def glance(self, names: Sequence[str], *, defaults: int, named_set: str | None, stale_ms: int) -> Glance:
-        """All that sending by these identities depends on; the first `defaults` may have a default set. One round trip."""
+    async def glance(
+        self, names: Sequence[str], *, defaults: int, named_set: str | None, stale_ms: int, holds: Sequence[str] = ()
+    ) -> Glance:
+        """All that sending by these identities depends on; the first `defaults` may have a default set. `holds`: keys of what it
+        may be held by. One round trip."""
         keys = [name.lower() for name in names]
-        now, believed, production, reasons, listed, set_name, state, values = await self._scripts.gate(
-            self._account, names=keys, defaults=defaults, named_set=named_set or "", stale_ms=stale_ms
+        now, believed, production, reasons, listed, set_name, state, values, held_ms, why, turn = await self._scripts.gate(
+            self._account, names=keys, defaults=defaults, named_set=named_set or "", stale_ms=stale_ms, holds=holds
         )
         return Glance(
             identities=_unpacked(keys, values),
@@ -98,6 +104,9 @@ class Identities:
             suppressed_reasons=frozenset(filter(None, reasons.decode().split(","))),
             set_name=set_name.decode(),
             set_state=_known_set(*state) if state else None,
+            held_s=int(held_ms) / 1000,
+            held_for=why.decode(),
+            turn=bool(turn),
         )
 
     async def find(self, names: Iterable[str]) -> Found:

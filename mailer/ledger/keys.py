@@ -133,6 +133,14 @@ class Keys:
         """String: when a campaign with a rate of its own may have its next place (us)."""
         return f"{self.namespace}:pace:{container}"
 
+    def held(self, account: str, sender: str) -> str:
+        """Hash: SES refuses what this sender sends, though the account may send: why, and when the next one is tried (ms)."""
+        return f"{self.namespace}:held:{account}:{sender}"
+
+    def alike(self, container: str) -> str:
+        """Hash: whom of a campaign SES refused lately, and how; the same, where it is held for that. See alike.lua."""
+        return f"{self.namespace}:alike:{container}"
+
     def history(self, account: str) -> str:
         """Hash: tenth of an hour since 1970 → recipients that SES accepted in it; of the last day."""
         return f"{self.namespace}:history:{account}"

@@ -17,7 +17,7 @@ from ..errors import CampaignGone, Forgotten, ListForgotten, NoTemplate, NotFoun
 from ..ids import chunk_id, chunk_number, container_of, is_container, is_message, place_of
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
-from .records import Record, unpack_records
+from .records import UNUSABLE, Record, unpack_records
 from .redis import RedisClient
 from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts, Written
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
@@ -192,7 +192,10 @@ class Ledger:
         """
         now = await self._grow(id, first + len(chunks))
         await self.store.put({chunk_id(id, first + i): pack_entries(chunk.rows) for i, chunk in enumerate(chunks)})
-        packed = {outcome: Record(outcome, updated_at=now // 1000).pack() for outcome in Outcome}
+        unusable = {Outcome.REJECTED: UNUSABLE}
+        packed = {
+            outcome: Record(outcome, failures=unusable.get(outcome, 0), updated_at=now // 1000).pack() for outcome in Outcome
+        }
         written = {
             chunk_id(id, number): Written(
                 b"".join([packed[outcome] for outcome in chunk.outcomes]), chunk.outcomes.count(Outcome.QUEUED), chunk.reasons

@@ -12,6 +12,7 @@ RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at 
 MESSAGE_ID_BYTES = 27
 _NO_ID = bytes(MESSAGE_ID_BYTES)
 MAX_ATTEMPTS = 0xFFFF
+UNUSABLE = 0xFF  # in the place of failures: the row was rejected when it was read, and cannot be sent to
 
 
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}

@@ -24,6 +24,7 @@ _NO_ID = bytes(MESSAGE_ID_BYTES)
 _NAMES = (
     "add",
     "admit",
+    "alike",
     "archive_done",
     "archive_drop",
     "archive_due",
@@ -41,6 +42,7 @@ _NAMES = (
     "grow",
     "guard",
     "halt",
+    "hold",
     "lease",
     "leave",
     "listed",
@@ -504,10 +506,12 @@ class Scripts:
         """Store what GetAccount said. May be repeated. O(1)."""
         await self.run("refresh", [self._keys.account(account)], answered, *_flat(fields))
 
-    async def gate(self, account: str, *, names: Sequence[str], defaults: int, named_set: str, stale_ms: int) -> Sequence[Any]:
-        """What is known of a sender with these identities. See gate.lua and `identities.py`. O(names)."""
+    async def gate(
+        self, account: str, *, names: Sequence[str], defaults: int, named_set: str, stale_ms: int, holds: Sequence[str] = ()
+    ) -> Sequence[Any]:
+        """What is known of a sender with these identities. See gate.lua, `identities.py` and `holds.py`. O(names)."""
         k = self._keys
-        keys = [k.account(account), k.identities(account), k.in_use(account)]
+        keys = [k.account(account), k.identities(account), k.in_use(account), *holds]
         found: Sequence[Any] = await self.run(
             "gate", keys, stale_ms, k.configuration_set(account, ""), named_set, defaults, *names
         )

@@ -27,8 +27,9 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from ..address import bare
 from ..mime import header_senders
-from .refusals import Kind, Refusal, Written, classify, classify_entry, unusable
+from .refusals import Kind, Refusal, Written, classify_call, classify_entry, unusable
 from .session import open_session
 
 CONNECT_TIMEOUT_S = 4
@@ -419,8 +420,10 @@ class Gateway:
             else:
                 found = await self._sender.send_email(Content={})
         except Exception as error:
-            refusal = classify(error, from_address=_ours(params), written=request.written)
-            return [Answer(None, refusal)] * entries, time.perf_counter() - started
+            took = time.perf_counter() - started
+            to = [_theirs(message) for message in params.get("BulkEmailEntries", (params,))]
+            refusals = classify_call(error, from_address=_ours(params), to=to, written=request.written)
+            return [Answer(None, refusal) for refusal in refusals], took
         took = time.perf_counter() - started
         if operation == "SendEmail":
             return [_accepted(found)], took
@@ -428,7 +431,8 @@ class Gateway:
         if len(results) != entries:
             # Which entry a result belongs to is told by its place only: with one missing, none can be told.
             return [Answer(None, _NO_RESULT)] * entries, took
-        return [_entry(result, params) for result in results], took
+        messages = params["BulkEmailEntries"]
+        return [_entry(result, params, message) for result, message in zip(results, messages, strict=True)], took
 
 
 def _said_at(about: Mapping[str, Any]) -> datetime | None:
@@ -450,10 +454,10 @@ def _accepted(result: Mapping[str, Any]) -> Answer:
     return Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
 
 
-def _entry(result: Mapping[str, Any], params: Mapping[str, Any]) -> Answer:
+def _entry(result: Mapping[str, Any], params: Mapping[str, Any], message: Mapping[str, Any]) -> Answer:
     if result.get("Status") == "SUCCESS":
         return _accepted(result)
-    return Answer(None, classify_entry(result, from_address=_ours(params)))
+    return Answer(None, classify_entry(result, from_address=_ours(params), to=_theirs(message)))
 
 
 def _ours(params: Mapping[str, Any]) -> str:
@@ -462,3 +466,9 @@ def _ours(params: Mapping[str, Any]) -> str:
     if raw := params.get("Content", {}).get("Raw"):
         ours += [address for _, address in header_senders(base64.b64decode(raw["Data"][:HEAD_CHARS]))]
     return ", ".join(address for _, address in getaddresses(list(filter(None, ours))))
+
+
+def _theirs(message: Mapping[str, Any]) -> list[str]:
+    """Whom a message of a call is for, without their names."""
+    lists = message.get("Destination", {}).values()
+    return [bare(mailbox) for mailboxes in lists for mailbox in mailboxes]

@@ -1,6 +1,6 @@
 -- Somebody wants some recipients of a chunk sent to again.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
--- ARGV: chunk id, the states of those recipients, a byte each: f, k
+-- ARGV: chunk id, the states of those recipients, a byte each: f, k, r
 -- Returns {the container's state before, or 'expired', how many are queued again; -1 where Redis does not have the chunk}
 local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, states = ARGV[1], ARGV[2]
@@ -14,11 +14,12 @@ local all = redis.call('GET', records)
 if not all then return {c[1], -1} end
 local moves, n, doubtful = {}, 0, 0
 for at = 0, #all - 1, RECORD do
-  local was = all:sub(at + 1, at + 1)
-  if states:find(was, 1, true) then
-    local position, attempts = at / RECORD, struct.unpack('>H', all, at + 4)
-    if was == 'f' and known_id(ids, details, position) then
-      -- SES had accepted it, and could not render it. What is still said of that attempt is not said of the next.
+  local was, failures, attempts = all:sub(at + 1, at + 1), struct.unpack('>BH', all, at + 3)
+  if states:find(was, 1, true) and not (was == 'r' and failures == UNUSABLE) then
+    local position = at / RECORD
+    if was ~= 'k' and known_id(ids, details, position) then
+      -- SES had accepted it, and could not render it or found a virus in it. What is still said of that attempt is not said of
+      -- the next.
       redis.call('HSET', details, 'x' .. position, digits(attempts))
       redis.call('HDEL', details, 'i' .. position)
       redis.call('SETRANGE', ids, digits(position * MESSAGE_ID), NO_ID)
