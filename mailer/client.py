@@ -104,10 +104,10 @@ class Mailer:
 
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
         process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
-        opened. A key that was used in the last 24 h gives the id of the campaign that it was used for; raises KeyReused where
-        that had other content or another list, KeyBusy while its list is still being read. Raises RedisUnavailable where
-        nothing of it is sent. MAILER_INTAKE_FSYNC, and MaybeStored where Redis stops answering once the list has been read: as
-        with `send`.
+        opened, and InvalidEmail where its first rows lack the unsubscribe link that the template needs. A key that was used in
+        the last 24 h gives the id of the campaign that it was used for; raises KeyReused where that had other content or another
+        list, KeyBusy while its list is still being read. Raises RedisUnavailable where nothing of it is sent.
+        MAILER_INTAKE_FSYNC, and MaybeStored where Redis stops answering once the list has been read: as with `send`.
         """
         return await self._handover.start(campaign, recipients, idempotency_key, progress)
 
@@ -267,6 +267,14 @@ class Mailer:
         if not entries:
             raise RecipientsError(source="the list", why=f"has no row that can be used; the first: {unusable[0]}")
         return explain(campaign, spec, blobs, entries, keys=self.settings.secret_keys, unusable=unusable)
+
+    def unsubscribe_url(self, to: Email | str, sender: str | None = None) -> str:
+        """The address by which one recipient unsubscribes: what `{{ unsubscribe_url }}` is in the mail, and its List-Unsubscribe
+        header has. `to` is a message to one recipient, or an address with the name of a sender profile.
+
+        Raises UnknownSender, ConfigError; InvalidEmail where there is no such address, or are several recipients.
+        """
+        return self._prepare.unsubscribe_url(to, sender)
 
     def unsubscribed(self, token: str) -> Unsubscribed:
         """Whom an unsubscribe token stands for: address, stream. Raises InvalidToken, ConfigError."""

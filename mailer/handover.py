@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -20,7 +21,7 @@ from .ledger.disk import Disk
 from .ledger.store import Objects
 from .line import Line
 from .queue import Queue, explain_redis, is_refused, not_stored, passes
-from .recipients import Recipients, Source, open_recipients
+from .recipients import Recipients, Row, Source, open_recipients
 from .settings import Settings
 from .storage import open_list
 from .tasks import to_the_end
@@ -134,7 +135,8 @@ class Handover:
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if added.new:
-                began = await self._read_in(added.id, spec, key, rows, progress)
+                check = partial(prepare.check_links, spec, prepare.links_needed(spec, blobs))
+                began = await self._read_in(added.id, spec, key, rows, progress, check)
                 await self.feed(added.id, spec.lane)
             else:
                 _same_or_raise(added, key)
@@ -147,13 +149,26 @@ class Handover:
             first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
             await self._wake(lane, first)
 
-    async def _read_in(self, id: str, spec: Spec, key: Key | None, rows: Recipients, progress: Progress | None) -> str:
-        """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
+    async def _read_in(
+        self,
+        id: str,
+        spec: Spec,
+        key: Key | None,
+        rows: Recipients,
+        progress: Progress | None,
+        check: Callable[[list[Row]], None],
+    ) -> str:
+        """Store the list and let the campaign run; or leave nothing of it. `check` raises what is wrong with its first rows.
+
+        Returns what `_on_disk` is to be given.
+        """
         intake, asking = Intake(self._ledger, id, spec, with_digest=key is not None), self._line.asking
         began, maybe_runs = "", False
         reader = asyncio.create_task(intake.stay_alive())
         try:
             async for batch in rows:
+                if not intake.rows:
+                    check(batch)
                 with asking(NOT_SENT):
                     await intake.add(batch)
                 if progress:

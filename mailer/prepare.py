@@ -9,18 +9,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .checks import mailbox
 from .compose import choose
+from .compose.link import BY_SES, why_no_link
 from .data import plain
 from .email import Campaign, Email
 from .errors import InvalidEmail
 from .ledger import File, Guard, Key, Ledger, Literal, Route, Spec
 from .mime import header_senders
-from .sender import Sender, misfit
+from .recipients import Recipient, Row
+from .sender import TOKEN, Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
-from .unsubscribe import has_token
+from .templates.names import LINK, SES_LINK, variables
+from .unsubscribe import Tokens, has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
+LINKS = frozenset((LINK, SES_LINK))
 MAX_KEY = 256  # characters of an idempotency key
 _BOUNDARY = re.compile(rb'(boundary="?)([^"\r\n;]{12,})')  # a shorter one is not made up
 _DELIMITER = re.compile(rb"^--([^\r\n]*)", re.MULTILINE)
@@ -47,7 +52,10 @@ class Preparation:
             more["literal"] = Literal(subject=email.subject, html=email.html, text=email.text)
         elif email.ses_template is None:
             more["content"] = self._content(email, blobs)
-        return self._spec(email, sender, blobs, more), blobs
+        spec = self._spec(email, sender, blobs, more)
+        if why := why_no_link(spec, links_needed(spec, blobs), len(email.to) + len(email.cc) + len(email.bcc)):
+            raise InvalidEmail(field="Email", why=why)
+        return spec, blobs
 
     def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
@@ -55,7 +63,7 @@ class Preparation:
         more: dict[str, Any] = {"name": campaign.name, "data": campaign.data, "max_rate": campaign.max_rate}
         if campaign.ses_template is None:
             more["content"] = self._content(campaign, blobs)
-        return self._spec(campaign, sender, blobs, more), blobs
+        return self._spec(campaign, sender, blobs, more), blobs  # whether a link is lacking, its rows tell
 
     def _content(self, given: Email | Campaign, blobs: list[bytes]) -> str:
         """Check that it compiles, here and not in a worker. Raises TemplateError."""
@@ -65,6 +73,18 @@ class Preparation:
         content = Content.inline(subject=given.subject, html=given.html, text=given.text)
         Compiled(content)
         return _keep(content.dump(), blobs)
+
+    def unsubscribe_url(self, to: Email | str, sender: str | None) -> str:
+        """Raises UnknownSender, ConfigError, InvalidEmail."""
+        name = sender if isinstance(to, str) else sender or to.sender
+        addresses = (checked_mailbox(to),) if isinstance(to, str) else (*to.to, *to.cc, *to.bcc)
+        if len(addresses) != 1:
+            raise InvalidEmail(field="unsubscribe_url", why=f"the link is one recipient's, and this message has {len(addresses)}")
+        unsubscribe = self._settings.sender(name).list_unsubscribe if name else None
+        if unsubscribe is None or unsubscribe.url is None:
+            why = f"sender {name} has no list_unsubscribe with a `url`" if name else "give the name of a sender profile"
+            raise InvalidEmail(field="unsubscribe_url", why=why)
+        return unsubscribe.url.replace(TOKEN, Tokens(self._settings.secret_keys).make(addresses[0], name or ""))
 
     def template(self, name: str) -> bytes:
         """A template of the folder, packed. Raises TemplateError."""
@@ -79,6 +99,7 @@ class Preparation:
         if expires is not None and expires <= datetime.now(UTC):
             raise InvalidEmail(field=type(given).__name__, why="`expires_at` is in the past, so nothing would be sent")
         unsubscribe = sender.list_unsubscribe
+        link_url = BY_SES if given.contact_list is not None else unsubscribe.url if unsubscribe else None
         # SES writes these headers itself for a contact list; and the message's own word comes before its sender's.
         if given.contact_list is not None or _names_header(given.headers, raw, "list-unsubscribe"):
             unsubscribe = None
@@ -112,6 +133,7 @@ class Preparation:
             topic=given.topic,
             unsubscribe_url=unsubscribe.url if unsubscribe else None,
             unsubscribe_mailto=unsubscribe.mailto if unsubscribe else None,
+            link_url=link_url,
             stream=given.sender or "",
             route=route_of(sender),
             expires_ms=None if expires is None else int(expires.timestamp() * 1000),
@@ -130,6 +152,32 @@ class Preparation:
             if arn and address and (why := misfit(arn, address, region)):
                 raise InvalidEmail(field=f"sender {given.sender}", why=why)
         return sender
+
+
+def checked_mailbox(text: str) -> str:
+    """Raises InvalidEmail."""
+    try:
+        return mailbox(text)
+    except ValueError as error:
+        raise InvalidEmail(field=repr(text[:60]), why=str(error)) from None
+
+
+def links_needed(spec: Spec, blobs: Sequence[bytes]) -> frozenset[str]:
+    """The unsubscribe links without which no message of this content can be made: of `unsubscribe_url` and SES's own."""
+    packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+    if packed is None:
+        return frozenset()
+    content = Content.load(packed)
+    if not any(name in source for source in content.files.values() for name in LINKS):
+        return frozenset()
+    return variables(content).required & LINKS
+
+
+def check_links(spec: Spec, needed: frozenset[str], rows: Sequence[Row]) -> None:
+    """Of a campaign, by its first rows, which may have a link of their own. Raises InvalidEmail."""
+    data = [row.data.keys() for row in rows if isinstance(row, Recipient)]
+    if data and (why := why_no_link(spec, needed - frozenset().union(*data), 1)):
+        raise InvalidEmail(field="Campaign", why=why)
 
 
 def guard_of(campaign: Campaign) -> Guard:

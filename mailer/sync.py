@@ -211,6 +211,10 @@ class SyncMailer:
         """The same of a campaign's first rows that can be used."""
         return self._ask_back(lambda mailer, caller: mailer.explain_campaign(campaign, _fed(caller, recipients)))
 
+    def unsubscribe_url(self, to: Email | str, sender: str | None = None) -> str:
+        """The address by which one recipient unsubscribes. `to`: a message, or an address with the name of a sender profile."""
+        return self._here.unsubscribe_url(to, sender)
+
     def unsubscribed(self, token: str) -> Unsubscribed:
         """Whom an unsubscribe token stands for: address, stream."""
         return self._here.unsubscribed(token)

@@ -12,8 +12,10 @@ from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Compiled, Pieces
 from ..templates.handlebars import MissingAttribute, Template
+from ..templates.names import LINK
 from ..templates.values import seen
 from ..unsubscribe import Tokens, has_token, unsubscribe_headers
+from .link import NO_LINK, given_links, link_needs_token
 from .request import Item, Loaded, Mime, Values
 
 HELD_BYTES = 8 << 20  # of attachments, in the messages of one chunk that are held at a time
@@ -36,13 +38,21 @@ class StoredTemplate:
     name: str
     parts: tuple[Template, ...] | None  # None: not known, so nothing is checked and SES decides
 
+    @property
+    def mentions(self) -> frozenset[str]:
+        """Of what the service gives to each row: where the template is not known, it may use the link."""
+        if self.parts is None:
+            return frozenset((LINK,))
+        uses = any(part.plain is None or any(path.segments[:1] == (LINK,) for path in part.plain) for part in self.parts)
+        return frozenset((LINK,)) if uses else frozenset()
+
     def values(self, data: dict[str, Any]) -> Values:
         """Raises RenderFailed, which names the variable that is missing."""
         try:
             for part in self.parts or ():
                 part.check(data)
         except MissingAttribute as error:
-            why = f"the template {self.name} uses '{error.path}', which this row does not have"
+            why = NO_LINK if error.path == LINK else f"the template {self.name} uses '{error.path}', which this row does not have"
             raise RenderFailed(name=self.name, why=why) from None
         return Values(plain(data).decode())
 
@@ -54,6 +64,7 @@ class Material:
     files: tuple[Loaded, ...]
     tokens: Tokens
     _shared: Mapping[str, Any] = field(init=False)  # what all rows have, as a template sees it
+    _mentions: frozenset[str] = field(init=False)  # of what the service gives to each row, what the content uses
     _has_unsubscribe: bool = field(init=False)
     _needs_token: bool = field(init=False)
 
@@ -63,7 +74,10 @@ class Material:
         together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
         object.__setattr__(self, "_shared", seen(spec.data))
         object.__setattr__(self, "_has_unsubscribe", bool(ways))
-        object.__setattr__(self, "_needs_token", not together and any(map(has_token, ways)))
+        mentions = self.source.mentions - spec.data.keys() if isinstance(self.source, Compiled | StoredTemplate) else frozenset()
+        needs_token = any(map(has_token, ways)) or link_needs_token(spec, mentions)
+        object.__setattr__(self, "_mentions", mentions)
+        object.__setattr__(self, "_needs_token", not together and needs_token)
 
     @property
     def size(self) -> int:
@@ -86,7 +100,9 @@ class Material:
         """
         to, cc, bcc = recipients(self.spec, entry)
         # By all whom it was for, so that what a message to several does not carry stays off it.
-        headers = self._unsubscribe((*to, *cc, *bcc)) if self._has_unsubscribe else NO_HEADERS
+        addresses = (*to, *cc, *bcc)
+        token = self.tokens.make(addresses[0], self.spec.stream) if self._needs_token and len(addresses) == 1 else ""
+        headers = self._unsubscribe(token, len(addresses)) if self._has_unsubscribe else NO_HEADERS
         if leave_out:
             to, cc, bcc = (tuple(one for one in addresses if one not in leave_out) for addresses in (to, cc, bcc))
         return Item(
@@ -98,25 +114,27 @@ class Material:
             bcc=bcc,
             tags=entry.tags,
             headers=headers,
-            content=self._content(entry),
+            content=self._content(entry, token),
         )
 
-    def _content(self, entry: Entry) -> Pieces | Values | Mime:
+    def _content(self, entry: Entry, token: str) -> Pieces | Values | Mime:
         source = self.source
         if isinstance(source, Mime):
             return source
         if isinstance(source, Literal):
             html, text = ([part] if part is not None else None for part in (source.html, source.text))
             return Pieces(source.subject, html, text)
+        given = {} if "email" in self.spec.data else {"email": entry.to}
+        if self._mentions:
+            given |= given_links(self.spec, self._mentions, token)
         if isinstance(source, Compiled):
-            own = entry.data if "email" in self._shared else {"email": entry.to, **entry.data}
-            return source.pieces(own, self._shared)
-        return source.values({"email": entry.to, **self.spec.data, **entry.data})
+            return source.pieces({**given, **entry.data}, self._shared)
+        known = {name: value for name, value in given.items() if isinstance(value, str)}
+        return source.values({**known, **self.spec.data, **entry.data})
 
-    def _unsubscribe(self, addresses: tuple[str, ...]) -> Mapping[str, str]:
+    def _unsubscribe(self, token: str, recipients: int) -> Mapping[str, str]:
         """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""
         url, mailto = self.spec.unsubscribe_url, self.spec.unsubscribe_mailto
-        if len(addresses) > 1:
-            return unsubscribe_headers(None if has_token(url) else url, None if has_token(mailto) else mailto, token="")
-        token = self.tokens.make(addresses[0], self.spec.stream) if self._needs_token else ""
+        if recipients > 1:
+            url, mailto = (None if has_token(way) else way for way in (url, mailto))
         return unsubscribe_headers(url, mailto, token)

@@ -86,6 +86,7 @@ class Spec:
     topic: str | None = None
     unsubscribe_url: str | None = None  # with `{token}`
     unsubscribe_mailto: str | None = None
+    link_url: str | None = None  # what `{{ unsubscribe_url }}` is in a body, with `{token}`; also where the headers are others
     stream: str = ""  # the sender profile's name, which an unsubscribe token carries
     route: Route = Route()
     expires_ms: int | None = None

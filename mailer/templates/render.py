@@ -22,6 +22,7 @@ from .content import Content
 from .environment import broken, environment
 from .failures import why
 from .filters import now
+from .names import GIVEN, NOW
 from .text import html_to_text
 from .values import seen
 
@@ -67,7 +68,8 @@ class Compiled:
         for file in content.files.keys() - {content.subject, content.html, content.text}:
             self._compile(as_html if self._html else as_text, file)
         self._globals = dict(as_text.globals)
-        self._with_now = any("now" in source for source in content.files.values())
+        # What the service gives to each row, as far as it is mentioned anywhere: none of it is made for nothing.
+        self.mentions = frozenset(name for name in GIVEN if any(name in source for source in content.files.values()))
 
     def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
         try:
@@ -81,8 +83,8 @@ class Compiled:
         Raises RenderFailed, which names the variable that is missing.
         """
         variables = {**self._globals, **shared, **seen(data)}
-        if self._with_now:
-            variables.setdefault("now", now())
+        if NOW in self.mentions:
+            variables.setdefault(NOW, now())
         try:
             subject = _one_line("".join(_render(self._subject, variables)))
             html = _render(self._html, variables) if self._html else None

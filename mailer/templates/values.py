@@ -20,10 +20,10 @@ from jinja2.utils import missing
 _PRINTED: Final = (str, int, float, Decimal, date, time, timedelta, list, tuple, dict, set, frozenset)
 # What Jinja2 and the sandbox say of their own accord, and what we say instead.
 _SAID = {
-    "No first item, sequence was empty.": "the template takes the first of a list that is empty",
-    "No last item, sequence was empty.": "the template takes the last of a list that is empty",
-    "No random item, sequence was empty.": "the template takes one of a list that is empty",
-    "No aggregated item, sequence was empty.": "the template takes one of a list that is empty",
+    "No first item, sequence was empty": "the template takes the first of a list that is empty",
+    "No last item, sequence was empty": "the template takes the last of a list that is empty",
+    "No random item, sequence was empty": "the template takes one of a list that is empty",
+    "No aggregated item, sequence was empty": "the template takes one of a list that is empty",
 }
 
 
@@ -96,7 +96,8 @@ class Missing(StrictUndefined):
         if self._undefined_exception is SecurityError:
             return f"the template uses '{name}', which no template may"
         if self._undefined_hint:
-            return _SAID.get(self._undefined_hint, f"the template failed on this row: {self._undefined_hint.rstrip('.')}")
+            hint = self._undefined_hint.rstrip(".")
+            return _SAID.get(hint, hint if hint.startswith("the template ") else f"the template failed on this row: {hint}")
         if owner is missing:
             return f"the template uses '{name}', which this row does not have"
         if isinstance(owner, Null):

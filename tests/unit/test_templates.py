@@ -442,7 +442,9 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"letter/footer.html": "x"})
     for file in ("footer.html", "./footer.html"):
         letter(tmp_path, "\n{% include '" + file + "' %}")
-        with pytest.raises(IncludeNotFound, match=r"line 2, uses .*; write 'letter/footer\.html', because names count from there\.$"):
+        with pytest.raises(
+            IncludeNotFound, match=r"line 2, uses .*; write 'letter/footer\.html', because names count from there\.$"
+        ):
             folder.read("letter")
     with pytest.raises(TemplateNotFound, match=r"no template 'leter' .*; it has: letter\."):
         folder.read("leter")
