@@ -35,6 +35,7 @@ log = logging.getLogger("mailer")
 NOT_STORED = "nothing was stored"
 NOT_SENT = "nothing of it is sent"
 
+Check = Callable[[list[Row]], None]  # the first rows
 Progress = Callable[[int, int, int | None], None]  # rows read, bytes read, bytes in all where that is known
 
 
@@ -110,7 +111,11 @@ class Handover:
         try:
             await self._queue.wake_all(lane, chunks)
         except (RedisError, OSError) as error:
-            log.warning("redis stopped answering (%s); what was stored is sent when it is back", type(error).__name__)
+            log.warning(
+                "it is stored, and its queue could not be told: %s; a worker finds it within %.0f s once Redis takes writes",
+                explain_redis(error),
+                WAKE_PATIENCE_MS / 1000,
+            )
 
     # ---- a campaign ----------------------------------------------------------------------------
 

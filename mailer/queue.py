@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, WatchError
 
 from .email import Lane
 from .errors import ConfigError, RedisUnavailable
 from .ledger.keys import Keys
 from .ledger.redis import RedisClient
-from .redis.commands import Patience, Patient
+from .redis.commands import Patience, Patient, Tries
 from .redis.connection import Era, open_pool
 from .redis.errors import advise_redis, explain_redis, has_moved, is_refused, not_stored, passes
 from .redis.url import parse, safe_url
@@ -51,7 +52,7 @@ APPLICATION_TIMEOUT_S = 5.0  # of a command to Redis, in which a fail-over or an
 COMMAND_TIMEOUT_S = 15.0  # the same where a person waits: a fail-over by Sentinel takes 5 to 6 s
 
 
-class _Client(Patient, ArqRedis): ...  # type: ignore[misc]  # redis-py's stubs contradict each other
+class Client(Patient, ArqRedis): ...  # type: ignore[misc]  # redis-py's stubs contradict each other
 
 
 def dump_job(job: dict[str, Any]) -> bytes:
@@ -66,7 +67,7 @@ def load_job(packed: bytes) -> dict[str, Any]:
     return job
 
 
-def connect(settings: Settings, *, retries: int = 3, timeout: float | None = None, era: Era | None = None) -> ArqRedis:
+def connect(settings: Settings, *, retries: int = 3, timeout: float | None = None, era: Era | None = None) -> Client:
     """A client with a pool of its own. Nothing is connected before the first command. Raises ConfigError.
 
     `retries` is how often a command is repeated when the connection breaks: every script of the ledger may be repeated; with 0
@@ -80,7 +81,7 @@ def connect(settings: Settings, *, retries: int = 3, timeout: float | None = Non
         raise ConfigError(where="MAILER_REDIS_URL", why=str(error)) from None
     except OSError as error:
         raise ConfigError(where="MAILER_REDIS_URL", why=_unusable_file(error)) from None
-    client = _Client(pool_or_conn=pool, job_serializer=dump_job, job_deserializer=load_job)
+    client = Client(pool_or_conn=pool, job_serializer=dump_job, job_deserializer=load_job)
     client.patience = patience
     return client
 
@@ -114,7 +115,7 @@ def unavailable(error: BaseException, settings: Settings, *, known: str = "") ->
 
 
 class Queue:
-    def __init__(self, redis: ArqRedis, keys: Keys) -> None:
+    def __init__(self, redis: Client, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
@@ -127,12 +128,23 @@ class Queue:
     async def wake(self, lane: Lane, chunk: str, fence: int = 0) -> None:
         """Queue the wake-up for the lease that follows `fence`."""
         job_id, queue = f"{chunk}:{fence}", self._keys.queue(lane)
-        if await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue) is not None:
+        if await self._enqueue(chunk, job_id, queue):
             return
         # arq has it already. Where the queue has not, because that was lost alone, arq would never run it nor take it anew.
         if await self._redis.zscore(queue, job_id) is None:
             await self._redis.delete(job_key_prefix + job_id)
-            await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue)
+            await self._enqueue(chunk, job_id, queue)
+
+    async def _enqueue(self, chunk: str, job_id: str, queue: str) -> bool:
+        """False where arq has it already. It watches the job's key, and under a watch no command is repeated by itself."""
+        tries = Tries(self._redis.patience)
+        while True:
+            try:
+                return await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue) is not None
+            except WatchError as error:  # the connection broke
+                await tries.failed(RedisConnectionError(str(error)))
+            except RedisError as error:
+                await tries.failed(error, again=has_moved(error))
 
     async def wake_all(self, lane: Lane, chunks: Sequence[str]) -> None:
         for chunk in chunks:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from mailer.settings import Settings, load_settings
 
 from . import http, maintenance
 from .lanes import serve_lane
+from .outage import Outage
 from .runtime import Listening, Runtime, cancel, open_runtime
 from .sns import Endpoint
 
@@ -64,7 +66,7 @@ async def serve(settings: Settings) -> None:
             endpoint = await runtime.enter(Endpoint(runtime.redis, runtime.ledger.keys, settings.events_topic_arns))
         await ping(runtime.redis, settings)
         _on_signals(runtime.stopping)
-        asyncio.get_running_loop().set_exception_handler(_unheard)
+        asyncio.get_running_loop().set_exception_handler(partial(_unheard, runtime.outage))
         _settle_memory()
         upkeep = await maintenance.start(runtime)
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
@@ -103,11 +105,11 @@ def _on_signals(stopping: asyncio.Event) -> None:
         loop.add_signal_handler(number, stopping.set)
 
 
-def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _unheard(outage: Outage, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The end of a task that nobody waits for any more. arq leaves some when Redis goes away."""
     error = context.get("exception")
     if isinstance(error, (RedisError, OSError)):
-        log.warning("redis does not answer, and what asked is gone", error=type(error).__name__)
+        outage.tell(error, "something that nobody waits for any more")
     else:
         loop.default_exception_handler(context)
 
@@ -115,8 +117,8 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
     checks = {}
     try:
-        await asyncio.wait_for(runtime.redis.ping(), 2)
-        checks["redis"] = http.Check(ok=True, detail="answers")
+        await runtime.write_mark(runtime.probe)
+        checks["redis"] = http.Check(ok=True, detail="answers, and takes writes")
         checks["account"] = await _account_check(runtime)
         checks["suppression"] = await _suppression_check(runtime)
     except (RedisError, OSError, TimeoutError) as error:

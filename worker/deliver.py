@@ -58,7 +58,7 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
             return
         await _shift(runtime, work)
     except (RedisError, OSError) as error:
-        log.warning("redis does not answer; the chunk is taken up again", chunk=chunk, error=type(error).__name__)
+        runtime.outage.tell(error, "taking up a chunk", chunk=chunk)
 
 
 async def _shift(runtime: Runtime, work: Work) -> None:
@@ -322,7 +322,7 @@ async def _give_back(runtime: Runtime, shift: Shift) -> None:
         if not more and not is_message(chunk):
             await _feed(runtime, chunk)
     except (RedisError, OSError) as error:
-        log.warning("a lease was not given back; it runs out", chunk=chunk, error=type(error).__name__)
+        runtime.outage.tell(error, "giving back a lease, which runs out", chunk=chunk)
 
 
 async def _feed(runtime: Runtime, chunk: str) -> None:

@@ -40,7 +40,6 @@ TOGETHER = 50  # calls' worth of messages that are applied at once
 DELETING = 4  # batches that are being deleted while the next is applied
 PAUSE_S = (1.0, 30.0)  # after the queue did not answer, or nothing could be applied; doubling
 REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; doubling
-PROBE_S = 60  # that the key which is written to see it stays
 BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
 BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
 REST_S = 30.0
@@ -143,7 +142,7 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
     except (ConnectionError, RedisConnectionError, RedisTimeoutError):
         raise
     except Exception:
-        await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+        await runtime.write_mark(runtime.redis)
         # It is something that an event holds, and that nobody has thought of: the others are not to suffer by it.
         if len(events) == 1:
             log.exception("an event could not be applied; it comes again")
@@ -306,7 +305,7 @@ async def from_sqs(runtime: Runtime, url: str) -> None:
             log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
         except (RedisError, OSError) as error:
             listening.trouble = REDIS_AWAY
-            log.warning("redis does not answer; the events come again", error=type(error).__name__)
+            runtime.outage.tell(error, "taking in events, which come again")
         except Exception as error:
             listening.trouble = f"events were not taken in ({type(error).__name__}); the log says why"
             log.exception("events were not taken in; they come again")
@@ -335,10 +334,10 @@ async def redis_writes(runtime: Runtime) -> None:
     pause, longest = REDIS_PAUSE_S
     while True:
         try:
-            await runtime.redis.set(runtime.ledger.keys.mark, 1, ex=PROBE_S)
+            await runtime.write_mark(runtime.redis)
         except (RedisError, OSError) as error:
             runtime.listening.trouble = REDIS_AWAY
-            log.warning(REDIS_AWAY, error=type(error).__name__)
+            runtime.outage.tell(error, "receiving events")
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
         else:

@@ -77,7 +77,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
     first, longest = RESTART_S
     pause = first
     while not runtime.stopping.is_set():
-        redis, jobs = connect(runtime.settings), set[asyncio.Task[Any]]()
+        redis, jobs = connect(runtime.settings, era=runtime.redis.patience.era), set[asyncio.Task[Any]]()
         worker = Worker(
             queue_name=runtime.ledger.keys.queue(lane),
             redis_pool=redis,
@@ -92,14 +92,20 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
             if stop.done():
                 await _drain(worker)
                 return
-            error = run.exception()
-            log.warning("the lane's queue cannot be read; trying again", lane=lane.value, error=type(error).__name__)
+            _tell(runtime, lane, run.exception())
         finally:
             runtime.serving.discard(lane)
             await cancel(run, stop)
             await _close(worker, jobs)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, longest) if worker.jobs_complete == 0 else first
+
+
+def _tell(runtime: Runtime, lane: Lane, error: BaseException | None) -> None:
+    if isinstance(error, RedisError | OSError):
+        runtime.outage.tell(error, "reading a lane's queue", lane=lane.value)
+    else:
+        log.error("a lane ended by itself; it is served again", lane=lane.value, exc_info=error)
 
 
 async def _drain(worker: Worker) -> None:

@@ -29,6 +29,7 @@ from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
 
+REDIS_EVERY_S = 1.0
 REAP_EVERY_S = 0.5
 REAP_LIMIT = 500
 CAMPAIGNS_EVERY_S = 1.0
@@ -195,7 +196,7 @@ async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, e
         try:
             await what(runtime)
         except (RedisError, OSError) as error:
-            log.warning("redis does not answer; trying again", step=what.__name__, error=type(error).__name__)
+            runtime.outage.tell(error, what.__name__)
             await asyncio.sleep(1)
         except Exception:
             log.exception("a step of the upkeep failed; trying again", step=what.__name__)
@@ -203,7 +204,14 @@ async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, e
         await asyncio.sleep(every_s)
 
 
+async def look_at_redis(runtime: Runtime) -> None:
+    """Also where nothing is to be done: a server that became a replica answers to what is read, from what it had."""
+    await runtime.write_mark(runtime.redis)
+    runtime.outage.over()
+
+
 LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
+    "redis": (look_at_redis, REDIS_EVERY_S),
     "reaper": (reap, REAP_EVERY_S),
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
     "archive": (archive, ARCHIVE_EVERY_S),

@@ -25,6 +25,7 @@ from mailer.ledger.accounts import Accounts
 from mailer.ledger.control import Control
 from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
+from mailer.ledger.redis import RedisClient
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.settings import Settings
@@ -32,6 +33,7 @@ from mailer.storage import open_objects
 from mailer.suppression.pace import Pace
 from mailer.templates import Compiled, Content
 
+from .outage import Outage
 from .stored import StoredTemplates
 
 T = TypeVar("T")
@@ -41,6 +43,8 @@ FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again
 LANES_KEPT = 10_000  # containers of which events were taken in
 COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
 CANCEL_AGAIN_S = 1.0
+PROBE_S = 1.5  # below the time that `/readyz` has
+MARK_S = 60  # that the key stays which is written to see that Redis takes writes
 # A worker that is gone is noticed after this long. The heartbeat renews it three times in that time.
 LEASE_MS = 15_000
 PATIENCE_MS = 20_000  # how long a wake-up may lie in arq's queue before the reaper looks whether it got lost
@@ -88,6 +92,9 @@ class Runtime:
         self.settings = settings
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
+        # For `/readyz`, which has to know at once what Redis says now.
+        self.probe = connect(settings, retries=0, timeout=PROBE_S, era=self.redis.patience.era)
+        self.outage = Outage()
         self.objects = open_objects(settings)
         self.ledger = Ledger(self.redis, settings.namespace, clock, self.objects)
         self.control = Control(self.ledger)
@@ -108,6 +115,7 @@ class Runtime:
 
     async def __aenter__(self) -> Runtime:
         self._stack.push_async_callback(disconnect, self.redis)
+        self._stack.push_async_callback(disconnect, self.probe)
         if self.objects is not None:
             self._stack.push_async_callback(self.objects.close)
         await self._stack.enter_async_context(self.reaches)
@@ -132,6 +140,10 @@ class Runtime:
     async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter what is to be left with this."""
         return await self._stack.enter_async_context(context)
+
+    async def write_mark(self, redis: RedisClient) -> None:
+        """Whether Redis takes writes. Raises what redis-py raises."""
+        await redis.set(self.ledger.keys.mark, 1, ex=MARK_S)
 
     async def compiled(self, spec: Spec) -> Compiled | None:
         """The template of a campaign or message, compiled once; None where Redis does not have it any more."""

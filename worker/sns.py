@@ -20,6 +20,7 @@ from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
 from mailer.ledger.keys import Keys
 from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Scripts
+from mailer.queue import explain_redis
 from mailer.tasks import to_the_end
 
 from .events import apply
@@ -73,7 +74,7 @@ class Endpoint:
             log.warning("a request that is no message of ours was refused", reason=str(error))
             return 403
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("an SNS message was not queued; it comes again", error=type(error).__name__)
+            log.warning("an SNS message was not queued; it comes again", reason=explain_redis(error))
             return 503
         return 200
 

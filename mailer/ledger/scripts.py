@@ -13,8 +13,11 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from redis.exceptions import NoScriptError, RedisError
+
 from ..email import Mode, Outcome, State
 from ..ids import chunk_id, chunk_number, container_of
+from ..redis.errors import note_unanswered, unanswered
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, MODE_BYTES, Record, pack_message_id
 from .redis import RedisClient
@@ -231,7 +234,17 @@ class Scripts:
         self._script = {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in _NAMES}
 
     async def run(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        return await self._script[name](keys=keys, args=args)
+        """A server that does not know the script is given its text, in one step: when a replica has become the master, the next
+        command may meet another server than this one."""
+        script = self._script[name]
+        try:
+            return await self._redis.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError as unknown:
+            try:
+                return await self._redis.eval(script.script, len(keys), *keys, *args)
+            except (RedisError, OSError) as error:
+                note_unanswered(error, unanswered(error) + unanswered(unknown))
+                raise
 
     async def now_ms(self) -> int:
         """The time of the scripts. O(1)."""

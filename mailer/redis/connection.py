@@ -150,7 +150,13 @@ class _ManagedTLS(_Sends, SentinelManagedSSLConnection): ...
 
 
 class _Renews(ConnectionPool):
+    _seen = 0  # the number of the era in which a connection was asked for last
+
     async def ensure_connection(self, connection: Any) -> None:
+        number = self.connection_kwargs["era"].number
+        if self._seen != number:
+            self._seen = number
+            await self.disconnect(inuse_connections=False)
         if connection.is_over:
             await connection.disconnect(nowait=True)
         await super().ensure_connection(connection)

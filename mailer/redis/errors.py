@@ -154,7 +154,7 @@ def _trouble(error: BaseException) -> Trouble:
     if isinstance(error, InvalidResponse) or any(isinstance(one, InvalidResponse) for one in _causes(error)):
         return Trouble("what answers there is not Redis, or wants TLS", f"{_NOT_REDIS}, and with TLS begin it with rediss://")
     text = _words(error)
-    if "Connect call failed" in text:  # asyncio's, of a name that stands for several addresses
+    if "Connect call failed" in text or "Connection refused" in text:  # asyncio's, of a name that stands for several addresses
         return _REFUSED
     if "onnection closed" in text or "Connection lost" in text:
         why = "it ends the connection without an answer"
