@@ -133,6 +133,11 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def is_reserved_header(name: str) -> bool:
+    """It is written from a field of its own, or by SES."""
+    return name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-")
+
+
 def _headers(value: dict[str, str]) -> dict[str, str]:
     """Custom headers with their values as they are written: ASCII, RFC 2047 where they were not."""
     if len(value) > MAX_HEADERS:
@@ -141,7 +146,7 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     for name in value:
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"header name {_shown(name)} must be 1 to 126 visible ASCII characters without a colon")
-        if name.lower() in _RESERVED_HEADERS or name.lower().startswith("x-ses-"):
+        if is_reserved_header(name):
             raise ValueError(f"header {name} is set from its own field, not from headers")
         if name.lower() in seen:
             raise ValueError(f"header {name} is given twice")
