@@ -7,21 +7,15 @@ that was rendered here.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain
-from itertools import count as count_up
 
+from ..templates.frame import TooMuch, frame
 from ..templates.text import html_to_text
 
 # Text that Handlebars would read as a tag: it is carried as a value instead.
 _TAG = re.compile(r"(\\*\{\{+)")
-# A value of HTML that is more than text which was escaped.
-_MARKUP = re.compile(r"<|&(?!(?:amp|lt|gt|#34|#39);)")
-_BLANKS = re.compile(r"\s+")
 
 
 @dataclass(slots=True)
@@ -103,42 +97,28 @@ def _guard(parts: Sequence[Segment], count: int) -> list[Segment]:
     return found
 
 
-def text_segments(html_parts: Sequence[Segment], count: int) -> list[Segment]:
-    """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share.
+def text_segments(html_parts: Sequence[Segment], count: int) -> list[Segment] | None:
+    """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share. None: there
+    is no text part, for a message has no text or is too large for one.
 
-    Each message gets the text that its own HTML would have given, as long as its values are nothing but text. Two things may
-    differ: blanks beside a value that is empty or begins or ends with one, and links whose whole address is a value, which
-    are always `[text](<address>)`. Where values are more than text, each message is converted.
+    Each message gets the text that its own HTML would have given, as long as its values are nothing but text. Only blanks and
+    line ends may differ, beside a value that is empty or begins or ends with a blank. Where values are more than text, each
+    message is converted.
     """
     values = [part for part in html_parts if isinstance(part, tuple)]
-    frame = _text_frame(tuple(None if isinstance(part, tuple) else part for part in html_parts))
-    if values and (frame is None or any(map(_MARKUP.search, chain.from_iterable(values)))):
+    try:
+        found = frame([None if isinstance(part, tuple) else part for part in html_parts])
+        if found is not None and found.takes(values):
+            return _there(found.segments(values))
         columns = [part if isinstance(part, tuple) else (part,) * count for part in html_parts]
-        return [tuple(html_to_text("".join(row)) for row in zip(*columns, strict=True))]
-    return [part if isinstance(part, str) else tuple(map(_as_read, values[part])) for part in frame or ()]
-
-
-@lru_cache(maxsize=256)
-def _text_frame(parts: tuple[str | None, ...]) -> tuple[str | int, ...] | None:
-    """HTML with None for each slot → its text, with the slots' numbers; or None where a slot does more than hold text."""
-    text = "".join(filter(None, parts))
-    if None not in parts:
-        return (html_to_text(text),)
-    mark, numbers = _mark(text), count_up()
-    frame = "".join(f"{mark}{next(numbers)}{mark}" if part is None else part for part in parts)
-    if not mark or re.search(rf"(?i)<pre\b|</?\w*{mark}|<ol\b[^>]*{mark}", frame):
+        return _there([tuple(html_to_text("".join(row)) for row in zip(*columns, strict=True))])
+    except TooMuch:
         return None
-    found = re.split(f"{mark}([0-9]+){mark}", html_to_text(frame))
-    return tuple(int(text) if i % 2 else text for i, text in enumerate(found) if text)
 
 
-def _mark(text: str) -> str:
-    """A character that is not in the text, neither as it is nor by its number (`&#xe000;`); "" where all of them are."""
-    lower = text.lower()
-    codes = range(0xE000, 0xF900)  # Unicode's private use
-    free = (chr(code) for code in codes if chr(code) not in text and f"{code:x}" not in lower and str(code) not in text)
-    return next(free, "")
-
-
-def _as_read(value: str) -> str:
-    return _BLANKS.sub(" ", html.unescape(value))
+def _there(parts: list[Segment]) -> list[Segment] | None:
+    """A text part is there for all messages of a call, or for none."""
+    if any(part.strip() for part in parts if isinstance(part, str)):
+        return parts
+    columns = [part for part in parts if isinstance(part, tuple)]
+    return parts if any(value.strip() for column in columns for value in column) else None

@@ -45,7 +45,8 @@ def _inline(pieces: Sequence[Pieces]) -> tuple[dict[str, Any], Sequence[str]]:
         html = segments([one.html or [] for one in pieces])
         content["Html"] = template(html, count, slots)
     text = text_segments(html, count) if pieces[0].text is None else segments([one.text or [] for one in pieces])
-    content["Text"] = template(text, count, slots)
+    if text or not html:
+        content["Text"] = template(text or [], count, slots)
     names = list(slots.values)
     data = [orjson.dumps(dict(zip(names, values, strict=True))).decode() for values in zip(*slots.values.values(), strict=True)]
     return {"TemplateContent": content}, data or ["{}"] * count

@@ -23,7 +23,7 @@ from .environment import broken, environment
 from .failures import why
 from .filters import now
 from .names import GIVEN, NOW
-from .text import html_to_text
+from .text import text_part
 from .values import seen
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -42,7 +42,8 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The same in pieces, to be joined. `text` is None where the text part has to be made from the HTML."""
+    """The same in pieces, to be joined. `text` is None where the text part has to be made from the HTML, and empty where there
+    is none beside the HTML."""
 
     subject: str
     html: list[str] | None
@@ -50,8 +51,8 @@ class Pieces:
 
     def join(self) -> Rendered:
         html = "".join(self.html) if self.html is not None else None
-        text = "".join(self.text) if self.text is not None else html_to_text(html or "")
-        return Rendered(self.subject, html, text)
+        text = text_part(html or "") if self.text is None else "".join(self.text)
+        return Rendered(self.subject, html, text or (None if html else ""))
 
 
 class Compiled:

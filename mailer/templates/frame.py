@@ -1,0 +1,187 @@
+"""The text part of many messages that have most of their HTML in common, made of that once.
+
+In place of each value stands a mark; the text that is made of the HTML with the marks has them where the values go. That holds
+as long as a value is nothing but text, and stands where text does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
+
+from .tags import Comment, Tag, Token, attributes_of, decoded, decoded_attribute
+from .text import INVISIBLE, Reader, TooMuch, link
+
+KEPT = 32  # frames of at most KEPT_CHARS each, so at most 16 MB with their keys
+KEPT_CHARS = 1 << 18
+
+# A value of HTML that is more than text which was escaped.
+_MARKUP = re.compile(r"<|&(?!(?:amp|lt|gt|#34|#39);)")
+_QUOTE = re.compile(r"[\"']")
+_TEXT = re.compile(rf"[^\s{INVISIBLE.pattern[1:]}")
+_BLANKS = re.compile(r"\s+")
+_QUOTED = re.compile(r"=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
+# Attributes that decide what is shown, or what an item is numbered.
+_DECIDING = frozenset(["style", "class", "hidden", "aria-hidden", "start", "value"])
+
+
+class Link(NamedTuple):
+    """What stands behind a link of whose text or address a part is a value: see `text.link`."""
+
+    text: tuple[str | int, ...]
+    address: tuple[str | int, ...]
+
+
+class Frame(NamedTuple):
+    """Text, the numbers of slots, and the links that depend on slots."""
+
+    parts: tuple[str | int | Link, ...]
+    quoted: frozenset[int]  # slots that stand in an attribute
+    prefixed: frozenset[int]  # slots in lists and quotations: a line of theirs is there only where it has text
+
+    def takes(self, values: Sequence[tuple[str, ...]]) -> bool:
+        """Whether these values, by slot and message, are what the frame was made for: text, escaped."""
+        return not any(
+            any(map(_MARKUP.search, column))
+            or (slot in self.quoted and any(map(_QUOTE.search, column)))
+            or (slot in self.prefixed and not all(map(_TEXT.search, column)))
+            for slot, column in enumerate(values)
+        )
+
+    def segments(self, values: Sequence[tuple[str, ...]]) -> list[str | tuple[str, ...]]:
+        """The text part: what all messages have in common, and tuples of what each has of its own."""
+        read = [tuple(map(as_read, column)) for column in values]
+        found: list[str | tuple[str, ...]] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                found.append(part)
+            elif isinstance(part, int):
+                found.append(read[part])
+            else:
+                found.append(_links(part, read, values))
+        return found
+
+
+class _Opaque(Exception):
+    """A slot does more than hold text."""
+
+
+def frame(parts: Sequence[str | None]) -> Frame | None:
+    """HTML, with None for each slot → its frame; None where a slot does more than hold text. Raises TooMuch."""
+    key = tuple(parts)
+    return _kept(key) if sum(map(len, filter(None, key))) <= KEPT_CHARS else _frame(key)
+
+
+def as_read(value: str) -> str:
+    """A value of HTML, as a reader sees it."""
+    value = decoded(value)
+    return _BLANKS.sub(" ", value if value.isascii() else INVISIBLE.sub("", value))
+
+
+def _frame(parts: tuple[str | None, ...]) -> Frame | None:
+    mark, numbers = _mark("".join(filter(None, parts))), count()
+    html = "".join(f"{mark}{next(numbers)}{mark}" if part is None else part for part in parts)
+    # Beside a slot these would read its value as a part of themselves.
+    if not mark or re.search(rf"(?:<[!/?]?[\w:-]*+|&#?\w*+){mark}", html):
+        return None
+    try:
+        return _Marked(html, mark).frame()
+    except _Opaque:
+        return None
+
+
+_kept = lru_cache(maxsize=KEPT)(_frame)
+
+
+def _mark(text: str) -> str:
+    """A character that is not in the text, neither as it is nor by its number (`&#xe000;`); "" where all of them are."""
+    lower = text.lower()
+    codes = range(0xE000, 0xF900)  # Unicode's private use
+    free = (chr(code) for code in codes if chr(code) not in text and f"{code:x}" not in lower and str(code) not in text)
+    return next(free, "")
+
+
+def _links(one: Link, read: Sequence[tuple[str, ...]], values: Sequence[tuple[str, ...]]) -> str | tuple[str, ...]:
+    rows = range(len(read[0]))
+    texts = ("".join(part if isinstance(part, str) else read[part][row] for part in one.text) for row in rows)
+    addresses = (
+        "".join(part if isinstance(part, str) else decoded_attribute(values[part][row]) for part in one.address) for row in rows
+    )
+    found = tuple(map(link, texts, addresses))
+    return found[0] if found.count(found[0]) == len(found) else found
+
+
+class _Marked(Reader):
+    """Reads HTML with marks in it. Raises _Opaque where a value would be more than text."""
+
+    def __init__(self, html: str, mark: str) -> None:
+        super().__init__(html)
+        self._mark_char = mark
+        self._slot = re.compile(f"{mark}([0-9]+){mark}")
+        self._late: list[Link] = []
+        self._quoted: set[int] = set()
+        self._prefixed: set[int] = set()
+
+    def frame(self) -> Frame:
+        """Raises _Opaque, TooMuch."""
+        text = self.read()
+        parts: list[str | int | Link] = []
+        for number, part in enumerate(re.split(f"{self._mark_char}(L?[0-9]+){self._mark_char}", text)):
+            if number % 2:
+                parts.append(self._late[int(part[1:])] if part.startswith("L") else int(part))
+            elif part:
+                parts.append(part)
+        return Frame(tuple(parts), frozenset(self._quoted), frozenset(self._prefixed))
+
+    def _take(self, token: Token) -> None:
+        if isinstance(token, Tag) and (self._mark_char in token.attributes or self._mark_char in token.text):
+            self._check(token)
+        elif isinstance(token, Comment) and re.search(f"{self._mark_char}-?>", token.text):
+            raise _Opaque
+        super()._take(token)
+
+    def _check(self, tag: Tag) -> None:
+        if tag.name == "style" and self._mark_char in tag.text:
+            raise _Opaque
+        names = [name for name, value in attributes_of(tag).items() if self._mark_char in name + value]
+        if not _DECIDING.isdisjoint(names):
+            raise _Opaque
+        inside = [
+            slot for match in _QUOTED.finditer(tag.attributes) for slot in self._slots("".join(filter(None, match.groups())))
+        ]
+        if len(inside) < len(self._slots(tag.attributes)):
+            raise _Opaque
+        self._quoted.update(inside)
+
+    def _slots(self, text: str) -> list[int]:
+        return [int(number) for number in self._slot.findall(text)]
+
+    def _split(self, text: str) -> tuple[str | int, ...]:
+        parts = self._slot.split(text)
+        return tuple(int(part) if number % 2 else part for number, part in enumerate(parts) if part)
+
+    def _text(self, text: str) -> None:
+        if self._spaced and self._mark_char in text:
+            raise _Opaque
+        if self.lines.prefixed:
+            self._prefixed.update(self._slots(text))
+        super()._text(text)
+
+    def _keep_apart(self, last: str, first: str) -> None:
+        if self._mark_char in (last, first):
+            raise _Opaque
+        super()._keep_apart(last, first)
+
+    def _add_address(self, text: str, address: str) -> None:
+        if self._mark_char not in text + address:
+            super()._add_address(text, address)
+            return
+        late = f"{self._mark_char}L{len(self._late)}{self._mark_char}"
+        self._late.append(Link(self._split(text), self._split(address)))
+        self._write_address(text, late)
+
+
+__all__ = ["Frame", "TooMuch", "as_read", "frame"]
