@@ -102,8 +102,7 @@ def text_segments(html_parts: Sequence[Segment], count: int) -> list[Segment] | 
     is no text part, for a message has no text or is too large for one.
 
     Each message gets the text that its own HTML would have given, as long as its values are nothing but text. Only blanks and
-    line ends may differ, beside a value that is empty or begins or ends with a blank. Where values are more than text, each
-    message is converted.
+    line ends may differ, beside a value that is empty. Where values are more than text, each message is converted.
     """
     values = [part for part in html_parts if isinstance(part, tuple)]
     try:

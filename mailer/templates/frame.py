@@ -7,7 +7,7 @@ as long as a value is nothing but text, and stands where text does.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
@@ -55,14 +55,22 @@ class Frame(NamedTuple):
         """The text part: what all messages have in common, and tuples of what each has of its own."""
         read = [tuple(map(as_read, column)) for column in values]
         found: list[str | tuple[str, ...]] = []
-        for part in self.parts:
+        for place, part in enumerate(self.parts):
             if isinstance(part, str):
                 found.append(part)
             elif isinstance(part, int):
-                found.append(read[part])
+                found.append(tuple(map(self._strip(place), read[part])))
             else:
                 found.append(_links(part, read, values))
         return found
+
+
+    def _strip(self, place: int) -> Callable[[str], str]:
+        """Of two blanks one stays: which of a value's ends the text around it parts from other words already."""
+        before = self.parts[place - 1] if place else " "
+        after = self.parts[place + 1] if place + 1 < len(self.parts) else " "
+        left, right = (isinstance(part, str) and part[at].isspace() for part, at in ((before, -1), (after, 0)))
+        return str.strip if left and right else str.lstrip if left else str.rstrip if right else str
 
 
 class _Opaque(Exception):

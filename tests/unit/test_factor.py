@@ -216,7 +216,7 @@ def test_blanks_at_the_edges_of_a_value_keep_words_apart() -> None:
         ("<p style='{{ x }}'>b</p>", {"vip": 0, "x": "display: none"}, "\n"),
         ("<p title={{ x }}>b</p>", {"vip": 0, "x": "a hidden"}, "\n"),
         ("<pre>{{ x }}</pre>", {"vip": 0, "x": "a\n  b"}, "a\n  b\n"),
-        ("<!-- {{ x }}>c-->", {"vip": 0, "x": "--"}, "c-->\n"),
+        ("<!-- {{ x }}>c-->d", {"vip": 0, "x": "--"}, "c-->d\n"),
         ("<b>19<sup>{{ x }}</sup></b>", {"vip": 0, "x": "99"}, "19 99\n"),
         ("<a href='/?a=1&{{ x }}=2'>b</a>", {"vip": 0, "x": "copy"}, "b (/?a=1&copy=2)\n"),
     ],
