@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from .email import Lane, Outcome, State
+from .email import Lane, State
 from .errors import AccountUnknown, NotFound
 from .gates.quota import STALE_AFTER_REFRESHES
-from .ledger import CampaignStatus, Ledger
+from .ledger import CampaignStatus, Ledger, Reputation
 from .ledger.accounts import DAY_SLOTS, SLOT_S, Accounts, KnownAccount
 from .reach import Reach
 from .ses.refusals import classify
@@ -34,15 +34,6 @@ def _stored(value: str | float | bool | tuple[str, ...]) -> str | float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reputation:
-    """Of the campaigns that Redis still knows. SES itself judges by all that the account sends, which only it can tell."""
-
-    known: int  # e-mails of which it is known whether they arrived
-    bounced: int
-    complained: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountView:
     """An account, and what this installation has to send. Counts are of recipients."""
 
@@ -58,7 +49,7 @@ class AccountView:
     lanes: Mapping[Lane, int]  # jobs that wait
     in_doubt: int
     campaigns: list[CampaignStatus]  # that go on or wait for somebody
-    reputation: Reputation
+    reputation: Reputation  # of the campaigns that Redis still knows. SES judges by all that the account sends
 
 
 async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refresh: bool) -> AccountView:
@@ -128,8 +119,10 @@ async def _campaigns(ledger: Ledger) -> list[CampaignStatus]:
 
 
 def _reputation(campaigns: list[CampaignStatus]) -> Reputation:
-    delivered, bounced, complained = (
-        sum(status.counts.get(outcome.label, 0) for status in campaigns)
-        for outcome in (Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED)
+    each = [status.reputation for status in campaigns]
+    return Reputation(
+        known=sum(one.known for one in each),
+        bounced=sum(one.bounced for one in each),
+        delivered=sum(one.delivered for one in each),
+        complained=sum(one.complained for one in each),
     )
-    return Reputation(known=delivered + bounced + complained, bounced=bounced, complained=complained)

@@ -21,8 +21,7 @@ from mailer.address import bare, dedup_key
 from mailer.email import Lane, Outcome
 from mailer.errors import NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
-from mailer.gates.sandbox import is_mailbox_simulator
-from mailer.ids import Attempt, chunk_id, container_of
+from mailer.ids import chunk_id, container_of
 from mailer.ledger import Change, Happening, Spec
 from mailer.ledger.scripts import Heard
 from mailer.ledger.suppressed import NewEntry, Reason
@@ -30,6 +29,7 @@ from mailer.sender import Sender
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
 from mailer.tasks import to_the_end
 
+from .meaning import happening, left_a_list, suppressions
 from .owed import Owed, owe
 from .runtime import Runtime, cancel
 
@@ -43,92 +43,9 @@ REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; do
 BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
 BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
 REST_S = 30.0
-MAX_REASON = 500  # characters
 
-_STATES = {
-    EventType.SEND: Outcome.SENT,
-    EventType.DELIVERY_DELAY: Outcome.SENT,
-    EventType.DELIVERY: Outcome.DELIVERED,
-    EventType.BOUNCE: Outcome.BOUNCED,
-    EventType.COMPLAINT: Outcome.COMPLAINED,
-    EventType.REJECT: Outcome.REJECTED,
-    EventType.RENDERING_FAILURE: Outcome.FAILED,
-}
-# SES did not try to deliver: the address is on a list of SES's already, or left one topic. Our own list would make that last.
-_NOT_TRIED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "UnsubscribedRecipient"})
 _SILENT = "the store does not answer in time"
 REDIS_AWAY = "no events are received before redis answers"
-_NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
-
-
-# ---- what an event means -------------------------------------------------------------------------------------------
-
-
-def happening(event: Event, attempt: Attempt) -> Happening | None:
-    """What the ledger is told; None where the event says nothing of the message's fate."""
-    outcome = _STATES.get(event.type)
-    if outcome is Outcome.COMPLAINED and event.complaint_type == _NOT_SPAM:
-        outcome = Outcome.DELIVERED
-    if outcome is None:
-        return None
-    return Happening(attempt.position, attempt.attempt, outcome, event.ses_message_id, _reason(event)[:MAX_REASON])
-
-
-def _reason(event: Event) -> str:
-    if event.type is EventType.BOUNCE:
-        return _said(event, "/".join(filter(None, (event.bounce_type, event.bounce_subtype))) or "bounced")
-    if event.type is EventType.COMPLAINT and event.complaint_type != _NOT_SPAM:
-        return _said(event, ", ".join(filter(None, (event.complaint_type, event.complaint_subtype))) or "complaint")
-    if event.type is EventType.REJECT:
-        return f"SES accepted it and did not send it: {event.reason or 'rejected'}"
-    if event.type is EventType.RENDERING_FAILURE:
-        return f"SES accepted it and could not render it: {event.reason or 'no reason was given'}"
-    return ""
-
-
-def _said(event: Event, what: str) -> str:
-    """With what the other side's server said; and whom it is of, where the message was for several."""
-    if not event.recipients:
-        return what
-    one = event.recipients[0]
-    text = " ".join(filter(None, (one.status, one.diagnostic)))
-    whom = f"{one.address}: " if len(event.destination) > 1 else ""
-    return f"{whom}{what}: {text}" if text else f"{whom}{what}"
-
-
-def suppressions(event: Event) -> list[NewEntry]:
-    """Whom nothing is to be sent to any more: who does not exist, and who complained."""
-    reason = None
-    if event.type is EventType.BOUNCE and event.bounce_type == "Permanent" and event.bounce_subtype not in _NOT_TRIED:
-        reason = Reason.BOUNCE
-    if event.type is EventType.COMPLAINT and event.complaint_type != _NOT_SPAM and event.complaint_subtype not in _NOT_TRIED:
-        reason = Reason.COMPLAINT
-    if reason is None:
-        return []
-    named = tuple(one.address for one in event.recipients)
-    if not named and len(event.destination) == 1:
-        named = event.destination
-    # The mailbox simulator's addresses are there to be written to again; SES puts them on no list either.
-    return [NewEntry(address, reason) for address in named if not is_mailbox_simulator(address)]
-
-
-def _owed(container: str, spec: Spec, events: Sequence[Event]) -> list[Owed]:
-    """To be written to SES's list, where it does not do so itself."""
-    return [
-        Owed(container, event.tags.get("ses:configuration-set", spec.configuration_set or ""), entry.reason, entry.address)
-        for event in events
-        for entry in suppressions(event)
-    ]
-
-
-def _left(event: Event) -> bool:
-    """Whether a Subscription event says that its recipient does not want this mail any more."""
-    if event.subscription is None:
-        return False
-    new, old = event.subscription.new, event.subscription.old
-    if new.unsubscribe_all:
-        return True
-    return any(not wanted and (old is None or old.topics.get(topic, True)) for topic, wanted in new.topics.items())
 
 
 # ---- to apply them -------------------------------------------------------------------------------------------------
@@ -182,14 +99,21 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
         left = {place: reason for chunk, reason in failed.items() for place in places[chunk]}
     await _count(runtime, changes)
     applied = [event for place, event in enumerate(events) if place not in left]
-    await _act(
-        runtime, [event for event in applied if suppressions(event) or (event.type is EventType.SUBSCRIPTION and _left(event))]
-    )
+    await _act(runtime, [event for event in applied if suppressions(event) or left_a_list(event)])
     for event in applied:
         metrics.record_event(event.type.value)
     if unmatched:
         metrics.record_unmatched(unmatched)
     return left
+
+
+def _owed(container: str, spec: Spec, events: Sequence[Event]) -> list[Owed]:
+    """To be written to SES's list, where it does not do so itself."""
+    return [
+        Owed(container, event.tags.get("ses:configuration-set", spec.configuration_set or ""), entry.reason, entry.address)
+        for event in events
+        for entry in suppressions(event)
+    ]
 
 
 async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[dict[str, Heard], dict[str, str]]:
@@ -240,7 +164,8 @@ async def _count(runtime: Runtime, changes: Sequence[Change]) -> None:
             lanes[container] = await runtime.lane(container)
         lane = lanes[container]
         # Of what is on its way to SES the answer is counted when it is settled.
-        if lane is not None and not (change.was is Outcome.CLAIMED and change.now is Outcome.SENT):
+        new = change.was is not change.now and not (change.was is Outcome.CLAIMED and change.now is Outcome.SENT)
+        if lane is not None and new:
             metrics.record_outcomes(lane, change.now, 1)
 
 

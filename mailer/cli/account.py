@@ -152,7 +152,7 @@ def _standing(view: AccountView) -> Text:
     found = Text(words.get(enforcement, enforcement), style="green" if enforcement == "HEALTHY" else "red")
     if (seen := view.reputation).known:
         bounced = _part(seen.bounced, seen.known, BOUNCE_LIMITS)
-        complained = _part(seen.complained, seen.known - seen.bounced, COMPLAINT_LIMITS)
+        complained = _part(seen.complained, seen.delivered, COMPLAINT_LIMITS)
         found += Text("; of this service's e-mails ") + bounced + Text(" bounced, ") + complained + Text(" complained")
     return found
 

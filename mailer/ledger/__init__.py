@@ -4,7 +4,7 @@ from .ledger import ActiveCampaign, Ledger, Work
 from .records import Record
 from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
-from .status import CampaignStatus, MessageStatus, RecipientStatus
+from .status import CampaignStatus, MessageStatus, RecipientStatus, Reputation
 
 __all__ = [
     "ActiveCampaign",
@@ -24,6 +24,7 @@ __all__ = [
     "MessageStatus",
     "RecipientStatus",
     "Record",
+    "Reputation",
     "Route",
     "Sent",
     "Settled",

@@ -194,6 +194,15 @@ class Settled:
     twice: int = 0  # recipients that turned out to be sent to twice
 
 
+class Manner(StrEnum):
+    """How a recipient came to a state by an event, where that makes a difference: to what may follow, and to the guard."""
+
+    PLAIN = "-"
+    NOTICE = "n"  # BOUNCED: a notice that names no failure, as an automatic reply; a delivery is stronger
+    SOFT = "s"  # BOUNCED: another message may get through
+    UNTRIED = "x"  # BOUNCED or COMPLAINED: SES has not tried to deliver it
+
+
 class Happening(NamedTuple):
     """What an event of SES says of one attempt: that it was accepted (SENT), and what came of it since."""
 
@@ -202,6 +211,7 @@ class Happening(NamedTuple):
     outcome: Outcome  # SENT, DELIVERED, BOUNCED, COMPLAINED, REJECTED or FAILED
     message_id: str
     reason: str = ""
+    manner: Manner = Manner.PLAIN
 
 
 class Change(NamedTuple):
@@ -538,7 +548,7 @@ def _claimed(rows: Sequence[tuple[int, int]]) -> bytes:
 def _packed(happenings: Sequence[Happening]) -> list[Any]:
     rows, ids, details = bytearray(), bytearray(), list[Any]()
     for number, one in enumerate(happenings):
-        rows += struct.pack(">HHc", one.position, one.attempt, one.outcome.value.encode())
+        rows += struct.pack(">HHcc", one.position, one.attempt, one.outcome.value.encode(), one.manner.value.encode())
         packed = pack_message_id(one.message_id)
         ids += packed or _NO_ID
         if packed is None:

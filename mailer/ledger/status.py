@@ -12,6 +12,16 @@ from .archive import Chunk
 from .spec import Entry
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reputation:
+    """E-mails by what SES judges an account by, and a guard a campaign: those that SES tried to deliver."""
+
+    known: int = 0  # of which it is known whether they arrived
+    bounced: int = 0  # of them, for good; what may arrive another time is not counted
+    delivered: int = 0  # the complained about included
+    complained: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignStatus:
     id: str
@@ -26,6 +36,7 @@ class CampaignStatus:
     twice: int = 0  # recipients that SES accepted twice, as its events tell
     # Why recipients are failed, rejected or suppressed → how many; the commonest reason first. Numbers and addresses are "…".
     reasons: dict[str, int] = field(default_factory=dict)
+    reputation: Reputation = Reputation()
 
     @property
     def left(self) -> int:
@@ -90,6 +101,21 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         finished_at=_time(found.get(b"finished")),
         twice=int(found.get(b"twice", 0)),
         reasons=_reasons(found),
+        reputation=_reputation(found),
+    )
+
+
+def _reputation(found: Mapping[bytes, bytes]) -> Reputation:
+    """As `judged` of lua/common.lua."""
+    names = (b"n:d", b"n:b", b"n:m", b"m:bn", b"m:bs", b"m:bx", b"m:mx")
+    delivered, bounced, complained, notices, soft, untried, listed = (int(found.get(name, 0)) for name in names)
+    complained -= listed
+    delivered += complained
+    return Reputation(
+        known=delivered + bounced - untried,
+        bounced=bounced - notices - soft - untried,
+        delivered=delivered,
+        complained=complained,
     )
 
 

@@ -500,7 +500,9 @@ async def know(redis: RedisClient, container: str, **known: int) -> None:
         (GUARD, {"delivered": 188, "bounced": 11}, None),  # too few to tell
         (GUARD, {"bounced": 200}, "200 of 200 e-mails bounced, 100.0 %, and its limit is 5 %"),
         (GUARD, {"delivered": 999, "complained": 1}, None),
-        (GUARD, {"delivered": 998, "complained": 2}, "2 of 1000 e-mails were complained about, 0.2 %, and its limit is 0.1 %"),
+        (GUARD, {"delivered": 997, "complained": 3}, "3 of 1000 e-mails were complained about, 0.3 %, and its limit is 0.1 %"),
+        (GUARD, {"delivered": 198, "complained": 2}, None),  # two are no sign of a bad list
+        (Guard(max_bounce_rate=1, max_complaint_rate=0.0001, after=1), {"complained": 2}, None),
         (GUARD, {"delivered": 150, "bounced": 5, "complained": 49}, None),  # 199 were delivered
         (GUARD, {"sent": 5000}, None),
         (Guard(max_bounce_rate=1, max_complaint_rate=1, after=1), {"bounced": 500, "complained": 500}, None),

@@ -15,6 +15,7 @@ from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, Happening, Ledger, Sent, Work
 from mailer.ledger.control import Control
 from mailer.ledger.redis import RedisClient
+from mailer.ledger.scripts import Manner
 
 from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
 
@@ -102,6 +103,25 @@ async def test_a_late_answer_while_the_next_attempt_is_under_way_leaves_that_one
     assert late == [0, 0, 1]
     assert await ledger.redis.hget(ledger.keys.account("1-eu"), "answered") == b"2"
     assert (await counts(ledger, id), (await ledger.campaign(id)).twice) == ({"sent": 1}, 1)
+
+
+async def test_a_bounce_that_names_no_failure_is_weaker_than_a_delivery_and_one_that_does_is_stronger(ledger: Ledger) -> None:
+    id = await campaign(ledger, 4)
+    work = await take(ledger, f"{id}-0")
+    await claim(ledger, work, 0, 1, 2, 3)
+    await answer(ledger, work, 0, 1, 2, 3)
+
+    def bounce(position: int, manner: Manner) -> Happening:
+        return said(position, BOUNCED, reason="why")._replace(manner=manner)
+
+    first = [bounce(0, Manner.NOTICE), said(1, DELIVERED), said(2, DELIVERED), bounce(3, Manner.NOTICE)]
+    then = [said(0, DELIVERED), bounce(1, Manner.NOTICE), bounce(2, Manner.SOFT), bounce(3, Manner.PLAIN)]
+    for happenings in (first, then):
+        await hear(ledger, work.chunk, *happenings)
+    found = [(line.state, line.reason) for line in await lines(ledger, id)]
+    assert found == [("delivered", ""), ("delivered", ""), ("bounced", "why"), ("bounced", "why")]
+    status = await ledger.campaign(id)
+    assert (status.reputation.known, status.reputation.bounced) == (4, 1)
 
 
 async def test_an_event_that_settles_the_last_recipient_finishes_the_campaign(ledger: Ledger) -> None:

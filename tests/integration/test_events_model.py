@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from mailer import Settings
 from mailer.email import Mode, Outcome, State
 from mailer.ledger import ClaimStatus, Happening, LeaseStatus, Ledger, Work
-from mailer.ledger.scripts import Settlement
+from mailer.ledger.scripts import Manner, Settlement
 from mailer.queue import connect, disconnect
 
 from ..servers import RedisServer
@@ -31,8 +31,34 @@ QUEUED, CLAIMED, UNKNOWN, SENT = Outcome.QUEUED, Outcome.CLAIMED, Outcome.UNKNOW
 REJECTED, FAILED = Outcome.REJECTED, Outcome.FAILED
 DELIVERED, BOUNCED, COMPLAINED = Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED
 UNSENT = {REJECTED, FAILED}  # SES accepted it and sent it to nobody
-STRENGTH = {SENT: 1, REJECTED: 2, FAILED: 2, DELIVERED: 3, BOUNCED: 4, COMPLAINED: 5}
-FATES = ([SENT], [SENT, DELIVERED], [SENT, BOUNCED], [DELIVERED, BOUNCED, COMPLAINED], [SENT, REJECTED], [SENT, FAILED], [FAILED])
+PLAIN, NOTICE, SOFT, UNTRIED = Manner.PLAIN, Manner.NOTICE, Manner.SOFT, Manner.UNTRIED
+REPLY, LATER, LISTED, BLAMED = (BOUNCED, NOTICE), (BOUNCED, SOFT), (BOUNCED, UNTRIED), (COMPLAINED, UNTRIED)
+STRENGTH = {
+    (SENT, PLAIN): 1,
+    (REJECTED, PLAIN): 2,
+    (FAILED, PLAIN): 2,
+    REPLY: 3,
+    (DELIVERED, PLAIN): 4,
+    LISTED: 5,
+    LATER: 6,
+    (BOUNCED, PLAIN): 7,
+    BLAMED: 8,
+    (COMPLAINED, PLAIN): 9,
+}
+FATES: tuple[list[Outcome | tuple[Outcome, Manner]], ...] = (
+    [SENT],
+    [SENT, DELIVERED],
+    [SENT, BOUNCED],
+    [SENT, DELIVERED, REPLY],
+    [DELIVERED, LATER, REPLY],
+    [LATER, BOUNCED, COMPLAINED],
+    [SENT, LISTED],
+    [SENT, BLAMED],
+    [DELIVERED, BOUNCED, COMPLAINED],
+    [SENT, REJECTED],
+    [SENT, FAILED],
+    [FAILED],
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +69,7 @@ class Attempt:
     number: int
     id: str  # SES's, different for each
     answer: Outcome  # UNKNOWN where it got lost on the way back
-    events: list[Outcome]  # none where SES refused it
+    events: list[tuple[Outcome, Manner]]  # none where SES refused it
 
 
 @dataclass(slots=True)
@@ -51,6 +77,7 @@ class Person:
     """One recipient, as the ledger ought to have it."""
 
     state: Outcome = QUEUED
+    manner: Manner = PLAIN
     attempts: int = 0
     id: str | None = None
     ids: set[str] = field(default_factory=set)  # under which SES is known to have sent it
@@ -58,8 +85,8 @@ class Person:
     again: int = 0  # what SES accepted and did not send, up to this attempt, somebody wants sent again
     told: list[Outcome] = field(default_factory=list)  # to those who read the stream
 
-    def become(self, state: Outcome, attempt: int = 0) -> None:
-        self.state, self.attempts = state, max(self.attempts, attempt)
+    def become(self, state: Outcome, attempt: int = 0, manner: Manner = PLAIN) -> None:
+        self.state, self.manner, self.attempts = state, manner, max(self.attempts, attempt)
         if state is not CLAIMED:
             self.told.append(state)
 
@@ -81,21 +108,21 @@ class Person:
                 if one.answer is QUEUED:
                     self.told.pop()  # it is tried again: nobody is told of that
 
-    def hear(self, one: Attempt, event: Outcome) -> None:
+    def hear(self, one: Attempt, event: Outcome, manner: Manner) -> None:
         if one.number <= self.again and event in {SENT, *UNSENT}:
             return
-        strength = STRENGTH.get(self.state, 0)
+        strength = STRENGTH.get((self.state, self.manner), 0)
         if self.state in UNSENT and self.id is None:
             strength = 0  # these are our own words
         if event in UNSENT:  # holds where no other attempt may have got through
             tried = self.state in (CLAIMED, UNKNOWN, SENT) or (self.state is QUEUED and one.number > self.attempts)
             applies = tried and one.number >= self.attempts and self.id in (None, one.id)
         else:
-            applies = STRENGTH[event] > strength
+            applies = STRENGTH[event, manner] > strength
             self.accepted_as(one.id)
         if applies:
             self.accepted_as(one.id)
-            self.become(event, one.number)
+            self.become(event, one.number, manner)
 
     def retry(self) -> None:
         if self.state is FAILED and self.id is not None:
@@ -126,12 +153,13 @@ class Sending(RuleBasedStateMachine):
     def attempt(self, data: st.DataObject, position: int) -> Attempt:
         refused = data.draw(st.booleans(), "refused")
         answers = [QUEUED, REJECTED, FAILED, UNKNOWN] if refused else [SENT, SENT, UNKNOWN]
+        fate = [] if refused else data.draw(st.sampled_from(FATES), "fate")
         one = Attempt(
             position=position,
             number=self.people[position].attempts + 1,
             id=MESSAGE_ID.format(next(self.numbers)),
             answer=data.draw(st.sampled_from(answers), "answer"),
-            events=[] if refused else data.draw(st.sampled_from(FATES), "fate"),
+            events=[event if isinstance(event, tuple) else (event, PLAIN) for event in fate],
         )
         self.attempts.append(one)
         return one
@@ -197,11 +225,11 @@ class Sending(RuleBasedStateMachine):
     def hear(self, data: st.DataObject) -> None:
         there_are = [(one, event) for one in self.attempts for event in one.events]
         some = data.draw(st.lists(st.sampled_from(there_are), min_size=1, max_size=8), "what")
-        said = [Happening(one.position, one.number, event, one.id, event.label) for one, event in some]
+        said = [Happening(one.position, one.number, event, one.id, event.label, manner) for one, (event, manner) in some]
         (heard,) = self.run(self.ledger.scripts.hear({self.chunk: said}))
         before = self.twice()
         for one, event in some:
-            self.people[one.position].hear(one, event)
+            self.people[one.position].hear(one, *event)
         assert heard.twice == self.twice() - before
         self.rest()
 
@@ -243,10 +271,13 @@ class Sending(RuleBasedStateMachine):
         status = await ledger.campaign(self.id)
         assert await counts(ledger, self.id) == dict(Counter(person.state.label for person in self.people))
         assert status.twice == self.twice()
+        kept = await ledger.redis.hgetall(ledger.keys.container(self.id))
+        manners = Counter(f"m:{p.state.value}{p.manner.value}" for p in self.people if p.manner is not PLAIN)
+        assert {k.decode(): int(v) for k, v in kept.items() if k.startswith(b"m:") and v != b"0"} == manners
         left, doubt = len(self.positions(QUEUED, CLAIMED)), len(self.positions(UNKNOWN))
         assert (status.state is State.FINISHED) is (left == 0)
-        kept = await ledger.redis.hmget(ledger.keys.chunk(self.chunk), "open", "doubt")
-        assert list(map(int, (value or 0 for value in kept))) == [left, doubt]
+        numbers = await ledger.redis.hmget(ledger.keys.chunk(self.chunk), "open", "doubt")
+        assert list(map(int, (value or 0 for value in numbers))) == [left, doubt]
         assert (await ledger.redis.zscore(ledger.keys.doubt, self.chunk) is not None) is (doubt > 0)
         told: list[list[str]] = [[] for _ in self.people]
         for _, entry in await ledger.redis.xrange(ledger.keys.outcomes):

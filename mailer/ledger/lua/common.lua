@@ -167,6 +167,34 @@ local function move_why(container, details, chunk_id, position, was, state, reas
   if COUNTED[state] then count_why(container, reason or '', 1) end
 end
 
+-- How a recipient came to be bounced or complained, `Manner` of scripts.py: `b<position>` of the details, where it is not '-'.
+-- Its container counts them in `m:<state><manner>`.
+local function manner_of(details, state, position)
+  return (state == 'b' or state == 'm') and redis.call('HGET', details, 'b' .. position) or '-'
+end
+
+local function change_manner(container, details, position, was, now)
+  if was == now then return end
+  if was:sub(2) ~= '-' then
+    redis.call('HINCRBY', container, 'm:' .. was, '-1')
+    redis.call('HDEL', details, 'b' .. position)
+  end
+  if now:sub(2) ~= '-' then
+    redis.call('HINCRBY', container, 'm:' .. now, '1')
+    redis.call('HSET', details, 'b' .. position, now:sub(2))
+  end
+end
+
+-- What a campaign is judged by, as SES judges an account: e-mails that SES tried to deliver and of which the fate is known; of them
+-- those that bounced for good, those that were delivered, and of these those that were complained about. Who complained has got it.
+local function judged(container)
+  local c = redis.call('HMGET', container, 'n:d', 'n:b', 'n:m', 'm:bn', 'm:bs', 'm:bx', 'm:mx')
+  for i = 1, 7 do c[i] = tonumber(c[i] or '0') end
+  local complained = c[3] - c[7]
+  local delivered = c[1] + complained
+  return delivered + c[2] - c[6], c[2] - c[4] - c[5] - c[6], delivered, complained
+end
+
 -- Recipients of a chunk came in doubt (n > 0) or out of it. The index says since when the oldest doubt of the chunk lasts.
 local function change_doubt(chunk, doubt, chunk_id, n, now)
   if n == 0 then return end

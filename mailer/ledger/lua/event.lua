@@ -1,8 +1,7 @@
 -- Apply what SES's events say of recipients of one chunk. Events come late, early, twice and in any order: what counts is how
--- strong a state is, complained > bounced > delivered > rejected by SES > sent > not known, and SES's message id, which tells
--- whether a recipient was sent to once or twice.
+-- strong a state is (RANK), and SES's message id, which tells whether a recipient was sent to once or twice.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
--- ARGV: chunk id; packed rows: position (2), attempt (2), state (1); message ids, 27 bytes a row (zeros: see below);
+-- ARGV: chunk id; packed rows: position (2), attempt (2), state (1), manner (1); message ids, 27 bytes a row (zeros: see below);
 --       then pairs: row -> reason, `i<row>` -> a message id that does not have SES's usual form
 -- Returns {1 where the chunk is known, recipients found to be sent to twice, position, old state and new state, ...}
 local container, chunk, records, window, details, ids, _, due, doubt, outcomes = unpack(KEYS)
@@ -11,7 +10,9 @@ local now = now_ms()
 local size = redis.call('STRLEN', records) / RECORD
 if size == 0 or redis.call('EXISTS', container) == 0 then return {0, 0} end
 
-local RANK = {s = 1, r = 2, f = 2, d = 3, b = 4, m = 5}
+-- By state and manner (`scripts.py`). A notice that names no failure says less than a delivery; a bounce for good says more than
+-- one that may not last, and than one of a message that SES did not try to deliver.
+local RANK = {['s-'] = 1, ['r-'] = 2, ['f-'] = 2, bn = 3, ['d-'] = 4, bx = 5, bs = 6, ['b-'] = 7, mx = 8, ['m-'] = 9}
 local said = {}
 for i = 4, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
 local moves, opened, doubtful, twice, answered = {}, 0, 0, 0, 0
@@ -20,21 +21,22 @@ local out = {1, 0}
 -- Whether the event's state takes the place of what is known. What SES accepted and did not send (r, f) counts only for the
 -- attempt that is the last: the others were followed by another one, which decides. A later attempt than the last is one that
 -- Redis has forgotten with its last second: SES has the message, so what it says of it holds also where nobody is sending.
-local function stronger(was, state, known, id, attempt, attempts)
+local function stronger(was, had, state, manner, known, id, attempt, attempts)
   if was == 'u' then return false end
   if state == 'r' or state == 'f' then
     local tried = was == 'c' or was == 'k' or was == 's' or (was == 'q' and attempt > attempts)
     return tried and attempt >= attempts and (not known or known == id)
   end
   -- `rejected` and `failed` without a message id are our own words, about a call that SES seemed to refuse.
-  local rank = RANK[was] or 0
+  local rank = RANK[was .. had] or 0
   if (was == 'r' or was == 'f') and not known then rank = 0 end
-  return RANK[state] > rank
+  return RANK[state .. manner] > rank
 end
 
-for i = 1, #rows, 5 do
+for i = 1, #rows, 6 do
   local position, attempt = struct.unpack('>HH', rows, i)
-  local state, row = rows:sub(i + 4, i + 4), (i - 1) / 5
+  local state, manner, row = rows:sub(i + 4, i + 4), rows:sub(i + 5, i + 5), (i - 1) / 6
+  local unsent = state == 'r' or state == 'f'
   if position < size and attempt > 0 then
     local at = position * RECORD
     local all = redis.call('GETRANGE', records, digits(at), digits(at + RECORD - 1))
@@ -43,19 +45,21 @@ for i = 1, #rows, 5 do
     local id = said['i' .. row] or packed_ids:sub(row * MESSAGE_ID + 1, (row + 1) * MESSAGE_ID)
     -- `x`: up to this attempt SES accepted it and did not send it, and somebody wants it sent again.
     local again = redis.call('HGET', details, 'x' .. position)
-    if not (again and attempt <= tonumber(again) and RANK[state] <= 2) then
-      local applies = stronger(was, state, known, id, attempt, attempts)
+    if not (again and attempt <= tonumber(again) and (unsent or state == 's')) then
+      local had = manner_of(details, was, position)
+      local applies = stronger(was, had, state, manner, known, id, attempt, attempts)
       if known and known ~= id then
-        if RANK[state] ~= 2 then  -- else it was not sent under this id
+        if not unsent then  -- else it was not sent under this id
           twice = twice + note_duplicate(container, details, position, id)
         end
       elseif not known and was ~= 'u' then
         -- Where a later attempt is under way the reject of an earlier one means nothing, nor does its id.
-        if applies or RANK[state] ~= 2 then store_id(ids, details, records, position, id) end
+        if applies or not unsent then store_id(ids, details, records, position, id) end
       end
       if applies then
         redis.call('SETRANGE', records, digits(at), record(state, mode, failures, math.max(attempts, attempt), now))
         moves[was .. state] = (moves[was .. state] or 0) + 1
+        change_manner(container, details, position, was .. had, state .. manner)
         if was == 'k' then
           doubtful = doubtful - 1
           redis.call('HDEL', details, 'k' .. position)  -- of lease.lua

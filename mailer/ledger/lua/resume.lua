@@ -6,12 +6,14 @@
 local container, window, due, active = unpack(KEYS)
 local id, patience, prefix = unpack(ARGV)
 local now = now_ms()
-local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'at_text', 'guarded', 'n:d', 'n:b', 'n:m')
+local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'at_text', 'guarded')
 if c[1] ~= 'paused' and c[1] ~= 'stopped' then
   return {c[1] or 'gone', 0, c[2] and 1 or 0}
 end
 if c[5] then  -- paused by its guard: from now on it judges what is yet to come
-  redis.call('HSET', container, 'g:d', c[6] or '0', 'g:b', c[7] or '0', 'g:m', c[8] or '0')
+  local known, bounced, delivered, complained = judged(container)
+  redis.call('HSET', container, 'g:known', digits(known), 'g:bounced', digits(bounced), 'g:delivered', digits(delivered),
+             'g:complained', digits(complained))
   redis.call('HDEL', container, 'guarded')
 end
 go_on(container, now)
