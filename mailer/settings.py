@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
     events_sqs_url: str | None = None  # the queue that carries SES's events
     events_topic_arns: Annotated[tuple[str, ...], NoDecode] = ()  # SNS topics whose HTTP notifications are believed
+    soft_bounces_suppress: int = Field(0, ge=0, le=100)  # soft bounces in a row after which an address is suppressed; 0: never
     unknown_grace_s: float = Field(900, ge=0)  # how long who is in doubt waits for an event
     unknown_transactional: Policy = Policy.RESEND  # and what happens then
     unknown_bulk: Policy = Policy.HOLD

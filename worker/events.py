@@ -32,6 +32,7 @@ from mailer.tasks import to_the_end
 from .meaning import happening, left_a_list, suppressions
 from .owed import Owed, owe
 from .runtime import Runtime, cancel
+from .soft import suppress_repeated
 
 log = structlog.get_logger()
 
@@ -44,6 +45,7 @@ BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
 BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
 REST_S = 30.0
 
+RECEIVED = "the queue of SES's events has notifications of received mail, which are left there; give them a queue of their own"
 _SILENT = "the store does not answer in time"
 REDIS_AWAY = "no events are received before redis answers"
 
@@ -89,6 +91,7 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
     entries = [entry for event in events for entry in suppressions(event)]
     if entries:
         await runtime.ledger.suppressed.add(entries)
+    await suppress_repeated(runtime, events)
     changes, left = list[Change](), dict[int, str]()
     if said:
         found, failed = await _hear(runtime, said)
@@ -318,14 +321,18 @@ class Intake:
         events, receipts = list[Event](), list[str]()
         for message in messages:
             try:
-                events.append(read(message.body))
+                event = read(message.body)
             except NotAnEvent as error:
                 # It is left alone: after its visibility time-out it comes again, until the queue's policy takes it away.
                 metrics.record_unread()
                 if message.times <= 1:
                     log.warning("a message of the queue is no event of SES", reason=str(error))
             else:
-                receipts.append(message.receipt)
+                if event.type is EventType.RECEIVED:
+                    self._runtime.repeats.change(log.warning, "received mail", RECEIVED, what=True)
+                else:
+                    events.append(event)
+                    receipts.append(message.receipt)
         left = await to_the_end(apply(self._runtime, events))
         done = [receipt for place, receipt in enumerate(receipts) if place not in left]
         if done:

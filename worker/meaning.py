@@ -27,6 +27,7 @@ _LISTED = frozenset({"OnAccountSuppressionList", "OnTenantSuppressionList", "Uns
 _NOT_TRIED = _LISTED | {"Suppressed"}  # and what hard-bounced lately for another of SES's customers
 # Of a bounce that is not permanent: SES has no word for what failed. Automatic replies come under `General`.
 _NO_FAILURE = frozenset({"", "General", "Undetermined"})
+_OF_THE_MESSAGE = frozenset({"MessageTooLarge", "ContentRejected", "AttachmentRejected"})  # another one may get through
 _NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
 
 
@@ -39,6 +40,8 @@ def happening(event: Event, attempt: Attempt) -> Happening | None:
         outcome = Outcome.DELIVERED
     elif outcome is Outcome.COMPLAINED and event.complaint_subtype in _NOT_TRIED:
         manner = Manner.UNTRIED
+    elif event.type is EventType.DELIVERY_DELAY:
+        manner = Manner.DELAYED
     if outcome is None:
         return None
     return Happening(attempt.position, attempt.attempt, outcome, event.ses_message_id, _reason(event)[:MAX_REASON], manner)
@@ -58,11 +61,19 @@ def _reason(event: Event) -> str:
         return _said(event, "/".join(filter(None, (event.bounce_type, event.bounce_subtype))) or "bounced")
     if event.type is EventType.COMPLAINT and event.complaint_type != _NOT_SPAM:
         return _said(event, ", ".join(filter(None, (event.complaint_type, event.complaint_subtype))) or "complaint")
+    if event.type is EventType.DELIVERY_DELAY:
+        return _delayed(event)
     if event.type is EventType.REJECT:
         return f"SES accepted it and did not send it: {event.reason or 'rejected'}"
     if event.type is EventType.RENDERING_FAILURE:
         return f"SES accepted it and could not render it: {event.reason or 'no reason was given'}"
     return ""
+
+
+def _delayed(event: Event) -> str:
+    until = f"; SES tries until {event.delay_ends:%Y-%m-%d %H:%M} UTC" if event.delay_ends else ""
+    said = _said(event, f"delayed ({event.delay_type})" if event.delay_type else "delayed")
+    return said[: MAX_REASON - len(until)] + until
 
 
 def _said(event: Event, what: str) -> str:
@@ -92,6 +103,15 @@ def suppressions(event: Event) -> list[NewEntry]:
         named = event.destination
     # The mailbox simulator's addresses are there to be written to again; SES puts them on no list either.
     return [NewEntry(address, reason) for address in named if not is_mailbox_simulator(address)]
+
+
+def soft_bounced(event: Event) -> list[str]:
+    """Addresses to which a message could not be delivered for a reason that may pass, and that is not in the message itself.
+    A notice without a status is an automatic reply: that address works."""
+    if event.type is not EventType.BOUNCE or event.bounce_type != "Transient" or event.bounce_subtype in _OF_THE_MESSAGE:
+        return []
+    named = event.bounce_subtype not in _NO_FAILURE
+    return [one.address for one in event.recipients if named or one.status.startswith(("4.", "5."))]
 
 
 def left_a_list(event: Event) -> bool:

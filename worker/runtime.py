@@ -28,6 +28,7 @@ from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.ledger.redis import RedisClient
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
+from mailer.repeats import Repeats
 from mailer.settings import Settings
 from mailer.storage import open_objects
 from mailer.suppression.pace import Pace
@@ -105,6 +106,7 @@ class Runtime:
         self.reaches = Reaches(settings, self.ledger, self.stopping)
         self.stored = StoredTemplates()
         self.listening = Listening()
+        self.repeats = Repeats()  # of log lines
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer

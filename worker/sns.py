@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from mailer import metrics
 from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
-from mailer.events import Believed, Certificates, Doubt, Event, MessageType, Trust, Verifier, fetch, read
+from mailer.events import Believed, Certificates, Doubt, Event, EventType, MessageType, Trust, Verifier, fetch, read
 from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
 from mailer.ledger.keys import Keys
 from mailer.ledger.redis import RedisClient
@@ -28,6 +28,7 @@ from .runtime import Runtime
 
 log = structlog.get_logger()
 
+RECEIVED = "a topic of ours also has notifications of received mail; nothing is done with them here"
 ANSWER_S = 0.9  # SNS is answered within a second; what could not be queued by then comes again
 GROUP = "workers"
 TOGETHER = 500  # messages
@@ -143,8 +144,13 @@ async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
                 done.append(id)
             continue
         try:
-            events.append(read(fields[MESSAGE.encode()]))
-            ids.append(id)
+            event = read(fields[MESSAGE.encode()])
+            if event.type is EventType.RECEIVED:
+                runtime.repeats.change(log.warning, "received mail", RECEIVED, what=True)
+                done.append(id)
+            else:
+                events.append(event)
+                ids.append(id)
         except NotAnEvent as error:
             metrics.record_unread()
             log.warning("a message of a topic of ours is no event of SES", reason=str(error))

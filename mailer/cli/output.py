@@ -161,6 +161,7 @@ def campaign_facts(status: CampaignStatus) -> None:
             "created": when(status.created_at),
             "finished": when(status.finished_at),
             "sent to twice": f"{status.twice:,}" if status.twice else "",
+            "delayed": f"{status.delayed:,}, to whom SES is still trying to deliver it" if status.delayed else "",
             "hard bounces": f"{status.reputation.bounced:,}" if status.counts.get("bounced") else "",
         }
     )

@@ -28,6 +28,7 @@ class EventType(StrEnum):
     SUBSCRIPTION = "Subscription"
     OPEN = "Open"
     CLICK = "Click"
+    RECEIVED = "Received"  # of mail that SES took in for the account: nothing that was sent, and somebody else's business
     TEST = "test"  # not of a message: SES tries a topic out when it is attached
     OTHER = "other"  # a type that is not known here; to be counted, and left alone
 
@@ -63,7 +64,7 @@ class Event:
 
     type: EventType
     time: datetime | None = None  # UTC; of what happened, where SES says it, else of the message
-    ses_message_id: str = ""  # never empty, except in types `test` and `other`
+    ses_message_id: str = ""  # never empty, except in types `test`, `other` and `Received`
     tags: Mapping[str, str] = field(default_factory=lambda: _NO_TAGS)  # none in identity notifications
     sender: str = ""  # of a subscription: the address in From, else that of the envelope; normalised
     destination: tuple[str, ...] = ()  # everyone who gets the message, normalised
@@ -72,7 +73,8 @@ class Event:
     bounce_subtype: str = ""
     complaint_type: str = ""  # the mail provider's word: abuse, fraud, not-spam, …
     complaint_subtype: str = ""  # OnAccountSuppressionList: it was not sent; else empty
-    delay_type: str = ""
+    delay_type: str = ""  # MailboxFull, RecipientServerError, …
+    delay_ends: datetime | None = None  # UTC; until then SES tries to deliver it
     reason: str = ""  # of a reject or a rendering failure; one line
     feedback_id: str = ""  # of a bounce or complaint: the same one can come twice
     subscription: Subscription | None = None

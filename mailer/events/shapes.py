@@ -12,6 +12,8 @@ wrong type counts as not there, unless the meaning of the event depends on it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -34,7 +36,8 @@ _TESTS = ("Successfully validated SNS topic for Amazon SES event publishing",)  
 _TEST_TYPES = frozenset({"AmazonSnsSubscriptionSucceeded"})  # the same of identity notifications
 
 Json = dict[str, Any]
-_TYPES = {type.value: type for type in EventType if type not in (EventType.TEST, EventType.OTHER)}
+_TYPES = {type.value: type for type in EventType if type not in (EventType.TEST, EventType.OTHER, EventType.RECEIVED)}
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # as `surrogateescape` keeps a byte
 
 
 def read(body: bytes | str) -> Event:
@@ -64,10 +67,23 @@ def _object(body: bytes | str) -> Json:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise NotAnEvent(why="it is not JSON") from None
+        found = _mended(body)
     if not isinstance(found, dict):
         raise NotAnEvent(why="it is not a JSON object")
     return found
+
+
+def _mended(body: bytes | str) -> Any:
+    """What orjson refuses, and a mail server's words may have brought into an event: bytes that are not UTF-8 are taken for
+    Latin-1, control characters as they are, and half of a surrogate pair becomes a question mark."""
+    text = body if isinstance(body, str) else body.decode(errors="surrogateescape")
+    if isinstance(body, bytes):
+        text = _NOT_UTF_8.sub(lambda byte: chr(ord(byte[0]) - 0xDC00), text)
+    try:
+        found = json.loads(text.lstrip("\ufeff"), strict=False)
+        return orjson.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise NotAnEvent(why="it is not JSON") from None
 
 
 def _message(envelope: Json) -> str:
@@ -90,6 +106,8 @@ def _event(found: Json) -> Event:
     if not isinstance(mail, dict):
         mail = {}
     ses_message_id = _id(mail.get("messageId"))
+    if found.get("notificationType") == EventType.RECEIVED.value:
+        return Event(type=EventType.RECEIVED, ses_message_id=ses_message_id)
     type = _TYPES.get(name, EventType.OTHER)
     if type is EventType.OTHER:
         return Event(type=type, ses_message_id=ses_message_id)
@@ -151,7 +169,11 @@ def _failure(block: Json) -> Json:
 
 
 def _delay(block: Json) -> Json:
-    return {"recipients": _concerned(block.get("delayedRecipients")), "delay_type": _word(block.get("delayType"))}
+    return {
+        "recipients": _concerned(block.get("delayedRecipients")),
+        "delay_type": _word(block.get("delayType")),
+        "delay_ends": _moment(block.get("expirationTime")),
+    }
 
 
 def _subscription(block: Json) -> Json:

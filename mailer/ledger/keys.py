@@ -174,6 +174,10 @@ class Keys:
         """Hash: address → when (ms) it was removed here. A page of SES's list that is older must not bring it back."""
         return f"{self.namespace}:suppressed:{account}:removed"
 
+    def soft_bounces(self, address: str) -> str:
+        """Set: digests of the messages to an address that bounced softly since the last one that was delivered."""
+        return f"{self.namespace}:soft:{hashlib.sha256(address.lower().encode(errors='surrogatepass')).hexdigest()[:32]}"
+
     @property
     def owed(self) -> str:
         """Sorted set: what SES's list is still to be told (`worker/owed.py`) → when (ms) it is tried; 0: as soon as may be."""

@@ -201,6 +201,7 @@ class Manner(StrEnum):
     NOTICE = "n"  # BOUNCED: a notice that names no failure, as an automatic reply; a delivery is stronger
     SOFT = "s"  # BOUNCED: another message may get through
     UNTRIED = "x"  # BOUNCED or COMPLAINED: SES has not tried to deliver it
+    DELAYED = "w"  # SENT: SES goes on trying to deliver it
 
 
 class Happening(NamedTuple):

@@ -36,6 +36,7 @@ class CampaignStatus:
     twice: int = 0  # recipients that SES accepted twice, as its events tell
     # Why recipients are failed, rejected or suppressed → how many; the commonest reason first. Numbers and addresses are "…".
     reasons: dict[str, int] = field(default_factory=dict)
+    delayed: int = 0  # recipients that are `sent`, and to whom SES could not deliver it yet
     reputation: Reputation = Reputation()
 
     @property
@@ -101,6 +102,7 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         finished_at=_time(found.get(b"finished")),
         twice=int(found.get(b"twice", 0)),
         reasons=_reasons(found),
+        delayed=int(found.get(b"delayed", 0)),
         reputation=_reputation(found),
     )
 
@@ -161,6 +163,8 @@ def report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[Rec
 
 def _why(known: Chunk, position: int) -> str:
     reason = known.reason(position)
+    if delay := known.details.get(b"w%d" % position, b"").decode():
+        reason = "; ".join(filter(None, (reason, delay)))
     if others := known.details.get(b"d%d" % position, b"").decode():
         reason = "; ".join(filter(None, (reason, f"SES accepted it again, as {others}")))
     return reason

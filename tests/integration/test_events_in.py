@@ -235,6 +235,23 @@ async def test_while_redis_is_away_an_event_is_received_once_and_not_deleted_bef
     assert (times, len(queues.dead.take(10))) == ([1, 2], 0)
 
 
+async def test_received_mail_is_left_in_a_shared_queue_and_told_once_and_half_a_character_does_not_keep_an_event_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = json.dumps({"notificationType": "Received", "mail": {"messageId": "abc"}, "receipt": {}, "content": "…"})
+    broken = json.dumps(published("Bounce", bouncedRecipients=[{"emailAddress": ANA, "diagnosticCode": "550 @@"}]))
+    times, unread = list[int](), metric("mailer_events_unread_total")
+    async with taking_in(settings, monkeypatch, times) as (_, queues), Mailer(settings) as mailer:
+        with capture_logs() as logs:
+            for body in (received, received, broken.replace("@@", "\\ud83d")):
+                queues.events.put(body.encode())
+            await until(lambda: truth(sum(queues.dead.counts()[name] for name in ("waiting", "in_flight")) == 2))
+        assert [entry.reason for entry in await mailer.suppressed(ANA)] == [Reason.BOUNCE]
+        assert queues.events.counts()["deleted"] == 1
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [events.RECEIVED]
+    assert metric("mailer_events_unread_total") == unread
+
+
 @pytest.fixture
 def stored(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with a store for archives."""

@@ -32,9 +32,12 @@ REJECTED, FAILED = Outcome.REJECTED, Outcome.FAILED
 DELIVERED, BOUNCED, COMPLAINED = Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED
 UNSENT = {REJECTED, FAILED}  # SES accepted it and sent it to nobody
 PLAIN, NOTICE, SOFT, UNTRIED = Manner.PLAIN, Manner.NOTICE, Manner.SOFT, Manner.UNTRIED
+DELAYED = (SENT, Manner.DELAYED)
+WORDS = {Manner.DELAYED: "still trying"}
 REPLY, LATER, LISTED, BLAMED = (BOUNCED, NOTICE), (BOUNCED, SOFT), (BOUNCED, UNTRIED), (COMPLAINED, UNTRIED)
 STRENGTH = {
     (SENT, PLAIN): 1,
+    DELAYED: 1,
     (REJECTED, PLAIN): 2,
     (FAILED, PLAIN): 2,
     REPLY: 3,
@@ -48,6 +51,9 @@ STRENGTH = {
 FATES: tuple[list[Outcome | tuple[Outcome, Manner]], ...] = (
     [SENT],
     [SENT, DELIVERED],
+    [DELAYED, DELIVERED],
+    [SENT, DELAYED, LATER],
+    [DELAYED, REJECTED],
     [SENT, BOUNCED],
     [SENT, DELIVERED, REPLY],
     [DELIVERED, LATER, REPLY],
@@ -78,6 +84,7 @@ class Person:
 
     state: Outcome = QUEUED
     manner: Manner = PLAIN
+    delayed: bool = False
     attempts: int = 0
     id: str | None = None
     ids: set[str] = field(default_factory=set)  # under which SES is known to have sent it
@@ -122,7 +129,11 @@ class Person:
             self.accepted_as(one.id)
         if applies:
             self.accepted_as(one.id)
-            self.become(event, one.number, manner)
+            self.become(event, one.number, PLAIN if manner is Manner.DELAYED else manner)
+        if self.state is SENT and manner is Manner.DELAYED and not self.delayed:
+            self.told.append(SENT)
+            self.delayed = True
+        self.delayed &= self.state is SENT
 
     def retry(self) -> None:
         if self.state is FAILED and self.id is not None:
@@ -225,7 +236,10 @@ class Sending(RuleBasedStateMachine):
     def hear(self, data: st.DataObject) -> None:
         there_are = [(one, event) for one in self.attempts for event in one.events]
         some = data.draw(st.lists(st.sampled_from(there_are), min_size=1, max_size=8), "what")
-        said = [Happening(one.position, one.number, event, one.id, event.label, manner) for one, (event, manner) in some]
+        said = [
+            Happening(one.position, one.number, event, one.id, WORDS.get(manner, event.label), manner)
+            for one, (event, manner) in some
+        ]
         (heard,) = self.run(self.ledger.scripts.hear({self.chunk: said}))
         before = self.twice()
         for one, event in some:
@@ -273,6 +287,8 @@ class Sending(RuleBasedStateMachine):
         assert status.twice == self.twice()
         kept = await ledger.redis.hgetall(ledger.keys.container(self.id))
         manners = Counter(f"m:{p.state.value}{p.manner.value}" for p in self.people if p.manner is not PLAIN)
+        assert status.delayed == sum(person.delayed for person in self.people)
+        assert ["still trying" in line.reason for line in found] == [person.delayed for person in self.people]
         assert {k.decode(): int(v) for k, v in kept.items() if k.startswith(b"m:") and v != b"0"} == manners
         left, doubt = len(self.positions(QUEUED, CLAIMED)), len(self.positions(UNKNOWN))
         assert (status.state is State.FINISHED) is (left == 0)

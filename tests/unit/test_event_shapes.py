@@ -60,6 +60,7 @@ SAID: dict[str, Json] = {
         "time": at(3, 10),
         "recipients": (Concerned(ANA, "4.2.2", "smtp; 452 4.2.2 mailbox full"),),
         "delay_type": "MailboxFull",
+        "delay_ends": at(17),
     },
     "Subscription": {
         "time": at(8),
@@ -101,7 +102,7 @@ def test_bytes_and_text_are_the_same() -> None:
 
 
 def test_every_type_that_is_known_has_a_sample() -> None:
-    assert set(BLOCKS) | {"test", "other"} == {type.value for type in EventType}
+    assert set(BLOCKS) | {"test", "other", "Received"} == {type.value for type in EventType}
 
 
 @pytest.mark.parametrize(
@@ -123,11 +124,52 @@ def test_what_ses_tries_a_topic_out_with_is_no_poison(body: str | bytes) -> None
     "body",
     [
         {"eventType": "Teleport", "mail": {"messageId": SES_ID}, "teleport": {}},
-        {"notificationType": "Received", "mail": {"messageId": SES_ID}, "receipt": {}},
+        {"eventType": "Received", "mail": {"messageId": SES_ID}, "receipt": {}},
+        {"notificationType": "Novel", "mail": {"messageId": SES_ID}},
     ],
 )
 def test_a_type_that_is_not_known_is_other_and_still_names_its_message(body: Json) -> None:
     assert read(json.dumps(body)) == Event(type=EventType.OTHER, ses_message_id=SES_ID)
+
+
+def test_received_mail_is_a_type_of_its_own_in_every_form() -> None:
+    body = json.dumps({"notificationType": "Received", "mail": {"messageId": "abc"}, "receipt": {}, "content": "From: …"})
+    for form in (body, json.dumps(in_sns(body))):
+        assert read(form) == Event(type=EventType.RECEIVED, ses_message_id="abc")
+
+
+SAID_BY_A_SERVER = [
+    (rb"smtp; 550 bo\u00eete pleine", "smtp; 550 boîte pleine"),
+    (rb"smtp; 550 \ud83d gone", "smtp; 550 ? gone"),
+    (rb"smtp; 550 \udfff\ud83d gone", "smtp; 550 ?? gone"),
+    (rb"smtp; 550 \ud83d\ude00", "smtp; 550 \N{GRINNING FACE}"),
+    (rb"smtp; 550 \ud83d \\ud83d", r"smtp; 550 ? \ud83d"),
+    (b"smtp; 550 bo\xeete pleine", "smtp; 550 boîte pleine"),
+    (b"smtp; 550 bo\xc3\xaete pl\xeeine", "smtp; 550 boîte plîine"),
+    (b"smtp; 550 \xff\xfe", "smtp; 550 ÿþ"),
+    (b"smtp; 550\tno\r\nsuch\x00user", "smtp; 550 no such user"),
+]
+
+
+@pytest.mark.parametrize(("said", "read_as"), SAID_BY_A_SERVER)
+def test_an_event_is_taken_whatever_bytes_and_half_characters_a_mail_server_has_put_into_it(said: bytes, read_as: str) -> None:
+    recipients = [{"emailAddress": ANA, "status": "5.1.1", "diagnosticCode": "@@"}]
+    body = json.dumps(published("Bounce", bouncedRecipients=recipients)).encode().replace(b"@@", said)
+    event = read(body)
+    assert (event.type, event.attempt, event.recipients) == (
+        EventType.BOUNCE, Attempt.parse(ATTEMPT), (Concerned(ANA, "5.1.1", read_as),),
+    )  # fmt: skip
+    if all(byte < 128 for byte in said):
+        text = body.decode()
+        assert read(text) == event
+        assert read(json.dumps(in_sns(text))) == event
+
+
+def test_half_a_character_in_an_address_a_tag_or_an_id_costs_nothing_but_that_value() -> None:
+    event = published("Complaint", complainedRecipients=[{"emailAddress": "ana\ud800@example.org"}])
+    event["mail"]["tags"]["\udc00"] = ["\ud800"]
+    found = read(json.dumps(event))
+    assert (found.attempt, [one.address for one in found.recipients]) == (Attempt.parse(ATTEMPT), ["ana?@example.org"])
 
 
 def test_what_ses_says_of_the_account_over_eventbridge_is_other() -> None:
@@ -315,7 +357,7 @@ def is_event_or_not(body: str | bytes) -> None:
     texts = [event.ses_message_id, event.bounce_type, event.bounce_subtype, event.reason, event.feedback_id, event.delay_type]
     texts += [part for concerned in event.recipients for part in (concerned.address, concerned.status, concerned.diagnostic)]
     assert all(isinstance(text, str) and text.isprintable() and len(text) <= 1000 for text in (*texts, *event.destination))
-    assert event.ses_message_id or event.type in (EventType.TEST, EventType.OTHER)
+    assert event.ses_message_id or event.type in (EventType.TEST, EventType.OTHER, EventType.RECEIVED)
 
 
 @settings(deadline=None, max_examples=300)

@@ -60,6 +60,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "suppression_sync_s": ("30", "30", 30.0),
     "events_sqs_url": ("https://sqs.example/1/q", '"https://sqs.example/1/q"', "https://sqs.example/1/q"),
     "events_topic_arns": ("a, b", '["a", "b"]', ("a", "b")),
+    "soft_bounces_suppress": ("3", "3", 3),
     "unknown_grace_s": ("5", "5", 5.0),
     "unknown_transactional": ("hold", '"hold"', Policy.HOLD),
     "unknown_bulk": ("assume_sent", '"assume_sent"', Policy.ASSUME_SENT),

@@ -12,7 +12,7 @@ if size == 0 or redis.call('EXISTS', container) == 0 then return {0, 0} end
 
 -- By state and manner (`scripts.py`). A notice that names no failure says less than a delivery; a bounce for good says more than
 -- one that may not last, and than one of a message that SES did not try to deliver.
-local RANK = {['s-'] = 1, ['r-'] = 2, ['f-'] = 2, bn = 3, ['d-'] = 4, bx = 5, bs = 6, ['b-'] = 7, mx = 8, ['m-'] = 9}
+local RANK = {['s-'] = 1, sw = 1, ['r-'] = 2, ['f-'] = 2, bn = 3, ['d-'] = 4, bx = 5, bs = 6, ['b-'] = 7, mx = 8, ['m-'] = 9}
 local said = {}
 for i = 4, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
 local moves, opened, doubtful, twice, answered = {}, 0, 0, 0, 0
@@ -31,6 +31,16 @@ local function stronger(was, had, state, manner, known, id, attempt, attempts)
   local rank = RANK[was .. had] or 0
   if (was == 'r' or was == 'f') and not known then rank = 0 end
   return RANK[state .. manner] > rank
+end
+
+-- Why SES is still trying to deliver it: `w<position>` of the details, for as long as it is `sent`. Its container counts them.
+local function note_delay(position, was, state, attempts, why)
+  if state == 's' and why and redis.call('HSETNX', details, 'w' .. position, why) == 1 then
+    redis.call('HINCRBY', container, 'delayed', '1')
+    publish(outcomes, chunk_id, position, state, attempts, why)
+  elseif was == 's' and state ~= 's' and redis.call('HDEL', details, 'w' .. position) == 1 then
+    redis.call('HINCRBY', container, 'delayed', '-1')
+  end
 end
 
 for i = 1, #rows, 6 do
@@ -59,7 +69,7 @@ for i = 1, #rows, 6 do
       if applies then
         redis.call('SETRANGE', records, digits(at), record(state, mode, failures, math.max(attempts, attempt), now))
         moves[was .. state] = (moves[was .. state] or 0) + 1
-        change_manner(container, details, position, was .. had, state .. manner)
+        change_manner(container, details, position, was .. had, state .. (manner == 'w' and '-' or manner))
         if was == 'k' then
           doubtful = doubtful - 1
           redis.call('HDEL', details, 'k' .. position)  -- of lease.lua
@@ -70,7 +80,7 @@ for i = 1, #rows, 6 do
           redis.call('HSET', details, 'e' .. position, digits(attempts))
           answered = answered + 1
         end
-        local reason = said[tostring(row)]
+        local reason = manner ~= 'w' and said[tostring(row)]
         move_why(container, details, chunk_id, position, was, state, reason)
         if reason then
           redis.call('HSET', details, digits(position), reason)
@@ -82,6 +92,7 @@ for i = 1, #rows, 6 do
         out[#out + 1] = was
         out[#out + 1] = state
       end
+      note_delay(position, was, applies and state or was, math.max(attempts, attempt), manner == 'w' and said[tostring(row)])
     end
   end
 end
