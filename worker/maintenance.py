@@ -43,6 +43,7 @@ ARCHIVE_AFTER_S = 900.0  # most events come within minutes, and meet their recip
 DOUBT_AFTER_S = 6 * 3600.0  # longer than who is in doubt waits for an event
 SWEEP_CHUNKS = 200  # chunks of a cancelled campaign that are counted out before the other campaigns have their turn
 DOUBT_EVERY_S = 1.0
+OUTCOMES_EVERY_S = 60.0
 DOUBTS = 200  # chunks that are looked at in one step
 ASSUMED = "SES may have accepted it and did not say so; it is taken for sent"
 _GUARDED = (State.RUNNING, State.PARKED, State.PAUSED)
@@ -190,6 +191,13 @@ async def settle_doubts(runtime: Runtime) -> None:
             metrics.record_outcomes(lane, Outcome.SENT, n)
 
 
+async def forget_outcomes(runtime: Runtime) -> None:
+    """Entries of the stream of outcomes go when a campaign of that age would: their reasons hold addresses."""
+    oldest = await runtime.ledger.scripts.now_ms() - runtime.settings.retention_s * 1000
+    # To the entry: an approximate trim leaves the last hundred for ever where nothing follows.
+    await runtime.redis.xtrim(runtime.ledger.keys.outcomes, minid=oldest, approximate=False)
+
+
 async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, every_s: float) -> None:
     """Run a step for ever. Redis going away is waited out."""
     while True:
@@ -219,6 +227,7 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
     "doubts": (settle_doubts, DOUBT_EVERY_S),
     "identities": (read_identities, ACCOUNT_CHECK_S),
+    "outcomes": (forget_outcomes, OUTCOMES_EVERY_S),
     "suppressing": (owed.pay, owed.EVERY_S),
 }
 

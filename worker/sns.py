@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from types import TracebackType
 
 import structlog
@@ -49,7 +51,7 @@ class Endpoint:
         self._scripts = Scripts(redis, keys)
         self._certificates: Certificates | None = None
         if verifier is None:
-            self._certificates = Certificates(Trust.of_this_machine(), fetch)
+            self._certificates = Certificates(Trust.of_this_machine(), fetch, shelf=Shelf(redis, keys))
             verifier = Verifier(topics, self._certificates, seen=seen(redis, keys))
         self._verifier = verifier
 
@@ -91,6 +93,21 @@ class Endpoint:
             raise SeenBefore(why=Doubt.SEEN)
         if not fields:
             log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
+
+
+class Shelf:
+    """Certificates that were believed, in Redis: a worker that starts while somebody makes names up has what it needs."""
+
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def get(self, url: str) -> bytes | None:
+        found: bytes | None = await self._redis.get(self._keys.certificate(url))
+        return found
+
+    async def put(self, url: str, chain: bytes, until: datetime) -> None:
+        with suppress(RedisError, OSError):  # it is believed all the same
+            await self._redis.set(self._keys.certificate(url), chain, exat=int(until.timestamp()))
 
 
 def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:

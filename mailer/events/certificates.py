@@ -12,21 +12,23 @@ import re
 import ssl
 import time
 import warnings
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from ..errors import CannotVerify, ConfigError, FetchFailed, NotBelieved
+from .budget import Budget
 from .doubt import Doubt
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -35,7 +37,6 @@ MAX_FILE: Final = 64 << 10  # bytes of what is fetched
 MIN_KEY: Final = 2048  # bits
 _MAX_LINKS = 4  # certificates of one file
 _KEPT = 32  # certificates; each topic's region has one at a time, and a new one about once a year
-_PER_MINUTE = 20  # fetches of certificates: anyone can name addresses that look right, and AWS is not to be flooded from here
 
 # Of the regions that have SES. Suffixes: AWS's table of service endpoints.
 SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
@@ -93,6 +94,15 @@ class _Key:
     until: datetime  # the end of the first certificate of the chain that ends
 
 
+class Shelf(Protocol):
+    """Where certificates that were believed are kept for other processes, and for this one when it starts anew. They are checked
+    again when they come from there."""
+
+    async def get(self, url: str) -> bytes | None: ...
+
+    async def put(self, url: str, chain: bytes, until: datetime) -> None: ...
+
+
 class Certificates:
     """Public keys by the address of their certificate, kept until the certificate ends.
 
@@ -105,17 +115,18 @@ class Certificates:
         trust: Trust,
         fetch: Fetch,
         *,
+        shelf: Shelf | None = None,
         clock: Callable[[], float] = time.time,
         patience_s: float = 0.7,
         timeout_s: float = 10,
     ) -> None:
         self.trust = trust
-        self._fetch, self._clock = fetch, clock
+        self._fetch, self._shelf, self._clock = fetch, shelf, clock
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._store = Store(list(trust.anchors))
         self._kept: OrderedDict[str, _Key] = OrderedDict()
         self._under_way: dict[str, asyncio.Task[_Key]] = {}
-        self._fetched: deque[float] = deque(maxlen=_PER_MINUTE)
+        self._budget = Budget(clock)
 
     async def key(self, url: str, place: Place) -> RSAPublicKey:
         """`url` has been checked: it is one of SNS's in that place. Raises NotBelieved, or CannotVerify to try again."""
@@ -155,18 +166,26 @@ class Certificates:
                 self._kept.popitem(last=False)
 
     async def _get(self, url: str, place: Place) -> _Key:
-        now = self._clock()
-        if len(self._fetched) == _PER_MINUTE and self._fetched[0] > now - 60:
+        if self._shelf is not None and (chain := await self._shelf.get(url)) is not None:
+            with suppress(NotBelieved):  # else it has ended, or somebody has put it there who is nobody
+                return self._believed(_pem(chain), place)
+        if not self._budget.may_fetch(url):
             raise CannotVerify(why=Doubt.BUSY)
-        self._fetched.append(now)
         try:
             async with asyncio.timeout(self._timeout_s):
                 links = _pem(await self._read(url))
                 if len(links) == 1 and (issuer := self._issuer(links[0])):
                     links += _der(await self._read(issuer))
+            found = self._believed(links, place)
         except (FetchFailed, TimeoutError):
+            self._budget.failed(url)
             raise CannotVerify(why=Doubt.UNREACHABLE) from None
-        return self._believed(links, place)
+        except NotBelieved:
+            self._budget.failed(url)
+            raise
+        if self._shelf is not None:
+            await self._shelf.put(url, b"".join(link.public_bytes(Encoding.PEM) for link in links), found.until)
+        return found
 
     async def _read(self, url: str) -> bytes:
         data = await self._fetch(url)

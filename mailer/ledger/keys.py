@@ -50,13 +50,18 @@ class Keys:
     # ---- what becomes of recipients ------------------------------------------------------------
     @property
     def outcomes(self) -> str:
-        """Stream: an entry for each change of a recipient's state. Capped; made to be read with consumer groups."""
+        """Stream: an entry for each change of a recipient's state. Capped by number and by age; made to be read with consumer
+        groups."""
         return f"{self.namespace}:outcomes"
 
     @property
     def inbox(self) -> str:
         """Stream: what SNS brought over HTTP, believed and not yet applied; the workers are its consumer group."""
         return f"{self.namespace}:events"
+
+    def certificate(self, url: str) -> str:
+        """String: a certificate of SNS that was believed, with its issuers, until it ends."""
+        return f"{self.namespace}:events:certificate:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
 
     def notified(self, id: str) -> str:
         """String, there for as long as SNS could repeat a message, by its id: which call has queued it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from mailer import Settings
 from mailer.email import Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
@@ -16,6 +17,9 @@ from mailer.ledger import ClaimStatus, Happening, Ledger, Sent, Work
 from mailer.ledger.control import Control
 from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Manner
+from mailer.simulator import Simulator
+from worker import maintenance
+from worker.runtime import Runtime
 
 from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, settled, states, take
 
@@ -248,6 +252,22 @@ async def test_each_change_is_an_entry_of_the_stream_of_outcomes(ledger: Ledger)
         (f"{id}-0-0", "delivered", ""),
         (f"{id}-0-1", "bounced", "Permanent"),
     ]
+
+
+async def test_entries_of_the_stream_that_are_older_than_the_retention_go_and_no_others(
+    settings: Settings, ses: Simulator
+) -> None:
+    async with Runtime(settings.model_copy(update={"retention_s": 86_400})) as idle:
+        outcomes, now = idle.ledger.keys.outcomes, await idle.ledger.scripts.now_ms()
+        for age_s in (200_000, 86_500, 86_300):
+            await idle.redis.xadd(outcomes, {"id": "x"}, id=f"{now - age_s * 1000}-0")
+        id = await campaign(idle.ledger, 1)
+        work = await take(idle.ledger, f"{id}-0")
+        await claim(idle.ledger, work, 0)
+        await answer(idle.ledger, work, 0)
+        await maintenance.forget_outcomes(idle)
+        assert len(await idle.redis.xrange(outcomes)) == 2
+    assert maintenance.forget_outcomes in [step for step, _ in maintenance.LOOPS.values()]
 
 
 async def test_who_is_counted_out_of_a_cancelled_campaign_is_an_entry_each_and_only_once(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -775,6 +776,21 @@ async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, mo
         await sns.take_in(idle)
     assert [unquote(url) for url in visited] == [signed.subscribe_url()] * 2
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
+
+
+async def test_a_believed_certificate_is_kept_in_redis_until_it_ends_and_a_redis_that_is_away_costs_no_belief(
+    idle: Runtime, own_server: RedisServer
+) -> None:
+    keys, until_then = idle.ledger.keys, datetime.now(UTC) + timedelta(days=200)
+    shelf = sns.Shelf(idle.redis, keys)
+    assert await shelf.get("https://sns/a.pem") is None
+    await shelf.put("https://sns/a.pem", b"chain", until_then)
+    assert (await shelf.get("https://sns/a.pem"), await shelf.get("https://sns/b.pem")) == (b"chain", None)
+    assert 199 * 86_400 < await idle.redis.ttl(keys.certificate("https://sns/a.pem")) <= 200 * 86_400
+    away = connect(idle.settings.model_copy(update={"redis_url": own_server.url}), retries=0)
+    await asyncio.to_thread(own_server.stop)
+    await sns.Shelf(away, keys).put("https://sns/a.pem", b"chain", until_then)
+    await disconnect(away)
 
 
 async def test_without_topics_there_is_no_such_page() -> None:

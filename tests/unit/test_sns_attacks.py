@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from mailer.errors import CannotVerify, ConfigError, NotBelieved, SeenBefore
 from mailer.events import Believed, Certificates, Doubt, Event, EventType, MessageType, Trust, Verifier, read
+from mailer.events.certificates import Shelf
 from mailer.events.sns import MAX_BODY
 from tests.ses_events import published
 from tests.sns import (
@@ -43,13 +46,36 @@ CAPE = "arn:aws:sns:af-south-1:444455556666:ses-events"
 ZURICH = "arn:aws:sns:eu-central-2:444455556666:ses-events"
 
 
+class OnShelf:
+    def __init__(self) -> None:
+        self.chains = dict[str, bytes]()
+
+    async def get(self, url: str) -> bytes | None:
+        return self.chains.get(url)
+
+    async def put(self, url: str, chain: bytes, until: datetime) -> None:
+        self.chains[url] = chain
+
+
+def written(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+
+
 class Receiver:
     """What would be behind `POST /events/ses`."""
 
-    def __init__(self, sns: Sns, topics: tuple[str, ...] = (TOPIC,), *, trust: Trust | None = None, now: datetime = NOW) -> None:
+    def __init__(
+        self,
+        sns: Sns,
+        topics: tuple[str, ...] = (TOPIC,),
+        *,
+        trust: Trust | None = None,
+        now: datetime = NOW,
+        shelf: Shelf | None = None,
+    ) -> None:
         self.now, self.ids = now.timestamp(), set[str]()
         self.asked_for: list[str] = []
-        self.certificates = Certificates(trust or sns.trust, sns.web.fetch, clock=lambda: self.now)
+        self.certificates = Certificates(trust or sns.trust, sns.web.fetch, shelf=shelf, clock=lambda: self.now)
         self.verifier = Verifier(topics, self.certificates, seen=self.seen, clock=lambda: self.now)
 
     async def seen(self, id: str) -> bool:
@@ -605,6 +631,62 @@ async def test_made_up_addresses_make_no_flood_of_requests_and_do_not_touch_what
     await receiver.believe(sns.notification(MessageId="honest"))
     receiver.now += 61
     assert await doubt(receiver, sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123", "9999"))) is Doubt.UNREACHABLE
+
+
+def made_up(sns: Sns, n: int, **fields: Any) -> Json:
+    """A message of somebody who makes names of certificates up."""
+    return sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123456789", f"{n:010}"), **fields)
+
+
+@pytest.mark.parametrize("together", [1, 20])
+async def test_twenty_made_up_names_a_minute_for_an_hour_keep_nobody_from_being_believed_at_once(sns: Sns, together: int) -> None:
+    receiver = Receiver(sns)
+    for n in range(20 * 60):
+        assert await doubt(receiver, made_up(sns, n, Timestamp=written(receiver.now))) is Doubt.UNREACHABLE
+        if n % together == together - 1 and n != 20 * 60 - 1:
+            receiver.now += 3 * together
+    await receiver.believe(sns.notification(Timestamp=written(receiver.now)))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_however_many_names_are_made_up_a_message_that_comes_again_is_believed_and_aws_is_not_flooded(
+    sns: Sns, times: int
+) -> None:
+    """The flood comes first, begins anew each second, and names each file once or twice; SNS repeats its message every 20 s."""
+    receiver, numbers, tries = Receiver(sns), count(), 0
+    began = receiver.now
+    while True:
+        for _ in range(200):
+            n = next(numbers)
+            for _ in range(times):
+                await doubt(receiver, made_up(sns, n, Timestamp=written(receiver.now)))
+        tries += 1
+        with suppress(CannotVerify):
+            await receiver.believe(sns.notification(Timestamp=written(receiver.now)))
+            break
+        receiver.now += 20
+    minutes = (receiver.now - began) / 60
+    assert tries <= 4  # SNS gives up after that
+    assert len(sns.web.asked) <= 30 + 28 * minutes
+
+
+async def test_a_certificate_that_was_believed_is_there_for_others_whatever_names_are_made_up_and_is_checked_again(
+    sns: Sns,
+) -> None:
+    shelf = OnShelf()
+    await Receiver(sns, shelf=shelf).believe(sns.notification())
+    assert list(shelf.chains) == [CERTIFICATE_URL]
+    other = Receiver(sns, shelf=shelf)
+    asked = len(sns.web.asked)
+    for n in range(100):
+        await doubt(other, made_up(sns, n))
+    sns.web.files.clear()
+    await other.believe(sns.notification())
+    assert CERTIFICATE_URL not in sns.web.asked[asked:]
+    shelf.chains[CERTIFICATE_URL] = Sns(authority=Authority("another")).web.files[CERTIFICATE_URL]
+    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is Doubt.UNREACHABLE
+    shelf.chains[CERTIFICATE_URL] = b"no certificate"
+    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is Doubt.UNREACHABLE
 
 
 async def test_of_certificates_only_the_newest_are_kept(sns: Sns, receiver: Receiver) -> None:
