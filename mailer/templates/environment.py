@@ -20,6 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from ..errors import TemplateBroken
+from .caps import Capped, too_deep
 from .filters import FILTERS, strftime
 from .values import NULL, Method, Missing, Null, default, printed
 
@@ -46,7 +47,7 @@ class _Template(Template):
         return self.make_module()
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(Capped):
     """Data is JSON: a key comes before a method of the same name, as in `{{ order.items }}`."""
 
     template_class = _Template
@@ -123,7 +124,7 @@ def _quoted(text: str) -> str:
     return f"`{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…'}`"
 
 
-def environment(files: Mapping[str, str], *, html: bool) -> ImmutableSandboxedEnvironment:
+def environment(files: Mapping[str, str], *, html: bool) -> Capped:
     """For the HTML part, or for what is read as text. It is the part that decides about escaping, not the name of an included
     file: values are escaped in a `.txt` that `body.html` includes."""
     env = _Environment(
@@ -169,6 +170,8 @@ def broken(name: str, file: str, error: Exception) -> TemplateBroken:
     """What Jinja2 raised on compiling. Python's own errors are among it: for 25 loops in each other, or 3000 brackets."""
     if isinstance(error, TemplateSyntaxError):
         file, line, why = error.name or file, error.lineno, _meant(error.message or "it cannot be parsed")
+    elif too_deep(error):
+        line, why = 1, "its blocks, brackets or operators stand too deep in each other"
     else:
         line, why = 1, str(error) or type(error).__name__
     return TemplateBroken(name=name, file=file, line=line, why=why.rstrip("."))

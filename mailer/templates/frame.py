@@ -64,7 +64,6 @@ class Frame(NamedTuple):
                 found.append(_links(part, read, values))
         return found
 
-
     def _strip(self, place: int) -> Callable[[str], str]:
         """Of two blanks one stays: which of a value's ends the text around it parts from other words already."""
         before = self.parts[place - 1] if place else " "

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Template
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import RenderFailed, TemplateBroken
 from .blank import is_blank
+from .caps import MAX_CHARS, Capped, TooLarge, oversize
 from .content import Content
 from .environment import broken, environment
 from .failures import why
@@ -63,6 +63,8 @@ class Compiled:
         if not content.files[content.subject].strip():
             raise TemplateBroken(name=content.name, file=content.subject, line=1, why="it is empty, and so would each subject be")
         as_html, as_text = environment(content.files, html=True), environment(content.files, html=False)
+        if said := oversize(content.files, as_html):
+            raise TemplateBroken(name=content.name, file=content.html or content.text or content.subject, line=1, why=said)
         self._subject = self._compile(as_text, content.subject)
         self._html = self._compile(as_html, content.html) if content.html else None
         self._text = self._compile(as_text, content.text) if content.text else None
@@ -72,7 +74,7 @@ class Compiled:
         # What the service gives to each row, as far as it is mentioned anywhere: none of it is made for nothing.
         self.mentions = frozenset(name for name in GIVEN if any(name in source for source in content.files.values()))
 
-    def _compile(self, env: ImmutableSandboxedEnvironment, file: str) -> Template:
+    def _compile(self, env: Capped, file: str) -> Template:
         try:
             return env.get_template(file)
         except Exception as error:
@@ -111,10 +113,16 @@ def _one_line(subject: str) -> str:
 
 
 def _render(template: Template, variables: dict[str, Any]) -> list[str]:
+    environment = template.environment
+    if isinstance(environment, Capped):
+        environment.begin()
+    pieces, length = list[str](), 0
     # `shared` takes the variables as they are: without it Jinja2 copies them, and its globals one by one, for every part.
-    # `str`, because escaped values are Markup, which escapes what it is added to.
-    pieces = list(map(str, template.root_render_func(template.new_context(variables, shared=True))))
-    for piece in pieces:
+    for piece in template.root_render_func(template.new_context(variables, shared=True)):
+        length += len(piece)
+        if length > MAX_CHARS:
+            raise TooLarge(f"the message is larger than {MAX_CHARS:,} characters")
         if not piece.isascii():
             piece.encode()  # half of a surrogate pair, which a template can make, fits into no request
+        pieces.append(str(piece))  # escaped values are Markup, which escapes what it is added to
     return pieces

@@ -111,13 +111,13 @@ class Missing(StrictUndefined):
 class Method:
     """A method of a value, which is there to be called. As a text it would be an address in memory."""
 
-    __slots__ = ("_function", "_name")
+    __slots__ = ("_name", "function")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._function, self._name = function, name
+        self.function, self._name = function, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
+        return self.function(*args, **kwargs)
 
     def __str__(self) -> str:
         raise Unfit(f"it prints the function `{self._name}` and not what that gives; write `{self._name}()` for that")
