@@ -26,11 +26,20 @@ class Repeats:
         self._every_s, self._clock = every_s, clock
         self._said: OrderedDict[Hashable, _Said] = OrderedDict()
 
-    def tell(self, say: Callable[..., Any], key: Hashable, text: str, what: Hashable = None, **fields: Any) -> bool:
+    def tell(
+        self,
+        say: Callable[..., Any],
+        key: Hashable,
+        text: str,
+        what: Hashable = None,
+        *,
+        every_s: float | None = None,
+        **fields: Any,
+    ) -> bool:
         """Log it where it is new, has another state than before, or was told `every_s` ago; `times`: how often it was since then.
         True where it was logged."""
         now, said = self._clock(), self._said.get(key)
-        if said is not None and said.what == what and now - said.at < self._every_s:
+        if said is not None and said.what == what and now - said.at < (every_s or self._every_s):
             said.unsaid += 1
             return False
         if said is not None and said.what == what and said.unsaid:

@@ -43,6 +43,14 @@ class Policy(StrEnum):
     ASSUME_SENT = "assume_sent"
 
 
+class Index(StrEnum):
+    """Whether SES's message ids of campaigns are kept, by which notifications without tags are matched."""
+
+    AUTO = "auto"  # once such a notification has come
+    ON = "on"
+    OFF = "off"  # nor those of messages
+
+
 class LogFormat(StrEnum):
     CONSOLE = "console"
     JSON = "json"
@@ -75,6 +83,7 @@ class Settings(BaseSettings):
     suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
     events_sqs_url: str | None = None  # the queue that carries SES's events
     events_topic_arns: Annotated[tuple[str, ...], NoDecode] = ()  # SNS topics whose HTTP notifications are believed
+    events_index: Index = Index.AUTO  # whether SES's message ids are kept, for notifications that carry no tags
     soft_bounces_suppress: int = Field(0, ge=0, le=100)  # soft bounces in a row after which an address is suppressed; 0: never
     unknown_grace_s: float = Field(900, ge=0)  # how long who is in doubt waits for an event
     unknown_transactional: Policy = Policy.RESEND  # and what happens then

@@ -33,6 +33,7 @@ from .meaning import happening, left_a_list, suppressions
 from .owed import Owed, owe
 from .runtime import Runtime, cancel
 from .soft import suppress_repeated
+from .untagged import match
 
 log = structlog.get_logger()
 
@@ -77,10 +78,13 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
 
 async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
     """Why, by place, of those whose chunk cannot be had now."""
+    events, waiting = await match(runtime, events)
     said, places = defaultdict[str, list[Happening]](list), defaultdict[str, list[int]](list)
     unmatched = 0
     for place, event in enumerate(events):
         attempt = event.attempt
+        if place in waiting:
+            continue
         if attempt is None:
             unmatched += event.type not in (EventType.TEST, EventType.OTHER)
         elif (one := happening(event, attempt)) is not None:
@@ -101,7 +105,7 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
             metrics.record_duplicates(heard.twice)
         left = {place: reason for chunk, reason in failed.items() for place in places[chunk]}
     await _count(runtime, changes)
-    applied = [event for place, event in enumerate(events) if place not in left]
+    applied = [event for place, event in enumerate(events) if place not in left and place not in waiting]
     await _act(runtime, [event for event in applied if suppressions(event) or left_a_list(event)])
     for event in applied:
         metrics.record_event(event.type.value)

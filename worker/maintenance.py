@@ -24,7 +24,7 @@ from mailer.ses.refusals import classify
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
-from . import events, owed, sns
+from . import events, owed, sns, untagged, waiting
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -227,6 +227,8 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "suppression": (read_suppression, SUPPRESSION_CHECK_S),
     "doubts": (settle_doubts, DOUBT_EVERY_S),
     "identities": (read_identities, ACCOUNT_CHECK_S),
+    "index": (untagged.decide, untagged.EVERY_S),
+    "unmatched": (waiting.look_again, untagged.EVERY_S),
     "outcomes": (forget_outcomes, OUTCOMES_EVERY_S),
     "suppressing": (owed.pay, owed.EVERY_S),
 }
@@ -236,6 +238,7 @@ async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
     """Start the loops. The account and its suppression list are read first: without them the first messages would only be put
     off. Its identities are, too, if that is quick: without the list each sender would be looked up."""
     with suppress(RedisError, OSError):
+        await untagged.decide(runtime)
         await asyncio.gather(read_accounts(runtime), read_suppression(runtime))
         async with asyncio.timeout(START_S):
             await read_identities(runtime)

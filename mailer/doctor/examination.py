@@ -109,6 +109,7 @@ def _table(patient: Patient, ledger: Ledger, ways: Ways) -> Iterator[Check]:
     yield Check("events", _now(work.events, settings))
     if settings.events_sqs_url is not None:
         yield Check("events queue", partial(work.queue, settings.events_sqs_url))
+    yield Check("events without tags", partial(work.untagged, settings, ledger))
     yield Check("worker", partial(work.worker, settings, ledger, ways, next(iter(_routes(patient)))))
     if patient.to is not None:
         for route, whose in _routes(patient).items():

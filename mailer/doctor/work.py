@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis.exceptions import RedisError
+
 from ..email import Lane
 from ..errors import MailerError
 from ..events import Certificates, Trust, Verifier, fetch
@@ -9,7 +11,7 @@ from ..gates.suppression import why_not_known
 from ..ledger import Ledger, Route
 from ..ledger.accounts import Accounts
 from ..ses.sqs import EventQueue
-from ..settings import Settings
+from ..settings import Index, Settings
 from .finding import Finding, ok, warning, wrong
 from .ways import Ways
 
@@ -31,6 +33,26 @@ def events(settings: Settings) -> Finding:
     ways = [f"from SQS, {settings.events_sqs_url}"] if settings.events_sqs_url else []
     ways += [f"by POST /events/ses, {', '.join(topics)}"] if topics else []
     return ok(name, " and ".join(ways))
+
+
+async def untagged(settings: Settings, ledger: Ledger) -> list[Finding]:
+    """By what workers leave in Redis: whether SES tells of messages in a way that carries no tags."""
+    name = "events without tags"
+    try:
+        seen, matched, lost = await ledger.redis.hmget(ledger.keys.untagged, "seen", "matched", "lost")
+    except (RedisError, OSError):
+        return []  # the checks of Redis say it
+    if seen is None:
+        return []
+    age_s = max(0.0, await ledger.scripts.now_ms() - int(seen)) / 1000
+    found = f"notifications of an identity come in, the last {age_s:,.0f} s ago"
+    do = "give each configuration set an event destination (README, What SES reports), and end the notifications of the identity"
+    if settings.events_index is Index.OFF:
+        return [warning(name, f"{found}; they fit no message, because MAILER_EVENTS_INDEX is off", f"set it to auto, or {do}")]
+    text = f"{found}; {int(matched or 0):,} of them were matched by SES's message id"
+    if int(lost or 0):
+        return [warning(name, f"{text}, {int(lost):,} fit no message that was sent from here", do)]
+    return [ok(name, text)]
 
 
 async def _never(_: str) -> bool:

@@ -59,6 +59,41 @@ class Keys:
         """Stream: what SNS brought over HTTP, believed and not yet applied; the workers are its consumer group."""
         return f"{self.namespace}:events"
 
+    @property
+    def sent_ids(self) -> str:
+        """The index of message ids: `<this><day>` names the day's chunks, `<this><day>:…` has entries (`sent_ids.py`)."""
+        return f"{self.namespace}:ids:"
+
+    @property
+    def untagged(self) -> str:
+        """Hash: when (ms) the last notification without tags came, and since when campaigns are in the index because of them."""
+        return f"{self.namespace}:events:untagged"
+
+    @property
+    def unnoted(self) -> str:
+        """Sorted set: campaigns whose message ids are still to be put into the index → their next chunk."""
+        return f"{self.namespace}:events:unnoted"
+
+    @property
+    def unnoted_turn(self) -> str:
+        """String: which process is doing that."""
+        return f"{self.namespace}:events:unnoted:turn"
+
+    @property
+    def unmatched_turn(self) -> str:
+        """String: which process is looking for their messages again."""
+        return f"{self.namespace}:events:unmatched:turn"
+
+    @property
+    def unmatched_all(self) -> str:
+        """String, there for a while after all of them were looked at."""
+        return f"{self.namespace}:events:unmatched:all"
+
+    @property
+    def unmatched(self) -> str:
+        """Sorted set: notifications whose message is not known yet → since when (ms) they wait."""
+        return f"{self.namespace}:events:unmatched"
+
     def certificate(self, url: str) -> str:
         """String: a certificate of SNS that was believed, with its issuers, until it ends."""
         return f"{self.namespace}:events:certificate:{hashlib.sha256(url.encode()).hexdigest()[:32]}"

@@ -20,6 +20,7 @@ from .keys import Keys
 from .records import UNUSABLE, Record, unpack_records
 from .redis import RedisClient
 from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts, Written
+from .sent_ids import SentIds
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .status import CampaignStatus, MessageStatus, RecipientStatus, campaign_status, message_status, outcome_counts, report_lines
 from .store import Objects, ObjectStore, RedisStore, Store
@@ -117,6 +118,7 @@ class Ledger:
         self.archive = Archive(redis, self.keys, self.scripts, self.store, objects) if objects else None
         self._store_name = objects.url if objects else "redis:"
         self.suppressed = Suppressed(redis, self.keys, self.scripts)
+        self.sent_ids = SentIds(redis, self.keys, self.scripts)
 
     # ---- content -------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from ..redis.errors import note_unanswered, unanswered
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, MODE_BYTES, Record, pack_message_id
 from .redis import RedisClient
+from .sent_ids import Noting
 
 KEY_LIFE_S = 86_400  # of an idempotency key
 _NO_ID = bytes(MESSAGE_ID_BYTES)
@@ -49,6 +50,8 @@ _NAMES = (
     "lease",
     "leave",
     "listed",
+    "locate",
+    "note",
     "notify",
     "now",
     "pause",
@@ -240,6 +243,7 @@ class Scripts:
     def __init__(self, redis: RedisClient, keys: Keys, clock: str | None = None) -> None:
         self._redis = redis
         self._keys = keys
+        self.noting = Noting(keys.sent_ids)
         folder = files(__package__) / "lua"
         common = (clock or (folder / "clock.lua").read_text()) + (folder / "common.lua").read_text()
         self._script = {name: redis.register_script(common + (folder / f"{name}.lua").read_text()) for name in _NAMES}
@@ -323,7 +327,8 @@ class Scripts:
         k = self._keys
         keys = [*self._chunk_keys(chunk), *(make(sent.account) for make in (k.account, k.limiter, k.places, k.history)), k.active]
         counts = (sent.recipients, sent.accepted, sent.place)
-        late, closed, finished, twice = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *details)
+        noted = (self.noting.marks(chunk, (s.message_id for s in settlements)), self.noting.prefix, self.noting.life_s)
+        late, closed, finished, twice = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *noted, *details)
         return Settled(int(late), bool(closed), bool(finished), int(twice))
 
     async def hear(self, said: Mapping[str, Sequence[Happening]]) -> list[Heard]:

@@ -190,7 +190,7 @@ async def test_what_is_no_event_goes_the_queues_own_way_and_stops_nothing(
 
 @asynccontextmanager
 async def taking_in(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, times: list[int]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, times: list[int], visibility_s: float = 0.4
 ) -> AsyncIterator[tuple[Runtime, Queues]]:
     """A worker of which only the loop runs that takes in events of the simulated queue, in which a message is hidden for a moment
     only. `times`: for each message that was received, how often it was by then."""
@@ -204,7 +204,7 @@ async def taking_in(
     monkeypatch.setattr(events, "EventQueue", Watched)
     monkeypatch.setattr(events, "PAUSE_S", (0.05, 0.2))
     monkeypatch.setattr(events, "REDIS_PAUSE_S", (0.05, 0.2))
-    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=1.2)
+    config = SimulatorConfig(max_send_rate=5000, max_24h=1_000_000, events=True, events_visibility_s=visibility_s)
     async with simulated_ses(monkeypatch, config) as ses, Runtime(settings) as runtime:
         url = os.environ["AWS_ENDPOINT_URL_SESV2"]
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
@@ -225,11 +225,12 @@ async def test_while_redis_is_away_an_event_is_received_once_and_not_deleted_bef
 ) -> None:
     times = list[int]()
     settings = settings.model_copy(update={"redis_url": own_server.url})
-    async with taking_in(settings, monkeypatch, times) as (_, queues), Mailer(settings) as mailer:
+    # Longer than a command of Redis is repeated: 30 s are SQS's default.
+    async with taking_in(settings, monkeypatch, times, 1.5) as (_, queues), Mailer(settings) as mailer:
         await asyncio.to_thread(own_server.stop)
         queues.events.put(json.dumps(notified("Bounce")).encode())
         with pytest.raises(TimeoutError):
-            await until(lambda: truth(len(times) > 1), within=2.5)
+            await until(lambda: truth(len(times) > 1), within=3.5)
         assert times == [1]
         await asyncio.to_thread(own_server.start)
         await until(lambda: mailer.suppressed(ANA))

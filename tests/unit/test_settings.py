@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from mailer.email import Lane
 from mailer.errors import ConfigError, UnknownSender
-from mailer.settings import LogFormat, Policy, Settings, config_path, load_settings
+from mailer.settings import Index, LogFormat, Policy, Settings, config_path, load_settings
 
 
 def toml(text: str | bytes, name: str = "mailer.toml") -> Path:
@@ -60,6 +60,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "suppression_sync_s": ("30", "30", 30.0),
     "events_sqs_url": ("https://sqs.example/1/q", '"https://sqs.example/1/q"', "https://sqs.example/1/q"),
     "events_topic_arns": ("a, b", '["a", "b"]', ("a", "b")),
+    "events_index": ("off", '"off"', Index.OFF),
     "soft_bounces_suppress": ("3", "3", 3),
     "unknown_grace_s": ("5", "5", 5.0),
     "unknown_transactional": ("hold", '"hold"', Policy.HOLD),

@@ -4,12 +4,13 @@
 --       active
 -- ARGV: chunk id, recipients of SES calls that were answered, of them those that SES accepted, their place in the rate or '',
 --       packed rows: position (2), attempt (2), state (1), failures to add (1); message ids, 27 bytes a row (zeros: none);
+--       marks of the same, 7 bytes a row, or '' where they are not to be noted; key prefix of the index, its life (s);
 --       then pairs field, value for the details
 -- Returns {late, chunk closed, container finished, recipients found to be sent to twice}: `late` rows were settled before, by
 -- somebody who knew as much. A row whose event came before the answer is not late: what the answer counts is counted here.
 local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history,
   active = unpack(KEYS)
-local chunk_id, answered, accepted, place, rows, packed_ids = unpack(ARGV, 1, 6)
+local chunk_id, answered, accepted, place, rows, packed_ids, marks = unpack(ARGV, 1, 7)
 local now = now_ms()
 answer_place(limiter, places, place, now_us())
 local all, container_state = redis.call('GET', records), redis.call('HGET', container, 'state')
@@ -19,8 +20,8 @@ end
 
 local moves, opened, doubtful, late, sent, twice = {}, 0, 0, 0, 0, 0
 local first, run = nil, {}   -- consecutive message ids are written at once
-local said = {}
-for i = 7, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
+local said, noted = {}, {}
+for i = 10, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end
 
 local function write_run()
   if first then
@@ -42,6 +43,11 @@ local function is_news(was, state, position, attempt, attempts)
   local forgotten = attempt > attempts
   return (forgotten or attempt == attempts) and was ~= state and
     (was == 'c' or was == 'k' or (was == 'q' and (forgotten or state ~= 'k')))
+end
+
+local function note(row, position)
+  local mark = marks:sub(row * MARK + 1, (row + 1) * MARK)
+  if mark ~= '' and mark ~= NO_MARK then noted[#noted + 1] = mark .. struct.pack('>H', position) end
 end
 
 local cancelled = container_state == 'cancelled'
@@ -75,6 +81,7 @@ for i = 1, #rows, 6 do
     if state == 's' then
       sent = sent + 1
       local n = (i - 1) / 6
+      note(n, position)
       local id = packed_ids:sub(n * MESSAGE_ID + 1, (n + 1) * MESSAGE_ID)
       if id ~= NO_ID then
         if sent == 1 and redis.call('EXISTS', ids) == 0 then
@@ -93,6 +100,7 @@ for i = 1, #rows, 6 do
     if state == 's' and id ~= NO_ID and was ~= 'u' and
       attempt > tonumber(redis.call('HGET', details, 'x' .. position) or '0') then
       local known = known_id(ids, details, position)
+      if known ~= id then note(n, position) end
       if not known then
         store_id(ids, details, records, position, id)  -- it was taken for sent
       elseif known ~= id then
@@ -107,6 +115,7 @@ for i = 1, #rows, 6 do
   end
 end
 write_run()
+if #noted > 0 then note_ids(ARGV[8], ARGV[9], chunk, chunk_id, table.concat(noted), now) end
 forget_with(records, ids, details)
 
 if answered ~= '0' and late < #rows / 6 then  -- else it was said before
