@@ -2,6 +2,7 @@
 
 email-validator decides; it takes some 15 µs an address. Nearly every address of a real list is plain ASCII and short,
 and for those one regular expression comes to the same answer in well under 1 µs (tests/unit/test_address.py compares the two).
+SES takes what JavaMail takes, so a quoted local part and a domain with emoji, which email-validator refuses by itself, pass here.
 Special names are treated as email-validator treats them: ``example``, ``example.com`` and their like pass (RFC 6761
 tells applications not to single them out), ``test``, ``invalid``, ``local``, ``localhost``, ``onion`` and ``arpa`` are refused.
 """
@@ -9,14 +10,18 @@ tells applications not to single them out), ``test``, ``invalid``, ``local``, ``
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
+import idna
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from .errors import InvalidAddress
 
 MAX_LEN: Final = 254  # characters of an address, RFC 5321 4.5.3.1.3 less the angle brackets
+MAX_CELL: Final = 1000  # characters of `Name <address>` in a list; what is longer is not looked at
+MAX_NAME: Final = 200  # characters of a name that are kept
 
 # Below 65 characters no limit can be broken: 64 for the local part, 63 for a label, 253 for the domain, 254 for the whole.
 _PLAIN_LEN = 64
@@ -28,24 +33,70 @@ _PLAIN = re.compile(
     r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}"
 )
 _FOLDED = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)  # RFC 2142: POSTMASTER@ and postmaster@ are one mailbox everywhere
+# Marks that nobody sees: soft hyphens, zero-width characters, changes of direction, byte order marks.
+_MARKS = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufffc"
+_MARK = re.compile(f"[{_MARKS}]")
+_AROUND = "".join(one for one in map(chr, (*range(0x3001), 0xFEFF, 0xFFFC)) if one.isspace() or _MARK.match(one))
+# Of a name. The joiners U+200C and U+200D stay: scripts and emoji need them.
+_NOT_IN_A_NAME = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffc]"
+)
+_BETWEEN = re.compile(r"[;,<>\s]+")  # two addresses
+_QUOTED = re.compile(r'"[A-Za-z0-9_!#$%&\'*+\-/=?^`{|}~. ]+"')
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
 _NOT_ASCII = "Internationalized characters before the @-sign are not supported"
 
 
 def normalise(text: str) -> str:
     """The address as it is sent to SES. Raises InvalidAddress with half a sentence that says why.
 
-    Blanks around it do not matter. Refused are display names, quoted local parts, domain literals (``[192.0.2.1]``),
-    reserved domains, and local parts that are not 7-bit ASCII (SES has no SMTPUTF8).
+    Blanks and invisible marks around it do not matter. Refused are display names, domain literals (``[192.0.2.1]``), reserved
+    domains, and local parts that are not 7-bit ASCII (SES has no SMTPUTF8).
     """
     if len(text) <= _PLAIN_LEN and _PLAIN.fullmatch(text):
         return text
-    text = text.strip()
+    text = stripped(text)
     if len(text) <= _PLAIN_LEN and text.isascii():
         lower = text.lower()  # after isascii: the lower case of the Kelvin sign is a plain k
         if _PLAIN.fullmatch(lower):
             local, _, domain = lower.partition("@")
             return lower if local in _FOLDED else f"{text[: len(local)]}@{domain}"
     return _by_library(text)
+
+
+def cell(text: str) -> tuple[str, str]:
+    """A cell of a list, ``ana@example.com`` or ``Ana <ana@example.com>`` → a name, "" where it has none, and the address.
+
+    Raises InvalidAddress. Its time grows with the length of the text, and not faster.
+    """
+    if len(text) <= _PLAIN_LEN and _PLAIN.fullmatch(text):
+        return "", text
+    text = stripped(text)
+    if len(text) > MAX_CELL:
+        raise InvalidAddress(why=_too_long(text))
+    text = text.rstrip(";, \t")
+    if text[:7].lower() == "mailto:":
+        text = text[7:]
+    name, angle, address = text[:-1].rpartition("<") if text.endswith(">") else ("", "", "")
+    several = sum("@" in part for part in _BETWEEN.split(text))
+    if several > 1 and (not angle or ";" in text or "," in text or "<" in name):
+        many = _COUNTS.get(several, str(several))
+        raise InvalidAddress(why=f"there are {many} addresses in one cell; give each of them a row of its own")
+    return (_name(name), normalise(address)) if angle else ("", normalise(text))
+
+
+def stripped(text: str) -> str:
+    """Without blanks and invisible marks at its ends."""
+    return text.strip(_AROUND)  # linear, as a regular expression for the end of a text is not
+
+
+def _name(text: str) -> str:
+    """A display name in one line, without its quotes. An address in place of a name is none."""
+    text = " ".join(_NOT_IN_A_NAME.sub(" ", text).split())
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = re.sub(r"\\(.)", r"\1", text[1:-1]).strip()
+    return "" if "@" in text else text[:MAX_NAME].strip()
 
 
 def bare(mailbox: str) -> str:
@@ -84,14 +135,16 @@ def _by_library(text: str) -> str:
     if not text:
         raise InvalidAddress(why="the address is empty")
     if len(text) > MAX_LEN:  # and before the library looks at each of a hundred thousand characters
-        raise InvalidAddress(why=f"the address has {len(text)} characters, and {MAX_LEN} are the most that there can be")
+        raise InvalidAddress(why=_too_long(text))
+    if (mark := _MARK.search(text)) is not None:
+        raise InvalidAddress(why=f"the address has an invisible character inside (U+{ord(mark[0]):04X})")
     try:
         # Each choice is spelled out, because an application can change the library's defaults for the whole process.
         result = validate_email(
             text,
             allow_smtputf8=False,
             allow_empty_local=False,
-            allow_quoted_local=False,
+            allow_quoted_local=True,
             allow_domain_literal=False,
             allow_display_name=False,
             strict=True,  # at most 64 characters before the @-sign, as every mail server has it
@@ -100,8 +153,55 @@ def _by_library(text: str) -> str:
             globally_deliverable=True,
         )
     except EmailNotValidError as error:
+        if (address := _with_symbols(text)) is not None:
+            return address
         raise InvalidAddress(why=_half_sentence(str(error))) from None
+    if result.local_part.startswith('"') and not _QUOTED.fullmatch(result.local_part):
+        # What a header or a list takes for more than a part of an address is not worth the trouble that it makes there.
+        raise InvalidAddress(why="a quoted part before the @-sign may have letters, digits, periods and blanks, and no brackets")
     return f"{result.local_part}@{result.ascii_domain}"
+
+
+def _with_symbols(text: str) -> str | None:
+    """An address with emoji in its domain, which the rules of 2008 for domain names leave out and registries have; else None.
+
+    SES gets it in Punycode, as it gets all others. All but those labels is for the library to judge.
+    """
+    local, _, domain = text.rpartition("@")
+    try:
+        labels = idna.uts46_remap(domain, std3_rules=True, transitional=False).split(".")
+        coded = [_symbols(label) for label in labels]
+        if not any(coded) or coded[-1]:
+            return None
+        stand_in = ".".join("a" * len(code) if code else label for label, code in zip(labels, coded, strict=True))
+        checked_local, _, checked_domain = _by_library(f"{local}@{stand_in}").rpartition("@")
+    except (UnicodeError, InvalidAddress):
+        return None
+    domain = ".".join(code or label for code, label in zip(coded, checked_domain.split("."), strict=True))
+    return f"{checked_local}@{domain}"
+
+
+def _symbols(label: str) -> str:
+    """A label of a domain that has symbols in it, in Punycode; "" where it has none, and where it is no label."""
+    shown = label[4:].encode().decode("punycode") if label.startswith("xn--") else label
+    if not any(unicodedata.category(one) == "So" for one in shown):
+        return ""
+    code = f"xn--{shown.encode('punycode').decode()}"
+    others = "".join(one for one in shown if unicodedata.category(one) not in ("So", "Sk", "Cf", "Mn"))
+    if (code != label and label.isascii()) or not _LABEL.fullmatch(code) or (others and not _is_label(others)):
+        return ""
+    return code
+
+
+def _is_label(text: str) -> bool:
+    try:
+        return _LABEL.fullmatch(text) is not None or bool(idna.alabel(text))
+    except idna.IDNAError:
+        return False
+
+
+def _too_long(text: str) -> str:
+    return f"the address has {len(text)} characters, and {MAX_LEN} are the most that there can be"
 
 
 def _half_sentence(message: str) -> str:

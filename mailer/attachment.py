@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from .checks import Model, OneLine, written
 from .errors import InvalidEmail
-from .mime import check_file_name, inner_message
+from .mime import MAX_RAW, check_file_name, inner_message
+from .regular import open_regular
 
 MAX_NAME = 255  # characters of a file name, SES v2 model
 MAX_DESCRIPTION = 1000  # characters, SES v2 model
@@ -94,10 +95,16 @@ class Attachment(Model):
 
     @classmethod
     def from_path(cls, path: str | Path, *, name: str | None = None, **more: Unpack[_Described]) -> Attachment:
-        """The file under its own name, its type guessed by that. Raises InvalidEmail where it cannot be read."""
+        """The file under its own name, its type guessed by that. Raises InvalidEmail where it cannot be read, is no regular file,
+        or is larger than SES takes."""
         file = Path(path)
         try:
-            content = file.read_bytes()
+            opened, size = open_regular(file)
+            with opened:
+                content = opened.read(MAX_RAW + 1)
         except OSError as error:
             raise InvalidEmail(field="Attachment", why=f"{file} cannot be read: {error.strerror}") from None
+        if len(content) > MAX_RAW:
+            why = f"{file} has {max(size, len(content)):,} bytes, and SES takes {MAX_RAW:,}, which are 40 MB in base64"
+            raise InvalidEmail(field="Attachment", why=why)
         return cls(name=file.name if name is None else name, content=content, **more)

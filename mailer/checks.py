@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from .address import normalise
+from .address import MAX_CELL, normalise, stripped
 from .data import dumps
 from .errors import InvalidAddress, InvalidEmail
 
@@ -40,7 +40,8 @@ _shown = _short.repr
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UTF_8 = Charset("utf-8")
 _HALF = re.compile(r"[\ud800-\udfff]")
-_NAMED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>,;][^<>,;]*)?)\s*<([^<>]*)>\s*')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_BARE = re.compile(r'(?:[^"<>,;][^<>,;]*)?')
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _HEADER_NAME = re.compile(r"[!-9;-@A-~]{1,126}")
 # Written by SES or by this service from their own fields; a second copy would be refused or, worse, believed.
@@ -74,6 +75,9 @@ def one_line(value: str) -> str:
 def mailbox(value: str) -> str:
     """``ana@example.com`` or ``Ana <ana@example.com>`` → the form that SES takes: ASCII, RFC 2047 name, Punycode domain."""
     one_line(value)
+    value = stripped(value)
+    if len(value) > MAX_CELL:
+        raise ValueError(f"longer than the {MAX_ADDRESS} characters that SES takes for an address")
     name, address = _named(value) if "<" in value else ("", value)
     try:
         result = formataddr((name, normalise(address)))
@@ -86,13 +90,24 @@ def mailbox(value: str) -> str:
 
 def _named(value: str) -> tuple[str, str]:
     """`Name <address>` → the name, encoded where it is not plain ASCII, and the address. More than one address is refused."""
-    match = _NAMED.fullmatch(value)
-    if match is None:
+    before, _, address = value.removesuffix(">").rpartition("<")
+    before = before.strip()
+    quoted = _QUOTED.fullmatch(before)
+    if not value.endswith(">") or ">" in address or not (quoted or _BARE.fullmatch(before)):
         raise ValueError('must be one address, as in `Ana <ana@example.com>`; a name with , ; < or > stands in "quotes"')
-    quoted, bare, address = match.groups()
-    name = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    name = " ".join(name.split())
-    return _encoded_name(name), address
+    name = before if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+    return _encoded_name(" ".join(name.split())), address
+
+
+def display_name(name: str, address: str) -> str:
+    """What stands before `<address>` in a header: ASCII, quoted or in encoded words where it has to be.
+
+    "" where there is no name, and where the whole is longer than SES takes: a person is worth more than a name.
+    """
+    if not name:
+        return ""
+    result = formataddr((_encoded_name(one_line(name)), address))
+    return result.removesuffix(f" <{address}>") if len(result) <= MAX_ADDRESS else ""
 
 
 def _encoded_name(name: str) -> str:
