@@ -46,6 +46,7 @@ from .errors import (
 )
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
+from .recipients import Reading, Understood
 from .sender import ListUnsubscribe, Sender
 from .settings import Settings, load_settings
 from .sync import SyncMailer
@@ -91,6 +92,7 @@ __all__ = [
     "Outcome",
     "OwnEntry",
     "PastExpiry",
+    "Reading",
     "Reason",
     "RecipientStatus",
     "RecipientsError",
@@ -108,6 +110,7 @@ __all__ = [
     "TemplateError",
     "TemplateNotFound",
     "TemplateOutside",
+    "Understood",
     "UnknownSender",
     "Unsubscribed",
     "WrongState",

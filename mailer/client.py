@@ -15,13 +15,14 @@ from .compose.explain import ROWS, Explanation, explain
 from .email import Campaign, Email, Outcome, State
 from .errors import ConfigError, InvalidState, NotKnown, RecipientsError, RedisUnavailable
 from .handover import Handover, Progress
-from .intake import usable
+from .intake import entry_of, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
 from .line import Line
 from .queue import APPLICATION_TIMEOUT_S, Queue, connect, disconnect, ping
-from .recipients import BadRow, Source, open_recipients
+from .recipients import BadRow, Reading, Source, Understood, open_recipients
+from .recipients.reading import AS_IT_IS
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
 from .suppression.entries import checked_address, checked_stream, new_entry
@@ -97,10 +98,15 @@ class Mailer:
         campaign: Campaign,
         recipients: Source,
         *,
+        reading: Reading = AS_IT_IS,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
+        understood: Callable[[Understood], None] | None = None,
     ) -> str:
         """Read the whole list, store it, and let it be sent; the campaign's id. Memory does not grow with the list.
+
+        `reading` says how the list is to be read, where it does not say so itself. `understood` gets what was made of it, once it
+        has been read to its end and before anything is sent: an exception that it raises leaves nothing of the campaign.
 
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
         process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
@@ -109,7 +115,7 @@ class Mailer:
         list, KeyBusy while its list is still being read. Raises RedisUnavailable where nothing of it is sent.
         MAILER_INTAKE_FSYNC, and MaybeStored where Redis stops answering once the list has been read: as with `send`.
         """
-        return await self._handover.start(campaign, recipients, idempotency_key, progress)
+        return await self._handover.start(campaign, recipients, idempotency_key, progress, reading, understood)
 
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""
@@ -252,16 +258,16 @@ class Mailer:
         spec, blobs = self._prepare.message(email)
         return explain(email, spec, blobs, [Entry(1, ", ".join(spec.to))], keys=self.settings.secret_keys)
 
-    async def explain_campaign(self, campaign: Campaign, recipients: Source) -> Explanation:
+    async def explain_campaign(self, campaign: Campaign, recipients: Source, *, reading: Reading = AS_IT_IS) -> Explanation:
         """The same of a campaign's first rows that can be used; 50 of them are looked at. Raises RecipientsError, too."""
         spec, blobs = self._prepare.campaign(campaign)
         entries, unusable = list[Entry](), list[str]()
-        async with open_recipients(recipients, batch_rows=ROWS, remote=open_list) as rows:
+        async with open_recipients(recipients, reading=reading, batch_rows=ROWS, remote=open_list) as rows:
             async for row in (usable(spec, row) async for batch in rows for row in batch):
                 if isinstance(row, BadRow):
                     unusable.append(row.reason)
                 else:
-                    entries.append(Entry(row.row, row.address, row.data, row.cc, row.bcc, row.tags))
+                    entries.append(entry_of(row))
                 if len(entries) == ROWS:
                     break
         if not entries:

@@ -49,9 +49,9 @@ def read(text: bytes) -> Any:
     return value
 
 
-def plain(value: Any) -> bytes:
-    """JSON for other programs. Raises TypeError or ValueError for what cannot be written."""
-    return _written(value, _plain, 0)
+def plain(value: Any, option: int = 0) -> bytes:
+    """JSON for other programs, with orjson's options. Raises TypeError or ValueError for what cannot be written."""
+    return _written(value, _plain, option)
 
 
 def _written(value: Any, default: Callable[[Any], Any], option: int) -> bytes:

@@ -209,7 +209,7 @@ class RecipientsNotFound(RecipientsError):
 
 
 class NoEmailColumn(RecipientsError):
-    sentence = "{source} has no column `email`; its header row has: {columns}. Rename the column that holds the addresses."
+    sentence = "{source} {what}; its header row has: {columns}. {how}."
 
 
 class EmptyRecipients(RecipientsError):
@@ -217,7 +217,10 @@ class EmptyRecipients(RecipientsError):
 
 
 class NotUtf8(RecipientsError):
-    sentence = "{source} is not UTF-8: line {line} has the byte {byte}. Save the file as UTF-8 and start again."
+    sentence = (
+        "{source} is not UTF-8 (line {line} has the byte {byte}), and does not look like Windows-1252 either. Save it as UTF-8, "
+        "in Excel as “CSV UTF-8”, or say which encoding it is with --encoding, as in windows-1250, windows-1251 or mac-roman."
+    )
 
 
 class BrokenGzip(RecipientsError):

@@ -21,7 +21,7 @@ from .ledger.disk import Disk
 from .ledger.store import Objects
 from .line import Line
 from .queue import Queue, explain_redis, is_refused, not_stored, passes
-from .recipients import Recipients, Row, Source, open_recipients
+from .recipients import Reading, Recipients, Row, Source, Understood, open_recipients
 from .settings import Settings
 from .storage import open_list
 from .tasks import to_the_end
@@ -119,7 +119,15 @@ class Handover:
 
     # ---- a campaign ----------------------------------------------------------------------------
 
-    async def start(self, campaign: Campaign, recipients: Source, idempotency_key: str | None, progress: Progress | None) -> str:
+    async def start(
+        self,
+        campaign: Campaign,
+        recipients: Source,
+        idempotency_key: str | None,
+        progress: Progress | None,
+        reading: Reading,
+        understood: Callable[[Understood], None] | None,
+    ) -> str:
         """See `Mailer.start_campaign`."""
         key, asking = prepare.idempotency_key(idempotency_key, campaign), self._line.asking
         with asking(NOT_STORED):
@@ -127,7 +135,7 @@ class Handover:
             earlier = await self._ledger.find_key(key) if key else None
         if key and earlier:
             _same_or_raise(earlier, key)
-            async with open_recipients(recipients, remote=open_list) as rows:
+            async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
                 return await self._on_disk(await self._earlier(earlier, key, rows), began)
         guard = prepare.guard_of(campaign)
         spec, blobs = self.prepare.campaign(campaign)
@@ -135,13 +143,13 @@ class Handover:
             await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
-        async with open_recipients(recipients, remote=open_list) as rows:
+        async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
             with asking(NOT_STORED):
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if added.new:
                 check = partial(prepare.check_links, spec, prepare.links_needed(spec, blobs))
-                began = await self._read_in(added.id, spec, key, rows, progress, check)
+                began = await self._read_in(added.id, spec, key, rows, progress, check, understood)
                 await self.feed(added.id, spec.lane)
             else:
                 _same_or_raise(added, key)
@@ -162,6 +170,7 @@ class Handover:
         rows: Recipients,
         progress: Progress | None,
         check: Callable[[list[Row]], None],
+        understood: Callable[[Understood], None] | None,
     ) -> str:
         """Store the list and let the campaign run; or leave nothing of it. `check` raises what is wrong with its first rows.
 
@@ -180,6 +189,9 @@ class Handover:
                     progress(intake.rows, *rows.progress())
             with asking(NOT_SENT):
                 await intake.flush()
+            if understood:
+                understood(rows.understood)
+            with asking(NOT_SENT):
                 if key and intake.digest:
                     await self._ledger.keep_list_digest(key, intake.digest.text())
                 began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now

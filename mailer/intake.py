@@ -8,19 +8,24 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+import orjson
 from redis.exceptions import RedisError
 
+from .checks import display_name
 from .data import dumps
 from .email import Outcome
 from .errors import CampaignGone
-from .ledger import Ledger, Spec
+from .ledger import Entry, Ledger, Spec
 from .ledger.ledger import CHUNK_ROWS, NewChunk
 from .recipients import BadRow, Recipient, Row
+from .recipients.understood import general
 
 SHARED = "has cc or bcc, and the campaign a `contact_list`, which SES manages for messages to one recipient only"
 ALIVE_EVERY_S = 10.0  # a reader that says nothing for two minutes is taken for dead
 KEPT_REASONS = 200  # why rows cannot be used: so many are counted each for itself
 STORE_CHUNKS = 8  # chunks written to Redis in one round trip while a list is read: some 250 kB
+STORE_BYTES = 4 << 20  # of JSON that wait to be written, of a list with long rows
+CHUNK_BYTES = 1 << 20  # of JSON in a chunk, of a list with long rows: in a worker it may be 25 times as much
 
 
 def usable(spec: Spec, row: Row) -> Row:
@@ -38,18 +43,28 @@ class ListDigest:
 
     def add(self, rows: list[Row]) -> None:
         for row in rows:
-            self._hash.update(dumps([row.row, row.to] if isinstance(row, BadRow) else _entry(row)))
+            self.add_entry(_entry(row))
+
+    def add_entry(self, entry: bytes) -> None:
+        self._hash.update(entry)
 
     def text(self) -> str:
         return self._hash.hexdigest()[:32]
 
 
 class Intake:
+    """Chunks are cut by rows, and by bytes as the rows are stored: a list of long rows has shorter chunks.
+
+    What waits to be written is JSON already, so it takes no more memory than it says.
+    """
+
     def __init__(self, ledger: Ledger, id: str, spec: Spec, *, with_digest: bool = False) -> None:
         self._ledger = ledger
         self._id = id
         self._spec = spec
-        self._pending: list[Row] = []
+        self._pending: list[NewChunk] = []  # the last may be added to
+        self._pending_bytes = 0
+        self._last_bytes = 0  # of the last chunk
         self.rows = 0
         self.chunks = 0
         self.counts: Counter[Outcome] = Counter()
@@ -57,12 +72,27 @@ class Intake:
         self.digest = ListDigest() if with_digest else None
 
     async def add(self, rows: list[Row]) -> None:
-        if self.digest:
-            self.digest.add(rows)
-        self._pending += [usable(self._spec, row) for row in rows] if self._spec.contact_list is not None else rows
+        for row in rows:
+            entry = _entry(row)
+            if self.digest:
+                self.digest.add_entry(entry)
+            used = usable(self._spec, row)
+            self._put(entry if used is row else _entry(used), used)
+            if len(self._pending) > STORE_CHUNKS or self._pending_bytes - self._last_bytes > STORE_BYTES:
+                await self._write(len(self._pending) - 1)
         self.rows += len(rows)
-        if len(self._pending) >= CHUNK_ROWS * STORE_CHUNKS:
-            await self._write(len(self._pending) // CHUNK_ROWS * CHUNK_ROWS)
+
+    def _put(self, entry: bytes, row: Row) -> None:
+        if not self._pending or len(self._pending[-1].rows) >= CHUNK_ROWS or self._last_bytes + len(entry) > CHUNK_BYTES:
+            self._pending.append(NewChunk([], [], {}))
+            self._last_bytes = 0
+        chunk = self._pending[-1]
+        if isinstance(row, BadRow):
+            chunk.reasons[len(chunk.rows)] = row.reason
+        chunk.rows.append(orjson.Fragment(entry))
+        chunk.outcomes.append(row.outcome if isinstance(row, BadRow) else Outcome.QUEUED)
+        self._last_bytes += len(entry)
+        self._pending_bytes += len(entry)
 
     async def stay_alive(self) -> None:
         """Say every now and then that the list is being read, however long its next rows take. For ever."""
@@ -75,8 +105,8 @@ class Intake:
         await self._write(len(self._pending))
 
     async def _write(self, count: int) -> None:
-        rows, self._pending = self._pending[:count], self._pending[count:]
-        chunks = [_chunk(rows[first : first + CHUNK_ROWS]) for first in range(0, count, CHUNK_ROWS)]
+        chunks, self._pending = self._pending[:count], self._pending[count:]
+        self._pending_bytes = self._last_bytes if self._pending else 0
         for chunk in chunks:
             self.counts.update(chunk.outcomes)
             self._count_reasons(chunk)
@@ -84,28 +114,24 @@ class Intake:
         self.chunks += len(chunks)
 
     def _count_reasons(self, chunk: NewChunk) -> None:
-        for position, reason in chunk.reasons.items():
+        for position, why in chunk.reasons.items():
             if chunk.outcomes[position] is Outcome.REJECTED:
+                reason = general(why)
                 known = reason in self.reasons or len(self.reasons) < KEPT_REASONS
                 self.reasons[reason if known else "other reasons"] += 1
 
 
-def _chunk(rows: list[Row]) -> NewChunk:
-    entries: list[list[Any]] = []
-    outcomes: list[Outcome] = []
-    reasons: dict[int, str] = {}
-    for position, row in enumerate(rows):
-        if isinstance(row, BadRow):
-            entries.append([row.row, row.to])
-            outcomes.append(row.outcome)
-            reasons[position] = row.reason
-        else:
-            entries.append(_entry(row))
-            outcomes.append(Outcome.QUEUED)
-    return NewChunk(entries, outcomes, reasons)
+def entry_of(row: Recipient) -> Entry:
+    return Entry(row.row, row.address, row.data, row.cc, row.bcc, row.tags, display_name(row.name, row.address))
 
 
-def _entry(row: Recipient) -> list[Any]:
-    if row.cc or row.bcc or row.tags:
-        return [row.row, row.address, row.data, row.cc, row.bcc, row.tags]
-    return [row.row, row.address, row.data]
+def _entry(row: Row) -> bytes:
+    """A row as a chunk's payload has it, and as `Entry` reads it."""
+    if isinstance(row, BadRow):
+        return dumps([row.row, row.to])
+    fields: list[Any] = [row.row, row.address, row.data]
+    if row.cc or row.bcc or row.tags or row.name:
+        fields += [row.cc, row.bcc, row.tags]
+    if row.name:
+        fields.append(display_name(row.name, row.address))
+    return dumps(fields)

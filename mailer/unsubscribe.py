@@ -7,11 +7,11 @@ end, because a mail may be read, and its reader had enough of it, years later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.utils import parseaddr
 from typing import NamedTuple
 
 from itsdangerous import BadData, URLSafeSerializer
 
+from .address import bare
 from .errors import ConfigError, InvalidToken
 from .sender import TOKEN
 
@@ -36,7 +36,7 @@ class Tokens:
 
     def make(self, address: str, stream: str) -> str:
         """`address` may have a name with it. Raises ConfigError where there is no key."""
-        return str(self._needed().dumps([parseaddr(address)[1], stream]))
+        return str(self._needed().dumps([bare(address), stream]))
 
     def read(self, token: str) -> Unsubscribed:
         """Raises InvalidToken where it was not signed with one of the keys; ConfigError where there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,8 @@ from ..errors import MailerError
 from ..ids import is_message
 from ..ledger import CampaignStatus
 from ..ledger.ledger import CHUNK_ROWS
+from ..recipients import Reading, Understood
+from ..recipients.reading import AS_IT_IS
 from . import options
 from .options import Json
 from .output import (
@@ -88,21 +90,28 @@ def start(
     max_bounce_rate: options.MaxBounceRate = None,
     max_complaint_rate: options.MaxComplaintRate = None,
     guard_after: options.GuardAfter = None,
+    email_column: options.EmailColumn = None,
+    column: options.Columns = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
     idempotency_key: options.Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read a list and send to it; prints the campaign's id."""
     campaign = options.a_campaign(locals(), name=name, lane=lane)
-    run(_start(campaign, recipients, idempotency_key, watch, as_json))
+    reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
+    run(_start(campaign, recipients, idempotency_key, watch, as_json, reading))
 
 
-async def _start(campaign: Campaign, recipients: str, key: str | None, watch: bool, as_json: bool) -> None:
+async def _start(
+    campaign: Campaign, recipients: str, key: str | None, watch: bool, as_json: bool, reading: Reading = AS_IT_IS
+) -> None:
     async with Mailer(load_settings()) as mailer:
         for sentence in mailer.advice(campaign):
             hint(sentence)
         with on_interrupt("stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"):
-            id = await read_in(mailer, campaign, recipients, key)
+            id = await read_in(mailer, campaign, recipients, reading, key, _say_understood)
         if not as_json:
             typer.echo(id)  # flushed: a program that reads it need not wait for the rest
         with stored(id, f"mailer campaign watch {id}"):
@@ -112,7 +121,21 @@ async def _start(campaign: Campaign, recipients: str, key: str | None, watch: bo
                 print_json(campaign_json(await mailer.campaign(id)))
 
 
-async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path, key: str | None = None) -> str:
+def _say_understood(found: Understood) -> None:
+    """Where anything of it was not plain."""
+    if not found.plain:
+        for sentence in found.sentences():
+            say(one_line(sentence))
+
+
+async def read_in(
+    mailer: Mailer,
+    campaign: Campaign,
+    recipients: str | Path,
+    reading: Reading = AS_IT_IS,
+    key: str | None = None,
+    understood: Callable[[Understood], None] | None = None,
+) -> str:
     """Start the campaign, with a bar that shows how far the list has been read."""
     with progress_bar() as bar:
         task, seen = bar.add_task("reading", total=None), 0
@@ -124,7 +147,9 @@ async def read_in(mailer: Mailer, campaign: Campaign, recipients: str | Path, ke
             total = int(rows * size / read) if size and read else None
             bar.update(task, completed=rows, total=total)
 
-        id = await mailer.start_campaign(campaign, recipients, idempotency_key=key, progress=show)
+        id = await mailer.start_campaign(
+            campaign, recipients, reading=reading, idempotency_key=key, progress=show, understood=understood
+        )
         bar.update(task, completed=seen, total=seen)  # Redis is not asked: it is stored, and the caller gets its id
     return id
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import Campaign, Explanation, Lane, Mailer, Mode, load_settings
+from ..recipients import Reading
 from . import options
 from .options import Json
 from .output import facts, out, print_json, printable
@@ -17,7 +18,16 @@ from .run import run
 
 SHOWN_CHARS = 1024  # of base64, in what a person reads
 _BASE64 = re.compile(rf'"([A-Za-z0-9+/]{{{SHOWN_CHARS}}})([A-Za-z0-9+/]+={{0,2}})"')
-_OF_A_CAMPAIGN = ("max_rate", "max_bounce_rate", "max_complaint_rate", "guard_after")
+_OF_A_CAMPAIGN = (
+    "max_rate",
+    "max_bounce_rate",
+    "max_complaint_rate",
+    "guard_after",
+    "email_column",
+    "column",
+    "encoding",
+    "delimiter",
+)
 _OF_A_MESSAGE = ("to", "cc", "bcc", "raw")
 
 
@@ -52,6 +62,10 @@ def explain(
     max_bounce_rate: options.MaxBounceRate = None,
     max_complaint_rate: options.MaxComplaintRate = None,
     guard_after: options.GuardAfter = None,
+    email_column: options.EmailColumn = None,
+    column: options.Columns = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
     as_json: Json = False,
 ) -> None:
     """Show which SES call a message would become, and why.
@@ -69,11 +83,12 @@ def explain(
     for name in _OF_A_MESSAGE:
         if words[name]:
             raise typer.BadParameter(f"--{name} goes with one message, not with --recipients")
-    run(_campaign(options.a_campaign(words, lane=lane or Lane.BULK), recipients, as_json))
+    reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
+    run(_campaign(options.a_campaign(words, lane=lane or Lane.BULK), recipients, reading, as_json))
 
 
-async def _campaign(campaign: Campaign, recipients: str, as_json: bool) -> None:
-    _show(await Mailer(load_settings()).explain_campaign(campaign, recipients), as_json)
+async def _campaign(campaign: Campaign, recipients: str, reading: Reading, as_json: bool) -> None:
+    _show(await Mailer(load_settings()).explain_campaign(campaign, recipients, reading=reading), as_json)
 
 
 def _show(found: Explanation, as_json: bool) -> None:

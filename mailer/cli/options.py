@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from .. import Campaign, Email, Lane, Mode
-from .words import parse_attachments, parse_data, parse_pairs, parse_rate, parse_share, parse_time, read_mime, read_text
+from ..errors import InvalidEmail
+from ..recipients import Reading
+from .words import (
+    WrongWords,
+    parse_attachments,
+    parse_data,
+    parse_pairs,
+    parse_rate,
+    parse_share,
+    parse_time,
+    read_mime,
+    read_text,
+)
 
 
 def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
@@ -41,6 +53,23 @@ Sender = Annotated[
 ]
 ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="May be given several times.")]
 LIST = "CSV or NDJSON file, plain or gzipped; s3://bucket/key; - for standard input."
+
+# ---- how a list is read ------------------------------------------------------------------------
+EmailColumn = Annotated[
+    str | None,
+    typer.Option("--email-column", metavar="NAME", help="The column of addresses, where its name does not say it."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="N=COLUMN", help="What templates call a column; cc=, bcc=, tags= take it for data."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Of the list, as in mac-roman, where it does not show it."),
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", metavar="CHAR", help="Between the cells of a CSV, where it does not show it.")
+]
 
 # ---- what --------------------------------------------------------------------------------------
 Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="With --text or --html; Jinja2 with --data.")]
@@ -107,6 +136,22 @@ _AS_THEY_ARE = (
     "topic",
     "mode",
 )
+
+
+def a_reading(
+    *,
+    email_column: str | None = None,
+    column: list[str] | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> Reading:
+    """Raises WrongWords."""
+    columns = parse_pairs(column, "=", "--column")
+    try:
+        return Reading(email_column=email_column, columns=columns, encoding=encoding, delimiter=delimiter)
+    except InvalidEmail as error:
+        option = {"Reading.columns": "--column"}.get(error.fields["field"], f"--{error.fields['field'].partition('.')[2]}")
+        raise WrongWords(option=option, why=error.fields["why"]) from None
 
 
 def an_email(words: Mapping[str, Any], **others: Any) -> Email:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from email.header import decode_header, make_header
 from typing import Any, TextIO
 
 import orjson
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from ..data import plain
 from ..email import Outcome
 from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
 
@@ -199,7 +201,12 @@ def line_json(line: RecipientStatus) -> dict[str, Any]:
 def row_json(line: RecipientStatus) -> dict[str, Any]:
     """The line with its row: as NDJSON it can be read as a list again."""
     extras = {name: value for name in ("cc", "bcc", "tags") if (value := getattr(line, name))}
-    return {**line_json(line), "email": line.to, "data": line.data, **extras}
+    return {**line_json(line), "email": _mailbox(line), "data": line.data, **extras}
+
+
+def _mailbox(line: RecipientStatus) -> str:
+    """The address with its name, as a list may have it: a report is a list again."""
+    return f"{make_header(decode_header(line.name))} <{line.to}>" if line.name else line.to
 
 
 class Report:
@@ -223,12 +230,13 @@ class Report:
 
     def add(self, line: RecipientStatus) -> None:
         if self._csv is None:
-            sys.stdout.buffer.write(orjson.dumps(self._json(line), option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+            option = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+            sys.stdout.buffer.write(plain(self._json(line), option))
             return
         values = line_json(line) | {"updated_at": line.updated_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
         cells = [_cell(values[name]) for name in LINE]
         if self._columns is not None:
-            row = [line.to, *[line.data.get(name) for name in self._columns], ";".join(line.cc), ";".join(line.bcc)]
+            row = [_mailbox(line), *[line.data.get(name) for name in self._columns], ";".join(line.cc), ";".join(line.bcc)]
             cells = [_cell(_flat(value)) for value in (*row, _tags(line.tags))] + cells
         self._csv.writerow(cells)
 
@@ -244,7 +252,7 @@ def _tags(tags: Mapping[str, str]) -> str:
 
 
 def _flat(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+    return value if value is None or isinstance(value, str) else plain(value).decode()
 
 
 # What a spreadsheet takes for the beginning of a formula, also after what it may take for the end of a cell, and full-width.

@@ -18,6 +18,7 @@ from ..ledger import Ledger
 from ..ledger.accounts import Accounts
 from ..ledger.suppressed import Found, Reason, SesList
 from ..reach import Reach
+from ..recipients import Reading
 from ..suppression.both import Both, SesRefused
 from ..suppression.entries import checked_address, checked_stream, new_entry
 from ..suppression.files import Format, List, Writer, as_row, create, format_of
@@ -341,14 +342,16 @@ def _table(rows: Sequence[dict[str, str | None]]) -> None:
 
 @app.command()
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="- for standard output; gzipped where it ends in .gz.")],
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", show_default=False, help="- for standard output, as without it; gzipped with .gz.")
+    ] = STDIN,
     format: FormatOf = None,
     reason: OnlyReason = None,
     stream: Stream = None,
     which: OnlyList = None,
     sender: SenderOf = None,
 ) -> None:
-    """Write all entries to a file.
+    """Write all entries to standard output, or to a file.
 
     `import` takes it again. CSV where nothing is said.
     """
@@ -380,7 +383,10 @@ async def _export(
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or NDJSON, plain or gzipped; - for standard input.")],
     format: FormatOf = None,
-    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Of lines that give none.")] = Reason.MANUAL,
+    email_column: options.EmailColumn = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Of lines that give none of ours.")] = Reason.MANUAL,
     stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of lines that give none.")] = None,
     local: Local = False,
     sender: SenderOf = None,
@@ -388,22 +394,32 @@ def import_(
 ) -> None:
     """Add what a file lists.
 
-    A CSV with a column `email` (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
+    An export of ours, of SES or of another service.
+
+    A CSV with a column of addresses (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
 
     Exit status 1 where there are lines that cannot be used; the others are taken.
     """
-    run(_import(file, format or format_of(file), reason, checked_stream(stream or ""), local, sender, as_json))
+    reading = options.a_reading(email_column=email_column, encoding=encoding, delimiter=delimiter)
+    run(_import(file, format or format_of(file), reading, reason, checked_stream(stream or ""), local, sender, as_json))
 
 
 async def _import(
-    file: str, format: Format | None, reason: Reason, stream: str, local: bool, sender: str | None, as_json: bool
+    file: str,
+    format: Format | None,
+    reading: Reading,
+    reason: Reason,
+    stream: str,
+    local: bool,
+    sender: str | None,
+    as_json: bool,
 ) -> None:
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
         _know_stream(settings, stream)
         reach = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
         work = Import(ledger.suppressed, reach, reason, stream)
         with on_interrupt("stopped; what was read so far is on the list, and importing the file again goes on from there"):
-            await work.run(file, format)
+            await work.run(file, format, reading)
         trouble = None if work.refused is None or reach is None else await why_refused(reach, work.refused)
     if as_json:
         print_json(work.numbers())

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..ledger.suppressed import NewEntry, Reason, Suppressed
 from ..reach import Reach
+from ..recipients import Reading
 from ..recipients.blocks import open_path
+from ..recipients.reading import AS_IT_IS
 from ..suppression.both import Both, Put, SesRefused
 from ..suppression.files import Format, Line, List, Unusable, read
 from ..suppression.pace import Pace
@@ -31,16 +33,17 @@ class Import:
         self._reason, self._stream = reason, stream
         self._told_slow = False
         self.lines = self.unusable = self.added = self.there = self.written = self.there_at_ses = self.left_out = 0
+        self.other_reasons = 0  # rows whose reason is none of ours
         self.refused: SesRefused | None = None  # why SES takes no more of them
 
-    async def run(self, file: str, format: Format | None) -> None:
+    async def run(self, file: str, format: Format | None, reading: Reading = AS_IT_IS) -> None:
         """Raises RecipientsError where the file cannot be used."""
         source = open_path(file)
-        lines = read(source.name, source.blocks(), format)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="import") as pool, progress_bar() as bar:
             task = bar.add_task("reading", total=None)
             try:
+                lines = await loop.run_in_executor(pool, read, source, format, reading)
                 while batch := await loop.run_in_executor(pool, _next, lines):
                     await self._take(batch)
                     read_, size = source.bytes_read, source.total
@@ -59,6 +62,7 @@ class Import:
                 self._tell(line)
                 continue
             reason, stream = line.reason or self._reason, line.stream or self._stream
+            self.other_reasons += line.unknown_reason
             if line.list is not List.SES:
                 own.append(NewEntry(line.address, reason, stream, line.since))
             elif self._both is None:
@@ -111,6 +115,8 @@ class Import:
             parts.append(f"{self.written:,} written to SES's list, {self.there_at_ses:,} were on it already")
         if self.left_out:
             parts.append(f"{self.left_out:,} of SES's own entries left out")
+        if self.other_reasons:
+            parts.append(f"{self.other_reasons:,} with a reason of another service were taken as {self._reason} (--reason)")
         return "; ".join(parts)
 
 

@@ -12,11 +12,12 @@ from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Compiled, Pieces
 from ..templates.handlebars import MissingAttribute, Template
-from ..templates.names import LINK
+from ..templates.names import LINK, ROW
 from ..templates.values import seen
 from ..unsubscribe import Tokens, has_token, unsubscribe_headers
 from .link import NO_LINK, given_links, link_needs_token
 from .request import Item, Loaded, Mime, Values
+from .variables import own_variables
 
 HELD_BYTES = 8 << 20  # of attachments, in the messages of one chunk that are held at a time
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -24,7 +25,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 def recipients(spec: Spec, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """To, Cc and Bcc of one message."""
-    to = spec.to or (() if spec.cc or spec.bcc else (entry.to,))
+    to = spec.to or (() if spec.cc or spec.bcc else (f"{entry.name} <{entry.to}>" if entry.name else entry.to,))
     return to, spec.cc or tuple(entry.cc), spec.bcc or tuple(entry.bcc)
 
 
@@ -124,13 +125,16 @@ class Material:
         if isinstance(source, Literal):
             html, text = ([part] if part is not None else None for part in (source.html, source.text))
             return Pieces(source.subject, html, text)
-        given = {} if "email" in self.spec.data else {"email": entry.to}
+        given: dict[str, Any] = {} if "email" in self.spec.data else {"email": entry.to}
         if self._mentions:
             given |= given_links(self.spec, self._mentions, token)
+        own = own_variables(entry)
         if isinstance(source, Compiled):
-            return source.pieces({**given, **entry.data}, self._shared)
+            if ROW in self._mentions:
+                given[ROW] = entry.data  # for names that are no words: `row["First Name"]`
+            return source.pieces({**given, **own}, self._shared)
         known = {name: value for name, value in given.items() if isinstance(value, str)}
-        return source.values({**known, **self.spec.data, **entry.data})
+        return source.values({**known, **self.spec.data, **own})
 
     def _unsubscribe(self, token: str, recipients: int) -> Mapping[str, str]:
         """A token is one recipient's, and each of several who get the same message could unsubscribe the others by it."""

@@ -242,6 +242,7 @@ def pack(chunk: str, entries: Sequence[Entry], known: Chunk) -> bytes:
             "mode": None if record.mode is Mode.AUTO else record.mode.value,
         }
         kept = {"failures": record.failures, "data": entry.data, "cc": entry.cc, "bcc": entry.bcc, "tags": entry.tags}
+        kept["name"] = entry.name
         line |= {name: value for name, value in kept.items() if value}
         if position in more:
             line["details"] = more[position]
@@ -253,9 +254,8 @@ def unpack(packed: bytes) -> tuple[list[Entry], Chunk]:
     entries, records, ids, details = [], [], bytearray(), dict[bytes, bytes]()
     for position, text in enumerate(gzip.decompress(packed).splitlines()):
         line = loads(text)
-        entries.append(
-            Entry(line["row"], line["to"], line.get("data", {}), line.get("cc", ()), line.get("bcc", ()), line.get("tags", {}))
-        )
+        more = (line.get("data", {}), line.get("cc", ()), line.get("bcc", ()), line.get("tags", {}), line.get("name", ""))
+        entries.append(Entry(line["row"], line["to"], *more))
         outcome, mode = _LABELS[line["state"]], Mode(line["mode"] or Mode.AUTO)
         at = int(datetime.fromisoformat(line["updated_at"]).timestamp())
         records.append(Record(outcome, mode, line.get("failures", 0), line["attempts"], at))

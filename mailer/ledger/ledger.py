@@ -56,7 +56,7 @@ class Work:
 class NewChunk:
     """Consecutive rows of one list, ready to be stored: `[row, to, data, …]` each, its record, and reasons by position."""
 
-    rows: list[list[Any]]
+    rows: list[Any]  # as `pack_entries` takes them, also as JSON (orjson.Fragment)
     outcomes: list[Outcome]
     reasons: dict[int, str]
 

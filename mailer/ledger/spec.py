@@ -128,10 +128,11 @@ class Entry(NamedTuple):
     cc: Sequence[str] = ()
     bcc: Sequence[str] = ()
     tags: Mapping[str, str] = _NOTHING
+    name: str = ""  # what stands before `<to>` in a header: ASCII, in quotes or encoded words where it has to be
 
 
-def pack_entries(entries: list[list[Any]]) -> bytes:
-    """`[row, to, data]` or `[row, to, data, cc, bcc, tags]` each → the payload: JSON, zlib level 1."""
+def pack_entries(entries: Sequence[Any]) -> bytes:
+    """`[row, to, data]`, `[row, to, data, cc, bcc, tags]` or `[…, name]` each → the payload: JSON, zlib level 1."""
     return zlib.compress(dumps(entries), 1)
 
 

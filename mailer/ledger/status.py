@@ -78,6 +78,7 @@ class RecipientStatus:
     cc: Sequence[str] = ()
     bcc: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""  # beside the address in the list; as a header has it
 
 
 def outcome_counts(found: Mapping[bytes, bytes]) -> dict[Outcome, int]:
@@ -156,6 +157,7 @@ def report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[Rec
             cc=entry.cc,
             bcc=entry.bcc,
             tags=entry.tags,
+            name=entry.name,
         )
         for position, (entry, record) in enumerate(zip(entries, known.records, strict=True))
     ]

@@ -1,56 +1,31 @@
-"""The bytes of a file or of standard input, plain or gzipped, as blocks of whole lines. A few blocks at a time are in memory."""
+"""The bytes of a file or of standard input, plain or gzipped, in any encoding, as blocks of whole lines in UTF-8."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import os
-import re
 import select
 import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
-from ..errors import BrokenGzip, NotUtf8, RecipientsError, RecipientsNotFound
-from .row import MAX_ROW_BYTES, MAX_SHOWN
+from ..errors import BrokenGzip, RecipientsError, RecipientsNotFound
+from ..regular import NotAFile, open_regular
+from .encoding import BOM, UTF_8, Encoding, Recoded, decided, guessed
+from .foreign import HEAD_BYTES, foreign, foreign_text
+from .lines import CHUNK_BYTES, Block, Stream, blocks_of, count_lines
 
-CHUNK_BYTES: Final = 64 * 1024  # of one read; below MAX_ROW_BYTES, so only the first line of a block can be too long
 PIPE_POLL_MS: Final = 200  # how soon a reader that waits for a pipe notices that nobody wants it any more
+SMALL_BYTES: Final = 64 << 20  # of what is unpacked, below which it is of no interest how small it was packed
+MAX_PATH: Final = 4096  # characters of a path, Linux's PATH_MAX
+MOST_MARKS: Final = 4  # byte order marks at the beginning: some programs write it twice
+MOST_TIMES: Final = 400  # larger may a list be than packed: what is more is one byte over and over
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
-_HEAD_BYTES = 4 * MAX_SHOWN  # of a line that is too long: enough for what is shown of it, in any script
-# What an editor counts as the end of a line. A \r that ends the data may be half of a \r\n, so it is no end yet.
-_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive whole lines; or the beginning of one line that is longer than a row may be."""
-
-    line: int  # the physical line with which it starts, from 1
-    data: bytes
-    too_long: bool = False  # `data` is the beginning of a line over MAX_ROW_BYTES, the rest of which has been skipped
-
-    def text(self, source: str) -> str:
-        """The block decoded. Raises NotUtf8 with line and byte."""
-        try:
-            return self.data.decode()
-        except UnicodeDecodeError as error:
-            line = self.line + count_lines(self.data[: error.start])
-            raise NotUtf8(source=source, line=line, byte=f"0x{self.data[error.start]:02x}") from None
-
-
-def count_lines(data: bytes) -> int:
-    """Line ends in `data`: \\n, \\r\\n, and \\r alone."""
-    lines = data.count(b"\n")
-    if b"\r" in data:
-        lines += data.count(b"\r") - data.count(b"\r\n")
-    return lines
 
 
 class _Counted(io.RawIOBase):
@@ -93,17 +68,64 @@ class _Counted(io.RawIOBase):
         return bool(poll.poll(PIPE_POLL_MS))
 
 
+class _Unpacked:
+    """A gzipped stream that is not let become anything: MOST_TIMES as much as was packed."""
+
+    def __init__(self, packed: _Counted, stream: BinaryIO, source: str) -> None:
+        self._packed, self._source = packed, source
+        self._stream = gzip.GzipFile(fileobj=stream, mode="rb")
+        self._count = 0
+
+    def read1(self, size: int, /) -> bytes:
+        data = self._stream.read1(size)
+        self._count += len(data)
+        if self._count > max(SMALL_BYTES, MOST_TIMES * self._packed.count):
+            why = f"unpacks to more than {MOST_TIMES} times its size, so it is no list; give the list unpacked where it is one"
+            raise RecipientsError(source=self._source, why=why)
+        return data
+
+
+class _Ahead:
+    """A stream at whose beginning one can look."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._ahead = b""
+        self._broken: Exception | None = None  # what is wrong with it behind that
+
+    def look(self, size: int) -> bytes:
+        """The first `size` bytes, fewer only where there are no more; reading begins with them all the same."""
+        try:
+            while len(self._ahead) < size and not self._broken and (data := self._stream.read1(size - len(self._ahead))):
+                self._ahead += data
+        except Exception as error:  # in its turn: what comes before it can be read
+            self._broken = error
+        return self._ahead
+
+    def skip(self, size: int) -> None:
+        """Of what has been looked at."""
+        self._ahead = self._ahead[size:]
+
+    def read1(self, size: int, /) -> bytes:
+        if not self._ahead:
+            if self._broken:
+                raise self._broken
+            return self._stream.read1(size)
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data
+
+
 class ByteSource:
     """An open file or standard input."""
 
     def __init__(self, name: str, raw: BinaryIO, total: int | None, *, waits: bool = False, owned: bool = True) -> None:
         self.name = name  # what error messages call it
         self.total = total  # bytes, as they lie on disk; None where nobody knows
+        self.encoding = UTF_8  # known once the first block is there that is not ASCII
         self._raw = raw
         self._owned = owned
         self._counted = _Counted(raw, waits=waits)
         self._plain: io.BufferedReader[Any] = io.BufferedReader(self._counted, CHUNK_BYTES)
-        self._stream: io.BufferedReader[Any] | gzip.GzipFile = self._plain
         self._lines = 0  # whole lines handed out
 
     @property
@@ -116,73 +138,72 @@ class ByteSource:
 
     def close(self) -> None:
         """Standard input stays open, for it is not ours."""
-        self._stream.close()
         self._plain.close()
         if self._owned:
             self._raw.close()
 
-    def blocks(self) -> Iterator[Block]:
-        """All of it but for a BOM. Raises BrokenGzip, and RecipientsNotFound where the disk or the pipe fails."""
+    def blocks(self, encoding: str | None = None) -> Iterator[Block]:
+        """All of it in UTF-8, without a byte order mark. `encoding`: what the caller says of it.
+
+        Raises BrokenGzip; RecipientsNotFound where the disk or the pipe fails; NotUtf8 where the encoding is not known;
+        RecipientsError where it is no list at all.
+        """
         try:
-            self._unzip()
-            yield from self._blocks()
+            for block in self._blocks(encoding):
+                self._lines = block.line - 1 + (0 if block.too_long else count_lines(block.data))
+                yield block
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise BrokenGzip(source=self.name, lines=self._lines) from None
         except OSError as error:
             raise RecipientsNotFound(source=self.name, why=error.strerror or str(error)) from None
 
-    def _unzip(self) -> None:
+    def _blocks(self, said: str | None) -> Iterator[Block]:
+        stream = _Ahead(self._unpacked())
+        head = stream.look(HEAD_BYTES)
+        if why := foreign(head, suffix(self.name)):
+            raise RecipientsError(source=self.name, why=why)
+        try:
+            known = decided(head[:4], said)
+        except ValueError as error:
+            raise RecipientsError(source=self.name, why=str(error)) from None
+        if known is not None:
+            codec, self.encoding = known
+            if codec != "utf-8":
+                stream = _Ahead(Recoded(stream, codec))
+        for _ in range(MOST_MARKS):
+            if stream.look(len(BOM)).startswith(BOM):
+                stream.skip(len(BOM))
+        if why := foreign_text(stream.look(HEAD_BYTES)):
+            raise RecipientsError(source=self.name, why=why)
+        blocks = blocks_of(stream, self.name)
+        return blocks if known is not None else guessed(self.name, blocks, self._found)
+
+    def _found(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+
+    def _unpacked(self) -> Stream:
         """gzip shows in the first two bytes; a name in .gz counts only where there is less than that, a copy that failed."""
         head = self._counted.look(len(_GZIP_MAGIC))
         if len(head) < 2 and _GZIP_MAGIC.startswith(head) and self.name.lower().endswith(".gz"):
             raise EOFError
-        if head == _GZIP_MAGIC:
-            self._stream = gzip.GzipFile(fileobj=self._plain, mode="rb")
-
-    def _blocks(self) -> Iterator[Block]:
-        rest = self._beginning()
-        too_long = b""  # the beginning of a line that is being skipped
-        line, more = 1, True
-        while more:
-            chunk = self._stream.read1(CHUNK_BYTES)
-            more, data = bool(chunk), rest + chunk
-            if too_long or len(data) > MAX_ROW_BYTES:
-                end = _LINE_END.search(data)
-                if more and end is None:
-                    too_long, rest = too_long or data[:_HEAD_BYTES], b"\r" if data.endswith(b"\r") else b""
-                    continue
-                if too_long or end is None or end.start() > MAX_ROW_BYTES:
-                    yield Block(line, too_long or data[:_HEAD_BYTES], too_long=True)
-                    too_long, data = b"", b"" if end is None else data[end.end() :]
-                    line += 1
-            cut = 1 + max(data.rfind(b"\n"), data.rfind(b"\r", 0, max(len(data) - 1, 0))) if more else len(data)
-            rest, data = data[cut:], data[:cut]
-            if data:
-                yield Block(line, data)
-                line += count_lines(data)
-                self._lines = line - 1
-
-    def _beginning(self) -> bytes:
-        data = b""
-        while len(data) < len(_BOM) and (more := self._stream.read1(len(_BOM) - len(data))):
-            data += more
-        return data.removeprefix(_BOM)
+        return _Unpacked(self._counted, self._plain, self.name) if head == _GZIP_MAGIC else self._plain
 
 
 def open_path(path: str) -> ByteSource:
-    """Opens a file, or standard input for `-`. Raises RecipientsNotFound."""
+    """Opens a regular file, or standard input for `-`. Raises RecipientsNotFound, RecipientsError."""
     if path == "-":
         return _standard_input()
+    if len(path) > MAX_PATH or "\n" in path:
+        why = f"is a text of {len(path):,} characters, and not the name of a file; give a path, or an iterable of mappings"
+        raise RecipientsError(source="what was given", why=why)
     try:
-        raw = cast(BinaryIO, open(path, "rb", buffering=0))  # noqa: SIM115 closed by ByteSource.close
-    except IsADirectoryError:
-        raise RecipientsNotFound(source=path, why="it is a folder, not a file") from None
-    except FileNotFoundError:
-        raise RecipientsNotFound(source=path, why="there is no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RecipientsNotFound(source=path, why=getattr(error, "strerror", None) or str(error)) from None
-    size = _size(raw.fileno())
-    return ByteSource(path, raw, size, waits=size is None)
+        raw, size = open_regular(path)
+    except NotAFile as error:
+        more = "; to read from a pipe, give `-` and pipe into it" if error.kind == "a pipe" else ""
+        raise RecipientsNotFound(source=path, why=f"{error.strerror}{more}") from None
+    except OSError as error:
+        raise RecipientsNotFound(source=path, why=error.strerror or str(error)) from None
+    return ByteSource(path, raw, size)
 
 
 def _standard_input() -> ByteSource:

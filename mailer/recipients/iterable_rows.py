@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
-from .row import BadRow, Group, Refused, check_data, kind, mapping_row, rejected
+from .mappings import Mappings
+from .row import BadRow, Group, Refused, check_data, kind, rejected
 
 
 class _Gathering:
     """Items → groups of at most `rows` rows or some `size` bytes."""
 
-    def __init__(self, rows: int, size: int) -> None:
+    def __init__(self, mappings: Mappings, rows: int, size: int) -> None:
+        self._mappings = mappings
         self._rows, self._size = rows, size
         self._row = 0
         self._group = Group([], [], 0)
@@ -24,7 +26,7 @@ class _Gathering:
             to = item if isinstance(item, str) else ""
             group.rows.append(rejected(self._row, to, "", f"is {kind(item)}, not a mapping with `email`"))
         else:
-            checked = mapping_row(self._row, item, "")
+            checked = self._mappings.row(self._row, item, "")
             if not isinstance(checked, BadRow):
                 try:
                     group.size += check_data(checked.data)
@@ -39,9 +41,9 @@ class _Gathering:
         return group if group.rows else None
 
 
-def iterable_rows(source: Iterable[Any], rows: int, size: int) -> Iterator[Group]:
+def iterable_rows(source: Iterable[Any], mappings: Mappings, rows: int, size: int) -> Iterator[Group]:
     """Groups of at most `rows` rows, fewer where they are longer than `size` bytes together. Closes a generator."""
-    gathering = _Gathering(rows, size)
+    gathering = _Gathering(mappings, rows, size)
     items = iter(source)
     try:
         for item in items:
@@ -54,9 +56,9 @@ def iterable_rows(source: Iterable[Any], rows: int, size: int) -> Iterator[Group
             items.close()
 
 
-async def async_rows(source: AsyncIterable[Any], rows: int, size: int) -> AsyncIterator[Group]:
+async def async_rows(source: AsyncIterable[Any], mappings: Mappings, rows: int, size: int) -> AsyncIterator[Group]:
     """The same of an async iterable."""
-    gathering = _Gathering(rows, size)
+    gathering = _Gathering(mappings, rows, size)
     items = aiter(source)
     try:
         async for item in items:

@@ -20,8 +20,10 @@ MAX_SHOWN: Final = 320  # characters of what a bad row shows of itself: SES's ow
 MAX_REASON: Final = 500  # characters
 TOO_LONG: Final = f"is longer than the {MAX_ROW_BYTES:,} bytes that a row may have"
 
-RESERVED: Final = frozenset(("email", "cc", "bcc", "tags"))  # what is not a template variable
+MAX_DEPTH: Final = 100  # lists and objects in each other in a row's data; orjson writes 254, and a request is some around it
 
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS = re.compile(rb"[\[\]{}]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TAGS: TypeAdapter[dict[str, str]] = TypeAdapter(Tags)
 _KINDS = {
@@ -41,10 +43,11 @@ class Recipient:
 
     row: int  # place in the source, from 1; blank lines do not count
     address: str  # normalised: ASCII, domain in lower case; no two of a source are the same person
-    data: dict[str, Any]  # template variables; orjson can write every value
+    data: dict[str, Any]  # by the names of the list; `data.dumps` can write every value, in MAX_ROW_BYTES
     cc: tuple[str, ...] = ()  # normalised; with bcc and the address itself at most 50
     bcc: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)  # names and values of A-Z a-z 0-9 _ -
+    name: str = ""  # beside the address, as in `Ana <ana@example.com>`; one line, as a person reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class BadRow:
 
 
 Row = Recipient | BadRow
+Extras = tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]  # cc, bcc and tags
 
 
 class Refused(Exception):
@@ -74,51 +78,16 @@ def rejected(row: int, to: str, where: str, why: str) -> BadRow:
     return BadRow(row, printable(to), Outcome.REJECTED, printable(where + why, MAX_REASON))
 
 
-def mapping_row(row: int, item: Mapping[str, Any], where: str) -> Row:
-    """`{"email": …, "data": {…}}`, or flat, → a row. That JSON can hold its data is for the caller to know."""
-    email: Any = None
-    try:
-        name = "email" if "email" in item else _email_in_another_case(item)
-        email = item[name]
-        if not isinstance(email, str):
-            raise Refused(f"`email` is {kind(email)}, not a text")
-        address, data = normalise(email), _data(item, name)
-        if "cc" in item or "bcc" in item or "tags" in item:
-            return Recipient(row, address, data, *extras(item.get("cc"), item.get("bcc"), item.get("tags")))
-        return Recipient(row, address, data)
-    except (InvalidAddress, Refused) as error:
-        return rejected(row, email if isinstance(email, str) else "", where, str(error))
-
-
-def _email_in_another_case(item: Mapping[str, Any]) -> str:
-    for key in item:
-        if isinstance(key, str) and key.strip().lower() == "email":
-            return key
-    raise Refused("has no `email`")
-
-
-def _data(item: Mapping[str, Any], email: str) -> dict[str, Any]:
-    """Everything that is not reserved is a variable; a mapping `data` holds variables, and wins over what is beside it."""
-    data = {key: value for key, value in item.items() if key not in RESERVED}
-    data.pop(email, None)
-    inner = data.get("data")
-    if inner is None:
-        data.pop("data", None)
-    elif isinstance(inner, Mapping):
-        del data["data"]
-        data.update(inner)
-    return data
-
-
 def check_data(data: dict[str, Any]) -> int:
-    """Bytes of `data` as JSON. Raises Refused naming the first variable that JSON cannot hold."""
+    """Bytes of `data` as it is kept. Raises Refused naming the first variable that cannot be kept."""
     try:
-        size = len(dumps(data))
-    except (TypeError, ValueError):  # orjson.JSONEncodeError is a TypeError
+        written = dumps(data)
+    except (TypeError, ValueError, RecursionError):  # orjson.JSONEncodeError is a TypeError
         raise Refused(_culprit(data)) from None
-    if size > MAX_ROW_BYTES:
-        raise Refused(f"its data takes {size:,} bytes as JSON, and {MAX_ROW_BYTES:,} are the most that SES takes")
-    return size
+    if len(written) > MAX_ROW_BYTES:
+        raise Refused(f"its data takes {len(written):,} bytes as JSON, and {MAX_ROW_BYTES:,} are the most that SES takes")
+    check_depth(written)
+    return len(written)
 
 
 def _culprit(data: dict[str, Any]) -> str:
@@ -127,12 +96,35 @@ def _culprit(data: dict[str, Any]) -> str:
             return f"the name of a variable must be a text, and {key!r} is not"
         try:
             dumps({key: value})
+        except RecursionError:
+            return _too_deep()
         except (TypeError, ValueError) as error:
-            return f"`{key}` cannot be written as JSON: {str(error)[:1].lower()}{str(error)[1:]}"
+            why = _why(error)
+            return _too_deep() if "ecursion" in why else f"`{printable(key, 80)}` cannot be written as JSON: {why}"
     return "its data cannot be written as JSON"
 
 
-def extras(cc: Any, bcc: Any, tags: Any) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
+def _why(error: Exception) -> str:
+    text = str(error.__cause__ or error)  # the cause is what `default` said of it
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def check_depth(text: bytes) -> None:
+    """Raises Refused where lists and objects of this JSON stand in each other MAX_DEPTH times."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise Refused(_too_deep())
+
+
+def _too_deep() -> str:
+    return f"has more than {MAX_DEPTH} lists or objects in each other"
+
+
+def extras(cc: Any, bcc: Any, tags: Any) -> Extras:
     """cc, bcc and tags as they stand in the source → checked. Raises Refused."""
     checked_cc, checked_bcc = _addresses("cc", cc), _addresses("bcc", bcc)
     count = 1 + len(checked_cc) + len(checked_bcc)

@@ -16,12 +16,17 @@ from typing import Any, BinaryIO, Final, TypeVar
 from ..address import dedup_key
 from ..email import Outcome
 from ..errors import EmptyRecipients, RecipientsError
-from .blocks import Block, ByteSource, open_path, suffix
+from .blocks import ByteSource, open_path, suffix
 from .csv_rows import csv_rows
+from .header import Header
 from .iterable_rows import async_rows, iterable_rows
-from .ndjson_rows import ndjson_rows
+from .mappings import Mappings
+from .ndjson_rows import ARRAY, NO_OBJECT, ndjson_rows
+from .reading import AS_IT_IS, Reading
+from .reserved import Reserved
 from .row import BadRow, Group, Recipient, Row, kind
 from .seen import Seen
+from .understood import Format, Tally, Understood, columns_of_header, columns_of_rows
 
 BATCH_ROWS: Final = 1000  # rows of one batch: some 5 ms of work
 BATCH_BYTES: Final = 1 << 20  # of the source, after which a batch is full: rows can be 256 KiB each
@@ -34,15 +39,17 @@ T = TypeVar("T")
 Remote = Callable[[str, str], tuple[BinaryIO, int]]
 
 
-def open_recipients(source: Source, *, batch_rows: int = BATCH_ROWS, remote: Remote | None = None) -> Recipients:
-    """The rows of `source`: a path (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable of mappings; where
-    `remote` is given, also `s3://bucket/key`.
+def open_recipients(
+    source: Source, *, reading: Reading = AS_IT_IS, batch_rows: int = BATCH_ROWS, remote: Remote | None = None
+) -> Recipients:
+    """The rows of `source`: the path of a regular file (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable
+    of mappings; where `remote` is given, also `s3://bucket/key`.
 
     `async with` opens it, reads the first rows and raises what is wrong with the source as a whole: RecipientsNotFound,
     NoEmailColumn, EmptyRecipients, NotUtf8, BrokenGzip, RecipientsError (their base). Of these, NotUtf8, BrokenGzip and
     RecipientsNotFound can still come later, from rows further down. What an iterable raises itself comes out as it is.
     """
-    return Recipients(source, batch_rows=batch_rows, remote=remote)
+    return Recipients(source, reading=reading, batch_rows=batch_rows, remote=remote)
 
 
 class Recipients:
@@ -52,9 +59,16 @@ class Recipients:
     nor a million rows stop the event loop. Async iterables are read where they live, on the loop.
     """
 
-    def __init__(self, source: Source, *, batch_rows: int = BATCH_ROWS, remote: Remote | None = None) -> None:
+    def __init__(
+        self, source: Source, *, reading: Reading = AS_IT_IS, batch_rows: int = BATCH_ROWS, remote: Remote | None = None
+    ) -> None:
         self.rows = 0  # handed out so far
         self._source = source
+        self._reading = reading
+        self._reserved = Reserved(reading)
+        self._format = Format.ROWS
+        self._header: Header | None = None  # of a CSV
+        self._tally = Tally()
         self._batch_rows = batch_rows
         self._remote = remote
         self._name = "what was given"
@@ -68,6 +82,26 @@ class Recipients:
     def progress(self) -> tuple[int, int | None]:
         """(bytes read, bytes in all). Of a gzipped file, those on disk. All is None for a pipe; iterables give (0, None)."""
         return (0, None) if self._file is None else (self._file.bytes_read, self._file.total)
+
+    @property
+    def understood(self) -> Understood:
+        """What has been made of the list so far. What its header row says is there once it is open; the counts grow."""
+        header, file, tally = self._header, self._file, self._tally
+        return Understood(
+            source=self._name,
+            format=self._format,
+            encoding=file.encoding.name if file else None,
+            encoding_by=file.encoding.by if file else None,
+            delimiter=header.delimiter if header and header.quotes else None,
+            header_line=header.line if header else None,
+            columns=columns_of_header(header, self._reading, self._reserved) if header else columns_of_rows(tally.sample),
+            rows=tally.rows,
+            usable=tally.rows - tally.duplicates - tally.rejected,
+            duplicates=tally.duplicates,
+            rejected=tally.rejected,
+            reasons=tally.reasons(),
+            sample=tuple(tally.sample),
+        )
 
     async def __aenter__(self) -> Recipients:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="recipients")
@@ -102,9 +136,9 @@ class Recipients:
             path = os.fspath(source)
             self._groups = _sliced(await self._in_thread(lambda: self._open_file(path)), *limits)
         elif isinstance(source, AsyncIterable):
-            self._async_groups = async_rows(source, *limits)
+            self._async_groups = async_rows(source, self._mappings(), *limits)
         elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
-            self._groups = iterable_rows(source, *limits)
+            self._groups = iterable_rows(source, self._mappings(), *limits)
         else:
             why = f"is {kind(source)}; give a path, or an iterable of mappings with `email`"
             raise RecipientsError(source=self._name, why=why)
@@ -115,7 +149,31 @@ class Recipients:
         else:
             self._file = open_path(path)
         self._name = self._file.name
-        return _reader(path, self._name, self._file.blocks())
+        return self._reader(path, self._file)
+
+    def _reader(self, path: str, file: ByteSource) -> Iterator[Group]:
+        """By the first byte that is not blank: `{` begins NDJSON. Where that does not say, by the name."""
+        blocks = file.blocks(self._reading.encoding)
+        suffixes = suffix(path)
+        for block in blocks:
+            beginning = block.data.lstrip()[:1]
+            if not beginning:
+                continue
+            if beginning == b"[" and suffixes != ".csv":
+                raise RecipientsError(source=file.name, why=ARRAY)
+            blocks = chain([block], blocks)
+            if beginning not in (b"{", b"\x1e") and suffixes in (".ndjson", ".jsonl"):
+                raise RecipientsError(source=file.name, why=NO_OBJECT)
+            if beginning in (b"{", b"\x1e"):
+                self._format = Format.NDJSON
+                return ndjson_rows(file, blocks, self._mappings())
+            self._header, groups = csv_rows(file, blocks, self._reading, self._reserved)
+            self._format = Format.CSV if self._header.quotes else Format.ADDRESSES
+            return groups
+        raise EmptyRecipients(source=file.name)
+
+    def _mappings(self) -> Mappings:
+        return Mappings(self._name, self._reading, self._reserved)
 
     def _open_remote(self, path: str, scheme: str) -> ByteSource:
         bucket, _, key = path.partition(":")[2].lstrip("/").partition("/")
@@ -182,24 +240,8 @@ class Recipients:
                 row, where = rows[index], f"line {group.lines[index]}: " if group.lines else ""
                 if isinstance(row, Recipient):
                     rows[index] = BadRow(row.row, row.address, Outcome.DUPLICATE, f"{where}same address as an earlier row")
+        self._tally.add(rows, group.lines)
         return rows
-
-
-def _reader(path: str, name: str, blocks: Iterator[Block]) -> Iterator[Group]:
-    """By the name, and where that does not say, by the first byte that is not blank: `{` begins NDJSON."""
-    suffixes = suffix(path)
-    if suffixes == ".csv":
-        return csv_rows(name, blocks)
-    if suffixes in (".ndjson", ".jsonl"):
-        return ndjson_rows(name, blocks)
-    for block in blocks:
-        beginning = block.data.lstrip()[:1]
-        if beginning:
-            if beginning == b"[":
-                raise RecipientsError(source=name, why="is one JSON array; write one object a line, without commas (NDJSON)")
-            reader = ndjson_rows if beginning == b"{" else csv_rows
-            return reader(name, chain([block], blocks))
-    raise EmptyRecipients(source=name)
 
 
 def _sliced(groups: Iterator[Group], most: int, size: int) -> Iterator[Group]:

@@ -1,8 +1,8 @@
 """The sample that is shipped: a list as real lists are, and the templates for it.
 
 The list has what goes wrong in practice: a byte order mark, quoted commas and line breaks, names in many scripts and with
-markup in them, people who are on it twice, addresses that are none, and rows with a field too many or too few. Six of its
-addresses are of SES's mailbox simulator: five bounce, and one complains.
+markup in them, people who are on it twice, addresses that are none, two addresses in one cell, and a row with a field too many.
+Six of its addresses are of SES's mailbox simulator: five bounce, and one complains.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Files of suppressed addresses: CSV, NDJSON, and the two forms in which SES exports and imports its list.
+"""Files of suppressed addresses: what other services export, our own export, and the two forms that SES itself has.
 
-A CSV has a header row with a column `email`, and may have `reason`, `stream`, `since` and `list`; without a header row it is
-SES's `address,REASON`. An NDJSON line is `{"email": …}` with the same keys, or SES's `{"emailAddress": …, "reason": …}`.
-A line is an entry, so one that cannot be used costs no other.
+A CSV has a column of addresses under one of the names that lists of recipients may have, too, and may have `reason`, `stream`,
+`since` and `list`; without a header row it is SES's `address,REASON`. An NDJSON line is `{"email": …}` with the same keys, or
+SES's `{"emailAddress": …, "reason": …}`. A row is an entry, so one that cannot be used costs no other.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
@@ -25,15 +24,31 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from ..address import normalise
+from ..address import cell
 from ..errors import InvalidAddress, InvalidEmail, RecipientsError
 from ..ledger.suppressed import OwnEntry, Reason, SesEntry
-from ..recipients.blocks import Block, suffix
+from ..recipients.blocks import ByteSource, suffix
+from ..recipients.csv_rows import records_of
+from ..recipients.csv_table import Unreadable, counts
+from ..recipients.encoding import why_broken
+from ..recipients.header import Header, find_header
+from ..recipients.lines import Block
+from ..recipients.names import rank, squeezed
+from ..recipients.ndjson_rows import ARRAY
+from ..recipients.reading import AS_IT_IS, Reading
 from .entries import checked_stream, shown
 
 FIELDS = ("email", "list", "reason", "stream", "since")
-_DELIMITERS = (",", ";", "\t")
-_EMAIL = ("email", "emailaddress", "email_address")
+MAX_REASON = 100  # characters of a reason that are looked at
+_BARE = ("email", "reason")  # of a file without a header row, as SES has it
+_REASON_COLUMNS = ("suppressionreason", "suppressiontype", "bouncetype", "type")
+# Squeezed: what other services call what we know.
+_REASONS = {
+    Reason.BOUNCE: frozenset(("bounce", "bounced", "hardbounce", "hardbounced", "hardbounces", "permanent", "permanentbounce")),
+    Reason.COMPLAINT: frozenset(("complaint", "complained", "spamcomplaint", "spam", "spamreport", "abuse", "abusereport")),
+    Reason.UNSUBSCRIBE: frozenset(("unsubscribe", "unsubscribed", "unsub", "optout", "optedout")),
+    Reason.MANUAL: frozenset(("manual", "manualsuppression")),
+}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs what begins like this
 
 
@@ -54,6 +69,7 @@ class Line(NamedTuple):
     stream: str | None
     since: datetime | None
     list: List | None
+    unknown_reason: bool = False  # the row names a reason that is none of ours
 
 
 class Unusable(NamedTuple):
@@ -73,37 +89,65 @@ def format_of(name: str) -> Format | None:
     return {".csv": Format.CSV, ".ndjson": Format.NDJSON, ".jsonl": Format.NDJSON}.get(suffix(name))
 
 
-def read(name: str, blocks: Iterator[Block], format: Format | None) -> Iterator[Line | Unusable]:
-    """Every line that is not blank. Raises RecipientsError where the file as a whole cannot be used."""
-    lines = _lines(blocks)
-    first = next(lines, None)
-    if first is None:
-        return
-    number, line = first
-    if format is None:
-        format = Format.NDJSON if isinstance(line, bytes) and line.lstrip()[:1] == b"{" else Format.CSV
-    columns = _columns(name, line) if format is Format.CSV else None
-    parse = columns.fields if columns else _json
-    for number, line in lines if columns and columns.header else chain([first], lines):
-        yield line if isinstance(line, Unusable) else _line(number, line, parse)
+def read(file: ByteSource, format: Format | None, reading: Reading = AS_IT_IS) -> Iterator[Line | Unusable]:
+    """Every row that is not blank. Raises RecipientsError where the file as a whole cannot be used."""
+    blocks = file.blocks(reading.encoding)
+    for block in blocks:
+        beginning = block.data.lstrip()[:1]
+        if beginning:
+            blocks = chain([block], blocks)
+            if format is Format.NDJSON or (format is None and beginning == b"{"):
+                return _ndjson(blocks, file, reading)
+            if beginning == b"[":
+                raise RecipientsError(source=file.name, why=ARRAY)
+            return _csv(blocks, file, reading)
+    return iter(())
 
 
-def _lines(blocks: Iterator[Block]) -> Iterator[tuple[int, bytes | Unusable]]:
-    """The lines that are not blank, by their numbers."""
+def _csv(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Line | Unusable]:
+    header, text, line, odd = find_header(file.name, blocks, reading, bare=_BARE)
+    columns = _columns(header)
+    for records, _ in records_of(blocks, header, text, line, odd):
+        for number, fields in zip(records.lines, records.found, strict=True):
+            if isinstance(fields, Unreadable):
+                yield Unusable(number, fields.why)
+            elif any(cells := list(map(str.strip, fields))):
+                # What is damaged beside the address does not matter: who is left out here is sent to.
+                if records.odd and (why := why_broken("".join(cells[header.email : header.email + 1]), file.encoding)):
+                    yield Unusable(number, why)
+                elif len(cells) > header.width and any(cells[header.width :]):
+                    yield Unusable(number, counts(len(cells), header.width))
+                else:
+                    named = {name: _unguarded(cells[index]) for name, index in columns.items() if index < len(cells)}
+                    yield _line(number, named)
+
+
+def _columns(header: Header) -> dict[str, int]:
+    """Where our fields are; the reason also as Postmark calls it."""
+    columns = {name: index for index, name in enumerate(map(str.lower, header.names)) if name in FIELDS}
+    others = [index for index, name in enumerate(header.names) if squeezed(name) in _REASON_COLUMNS]
+    if others:
+        columns.setdefault("reason", others[0])
+    columns["email"] = header.email
+    return columns
+
+
+def _ndjson(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Line | Unusable]:
     for block in blocks:
         if block.too_long:
-            yield block.line, Unusable(block.line, "is too long")
+            yield Unusable(block.line, "is too long")
             continue
         for number, line in enumerate(block.data.splitlines(), block.line):
-            if line and not line.isspace():
-                yield number, line
+            if line.strip():
+                try:
+                    yield _line(number, _json(line, file, reading))
+                except _Bad as error:
+                    yield Unusable(number, str(error))
 
 
-def _line(number: int, line: bytes, parse: Callable[[str], Mapping[str, str]]) -> Line | Unusable:
+def _line(number: int, fields: Mapping[str, str]) -> Line | Unusable:
     try:
-        return _entry(number, parse(line.decode()))
-    except UnicodeDecodeError:
-        return Unusable(number, "is not UTF-8")
+        return _entry(number, fields)
     except _Bad as error:
         return Unusable(number, str(error))
 
@@ -111,27 +155,31 @@ def _line(number: int, line: bytes, parse: Callable[[str], Mapping[str, str]]) -
 def _entry(number: int, fields: Mapping[str, str]) -> Line:
     given = fields.get("email", "")
     try:
-        address = normalise(given)
+        _, address = cell(given)
     except InvalidAddress as error:
         raise _Bad(f"{shown(given)}: {error}" if given else str(error)) from None
+    reason, unknown = _reason(fields.get("reason", ""))
     return Line(
         number,
         address,
-        _one_of(Reason, fields.get("reason", ""), "reason"),
+        reason,
         _stream(fields.get("stream", "")),
         _since(fields.get("since", "")),
-        _one_of(List, fields.get("list", ""), "list"),
+        _list(fields.get("list", "")),
+        unknown,
     )
 
 
-def _one_of(kind: Any, text: str, name: str) -> Any:
-    word = text.strip().lower()
-    if not word:
-        return None
-    try:
-        return kind(word)
-    except ValueError:
-        raise _Bad(f"{name} {shown(text)} is not one of {', '.join(kind)}") from None
+def _reason(text: str) -> tuple[Reason | None, bool]:
+    """The reason of a row, and whether it has one that is none of ours: then it is as if it had none."""
+    word = squeezed(text[:MAX_REASON])
+    known = next((reason for reason, words in _REASONS.items() if word in words), None)
+    return known, bool(word) and known is None
+
+
+def _list(text: str) -> List | None:
+    """Other services have a column of that name for lists of theirs, which are no lists of ours."""
+    return next((one for one in List if one.value == text.lower()), None)
 
 
 def _stream(text: str) -> str | None:
@@ -153,16 +201,18 @@ def _since(text: str) -> datetime | None:
     raise _Bad(f"since {shown(text)} is not a time with a zone, as 2026-12-24T17:00:00Z is one")
 
 
-def _json(text: str) -> Mapping[str, str]:
+def _json(line: bytes, file: ByteSource, reading: Reading) -> Mapping[str, str]:
     try:
-        item = orjson.loads(text)
+        item = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _Bad(f"is not JSON: {error.msg} (column {error.colno})") from None
+        broken = why_broken(line.decode("utf-8", "surrogateescape"), file.encoding)
+        raise _Bad(broken or f"is not JSON: {error.msg} (column {error.colno})") from None
     if not isinstance(item, dict):
         raise _Bad("is not a JSON object")
+    email = reading.email_column or min((key for key in item if rank(key) in (0, 1)), key=lambda key: rank(key) or 0, default="")
     fields = {}
     for key, value in item.items():
-        name = "email" if key.lower() in _EMAIL else key.lower()
+        name = "email" if key == email else key.lower()
         if name not in FIELDS or value is None:
             continue
         if not isinstance(value, str):
@@ -171,46 +221,9 @@ def _json(text: str) -> Mapping[str, str]:
     return fields
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the fields of a CSV's lines are."""
-
-    names: Sequence[str]
-    delimiter: str
-    header: bool  # the first line says so, and is no entry
-
-    def fields(self, text: str) -> Mapping[str, str]:
-        values = _split(text, self.delimiter)
-        if len(values) > len(self.names):
-            raise _Bad(f"has {len(values)} fields, and {len(self.names)} are the most")
-        return {name: _unguarded(value) for name, value in zip(self.names, values, strict=False)}
-
-
-def _columns(name: str, first: bytes | Unusable) -> Columns:
-    """By the first line. Raises RecipientsError."""
-    text = first.decode(errors="replace") if isinstance(first, bytes) else ""
-    for delimiter in _DELIMITERS:
-        with suppress(_Bad):
-            words = [word.strip().lower() for word in _split(text, delimiter)]
-            if any(word in _EMAIL for word in words):
-                return Columns(["email" if word in _EMAIL else word for word in words], delimiter, True)
-    if "@" not in text:
-        why = "has neither a header row with a column `email`, nor an address in its first line"
-        raise RecipientsError(source=name, why=why)
-    return Columns(["email", "reason"], next((one for one in _DELIMITERS if one in text), ","), False)  # as SES has it
-
-
-def _split(text: str, delimiter: str) -> list[str]:
-    if '"' not in text:
-        return text.split(delimiter)
-    try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True))
-    except (csv.Error, StopIteration) as error:
-        raise _Bad(f"its quotes are not as CSV has them: {error}") from None
-
-
 def _unguarded(text: str) -> str:
-    return text[1:] if text[:1] == "'" and text[1:2] in _FORMULA else text
+    """Without the mark by which a spreadsheet keeps a cell a text; our own export has it, too."""
+    return text.removeprefix("'")
 
 
 def _guarded(text: str) -> str:

@@ -11,9 +11,9 @@ from .content import Content
 from .environment import environment
 
 # What the service itself gives to each row. A row's own value of that name comes first.
-EMAIL, LINK, SES_LINK, NOW = "email", "unsubscribe_url", "amazonSESUnsubscribeUrl", "now"
+EMAIL, ROW, LINK, SES_LINK, NOW = "email", "row", "unsubscribe_url", "amazonSESUnsubscribeUrl", "now"
 _ASKS = ("default", "d", "defined", "undefined")
-GIVEN = frozenset((EMAIL, LINK, SES_LINK, NOW))
+GIVEN = frozenset((EMAIL, ROW, LINK, SES_LINK, NOW))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

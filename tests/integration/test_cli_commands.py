@@ -117,10 +117,12 @@ def fill(folder: Path) -> None:
         "good.csv": good.encode(),
         "good.csv.gz": gzip.compress(good.encode()),
         "cut.csv.gz": gzip.compress(good.encode())[:-12],
-        "columns.csv": b"mail,name\na@example.org,Ana\n",
+        "columns.csv": b"post,name\na@example.org,Ana\n",
         "empty.csv": b"",
         "bad.csv": b"email\nnobody\n",
-        "latin.csv": b"email,name\na@example.org,Ana\nb@example.org,B\xf6\n",
+        "cyrillic.csv": "email,name\na@example.org,Ана\nb@example.org,Борис\n".encode("cp1251"),
+        "pages.csv": b"<!DOCTYPE html><html><head><title>Sign in</title>",
+        "secret.csv": b"[default]\naws_secret_access_key = hunter2\n",
         "mixed.csv": b"email,name\na@example.org,Ana,x\nb@example.org," + b"x" * 1_000_000
         + b"\nnobody,No\nc@example.org,Cy\nC@example.org,Cy\nd@example.org,D\n",
         "mixed.ndjson": b'{"email": "a@example.org", "data": {"name": "A"}}\n{"email": "b@example.org", "name": "B"}\n'
@@ -138,16 +140,28 @@ START = ("campaign", "start", "--sender", "news")
 TO_LIST = (*START, "--template", "letter", "--recipients")
 WITH = (*START, "--recipients", "good.csv")
 NONE = "a CSV needs a header row with a column `email`, and a row for each recipient."
+NO_COLUMN = "no column whose name says that it holds addresses, as `email` does"
+NAME_IT = "Rename the column that holds the addresses, or name it with --email-column."
 ONE_CONTENT = "give one content: a `template`, a `ses_template`, or a `subject` with `html` or `text`"
 WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC"
 JINJA = "unexpected end of template, expected 'end of print statement'."
 
 BAD: dict[tuple[str, ...], str] = {
-    (*TO_LIST, "columns.csv"): "columns.csv has no column `email`; its header row has: mail, name. "
-    "Rename the column that holds the addresses.",
+    (*TO_LIST, "columns.csv"): f"columns.csv has {NO_COLUMN}; its header row has: post, name. {NAME_IT}",
+    (*TO_LIST, "columns.csv", "--email-column", "mail"): "columns.csv has no column `mail`; "
+    f"its header row has: post, name. {NAME_IT}",
+    (*TO_LIST, "good.csv", "--column", "cc=Copy"): "good.csv has no column `Copy` (--column cc=…); "
+    "its header row has: email, name. Correct the name.",
+    (*TO_LIST, "pages.csv"): "pages.csv: is a web page (HTML), not a list; it may be a page to sign in at, "
+    "in place of the download: export the list again, as CSV",
+    (*TO_LIST, "secret.csv"): f"secret.csv: has {NO_COLUMN}, in its first line; put a header row above the rows, "
+    "as `email,name` is one",
+    (*TO_LIST, "/dev/zero"): "/dev/zero cannot be read: it is a device, not a file.",
     (*TO_LIST, "empty.csv"): f"empty.csv has no recipients; {NONE}",
     (*TO_LIST, "-"): f"standard input has no recipients; {NONE}",
-    (*TO_LIST, "latin.csv"): "latin.csv is not UTF-8: line 3 has the byte 0xf6. Save the file as UTF-8 and start again.",
+    (*TO_LIST, "cyrillic.csv"): "cyrillic.csv is not UTF-8 (line 2 has the byte 0xc0), and does not look like Windows-1252 "
+    "either. Save it as UTF-8, in Excel as “CSV UTF-8”, or say which encoding it is with --encoding, as in windows-1250, "
+    "windows-1251 or mac-roman.",
     (*TO_LIST, "cut.csv.gz"): "cut.csv.gz is not whole: the gzip data ends or breaks after 2 lines. Copy the file again.",
     (*TO_LIST, "none.csv"): "none.csv cannot be read: there is no such file.",
     (*TO_LIST, "templates"): "templates cannot be read: it is a folder, not a file.",
@@ -226,6 +240,13 @@ UNREADABLE: dict[tuple[str, ...], str] = {
     "write it as 5%, or as 0.05",
     (*WITH, "--template", "letter", "--max-complaint-rate", "x"): "--max-complaint-rate: 'x' is not a part of a whole; "
     "write it as 5%, or as 0.05",
+    (*WITH, "--template", "letter", "--encoding", "klingon"): "--encoding: there is no encoding 'klingon'; "
+    "some are utf-8, windows-1252, windows-1250, mac-roman and utf-16",
+    (*WITH, "--template", "letter", "--delimiter", "ab"): "--delimiter: 'ab' is not one character that can stand between cells, "
+    "as ; is one",
+    (*WITH, "--template", "letter", "--column", "name"): "--column: 'name' must be name=value",
+    (*WITH, "--template", "letter", "--column", "name="): "--column: `name` names no column; "
+    "an empty one switches off cc, bcc, tags or send_at only",
     (*WITH, "--template", "letter", "--max-rate", "0"): "--max-rate: '0' must be a number above 0; "
     "it is in recipients per second",
 }  # fmt: skip

@@ -306,10 +306,11 @@ async def test_several_campaigns_share_the_lane(runtime: Runtime, ses: Simulator
 async def test_a_list_that_breaks_half_way_sends_nothing_and_leaves_nothing(
     runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path
 ) -> None:
-    latin = tmp_path / "latin.csv"
-    latin.write_bytes(b"email,name\n" + b"".join(b"u%d@example.org,x\n" % i for i in range(9000)) + b"z@example.org,Andr\xe9\n")
+    cyrillic = tmp_path / "cyrillic.csv"
+    people = "".join(f"{'u' if i < 9000 else 'z'}{i}@example.org,{'x' if i < 9000 else 'Андрей'}\n" for i in range(9010))
+    cyrillic.write_bytes(f"email,name\n{people}".encode("cp1251"))
     with pytest.raises(NotUtf8, match="line 9002"):
-        await mailer.start_campaign(letter(), latin)
+        await mailer.start_campaign(letter(), cyrillic)
     broken = tmp_path / "broken.csv.gz"
     broken.write_bytes(b"\x1f\x8b\x08\x00nonsense")
     with pytest.raises(BrokenGzip):

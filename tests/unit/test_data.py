@@ -25,6 +25,11 @@ from mailer.ledger.records import Record
 from mailer.ledger.spec import pack_entries, unpack_entries
 from mailer.recipients import BadRow, Recipient
 from mailer.recipients.iterable_rows import iterable_rows
+from mailer.recipients.mappings import Mappings
+from mailer.recipients.reading import AS_IT_IS
+from mailer.recipients.reserved import Reserved
+
+MAPPINGS = Mappings("what was given", AS_IT_IS, Reserved(AS_IT_IS))
 
 
 class Colour(enum.Enum):
@@ -127,12 +132,13 @@ def test_what_cannot_be_kept_costs_its_row_and_is_named() -> None:
     for _ in range(3000):
         deep = [deep]
     values = [b"x", timedelta(1), len, {1: "a"}, 10**5000, Decimal("1E+999999"), Decimal("1." + "1" * 5000), deep]
-    (group,) = iterable_rows([{"email": f"a{n}@example.org", "v": v} for n, v in enumerate(values)], 100, 1 << 20)
+    (group,) = iterable_rows([{"email": f"a{n}@example.org", "v": v} for n, v in enumerate(values)], MAPPINGS, 100, 1 << 20)
     reasons = [row.reason for row in group.rows if isinstance(row, BadRow)]
     assert len(reasons) == len(values)
+    assert reasons.pop() == "has more than 100 lists or objects in each other"
     assert all(reason.startswith("`v` cannot be written as JSON: ") for reason in reasons)
     assert reasons[4] == reasons[5] == reasons[6] == "`v` cannot be written as JSON: a number has more than 4,000 digits"
-    (group,) = iterable_rows([{"email": "a@example.org", "v": Decimal("12.50")}], 100, 1 << 20)
+    (group,) = iterable_rows([{"email": "a@example.org", "v": Decimal("12.50")}], MAPPINGS, 100, 1 << 20)
     assert isinstance(group.rows[0], Recipient)
     assert same(group.rows[0].data, {"v": Decimal("12.50")})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import decimal
 import threading
 import uuid
 from collections import UserDict
@@ -51,6 +52,21 @@ async def test_what_json_can_hold_is_taken_as_it_is() -> None:
     assert await rows_of([{"email": "ana@example.com", **data}]) == [Recipient(1, "ana@example.com", data)]
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+async def test_numbers_of_too_many_digits_for_a_double_are_kept_exactly() -> None:
+    data = {"id": 2**70, "price": decimal.Decimal("12345678901234567890.10"), "list": [-(2**64)], "small": 2**63}
+    [row] = await rows_of([{"email": "ana@example.com", **data}])
+    assert isinstance(row, Recipient)
+    assert row.data == data
+    assert [str(value) for value in row.data.values()][:2] == ["1180591620717411303424", "12345678901234567890.10"]
+
+
 @pytest.mark.parametrize(
     ("item", "why"),
     [
@@ -58,6 +74,8 @@ async def test_what_json_can_hold_is_taken_as_it_is() -> None:
         ({"email": "a@example.com", "data": {"x": {"y": object()}}}, "`x` cannot be written as JSON: "),
         ({"email": "a@example.com", "x": "\ud800"}, "`x` cannot be written as JSON: "),
         ({"email": "a@example.com", "x": 10**5000}, "`x` cannot be written as JSON: "),
+        ({"email": "a@example.com", "x": nested(150)}, "has more than 100 lists or objects in each other"),
+        ({"email": "a@example.com", "x": nested(5000)}, "has more than 100 lists or objects in each other"),
         ({"email": "a@example.com", 5: "x"}, "the name of a variable must be a text, and 5 is not"),
         ({"email": "a@example.com", "x": "y" * 300_000}, "its data takes 300,008 bytes as JSON, and 262,144 are the most"),
         ({"name": "Ana"}, "has no `email`"),

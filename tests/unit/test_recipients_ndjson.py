@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.errors import EmptyRecipients, NotUtf8, RecipientsError
-from mailer.recipients import MAX_ROW_BYTES, Recipient, Row
-from mailer.recipients.blocks import Block
+from mailer.errors import EmptyRecipients, RecipientsError
+from mailer.recipients import MAX_ROW_BYTES, Reading, Recipient, Row
+from mailer.recipients.blocks import ByteSource
+from mailer.recipients.lines import Block
+from mailer.recipients.mappings import Mappings
+from mailer.recipients.names import rank
 from mailer.recipients.ndjson_rows import ndjson_rows
+from mailer.recipients.reserved import Reserved
 
 from .test_recipients_csv import addresses, reasons
 from .test_recipients_csv import rows_of as rows_of_file
@@ -72,12 +78,17 @@ def test_cc_bcc_and_tags_are_texts_lists_and_objects(tmp_path: Path) -> None:
         ('{"email":"a@example.com","cc":[5]}', "`cc` has a number in it, not a text"),
         ('{"email":"a@example.com","cc":{"a":1}}', "`cc` is an object, not a text or a list of texts"),
         ('{"email":"a@example.com","tags":["x"]}', "`tags` is a list, not an object of texts"),
+        ('{"email":"a@example.com","send_at":"2026-12-24"}', "a row has `send_at`, and a campaign is sent at one time"),
+        ('{"mail":"a@example.com","E-Mail 1":"b@example.com"}', "has more than one address: `mail`, `E-Mail 1`; say which"),
+        ('{"email":"a@example.com","x":' + "[" * 300 + "]" * 300 + "}", "has more than 100 lists or objects in each other"),
+        ('{"email":"a@example.com","x":1e400}', "is not JSON: number is infinity"),
         ('{"email":"a@example.com","tags":{"a":5}}', "`a` "),
         ('{"email":"a@example.com","tags":{"ä":"b"}}', "tag 'ä': SES takes"),
     ],
 )
 def test_one_bad_line_is_one_rejected_row(line: str, why: str, tmp_path: Path) -> None:
-    rows = rows_of(f'{{"email":"z@example.com"}}\n\n{line}\n{{"email":"y@example.com"}}\n', tmp_path)
+    first = '{"email":"z@example.com","cc":"c@example.com","tags":{"plan":"plus"}}'
+    rows = rows_of(f'{first}\n\n{line}\n{{"email":"y@example.com"}}\n', tmp_path)
     [(row, to, reason)] = reasons(rows)
     assert row == 2
     assert len(to) <= 320
@@ -95,10 +106,12 @@ def test_a_line_that_is_too_long_is_one_rejected_row(tmp_path: Path) -> None:
     assert addresses(rows) == ["a@example.com", "b@example.com"]
 
 
-def test_a_file_that_is_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
-    with pytest.raises(NotUtf8) as caught:
-        rows_of('{"email":"a@example.com"}\n{"email":"b@example.com","n":"é"}\n'.encode("latin-1"), tmp_path)
-    assert (caught.value.fields["line"], caught.value.fields["byte"]) == (2, "0xe9")
+def test_a_byte_that_is_not_utf8_costs_its_line(tmp_path: Path) -> None:
+    lines = [b'{"email":"a@example.com","n":"\xc3\xa9"}', b'{"email":"b@example.com","n":"\xe9"}', b'{"email":"c@example.com"}']
+    rows = rows_of(b"\n".join(lines), tmp_path)
+    assert addresses(rows) == ["a@example.com", "c@example.com"]
+    [(_, _, reason)] = reasons(rows)
+    assert reason == "line 2: has the byte 0xe9, which is not UTF-8; save the list as UTF-8, in Excel as “CSV UTF-8”"
 
 
 def test_a_file_of_blank_lines_is_empty(tmp_path: Path) -> None:
@@ -111,12 +124,53 @@ def test_a_json_array_is_told_from_ndjson(tmp_path: Path) -> None:
         rows_of_file('[{"email":"a@example.com"}]', tmp_path, "list.json")
 
 
+def test_numbers_that_a_double_would_change_are_kept_exactly(tmp_path: Path) -> None:
+    [row] = rows_of(
+        '{"email":"ana@example.com","id":9400110200881234567890,"max":18446744073709551615,"sum":12345678901234567890.12,'
+        '"pi":3.14159265358979323846,"third":0.3333333333333333,"e":1e3,"text":"12345678901234567890"}\n',
+        tmp_path,
+    )
+    assert isinstance(row, Recipient)
+    assert row.data == {
+        "id": Decimal("9400110200881234567890"),
+        "max": 18446744073709551615,
+        "sum": Decimal("12345678901234567890.12"),
+        "pi": Decimal("3.14159265358979323846"),
+        "third": 0.3333333333333333,
+        "e": 1000.0,
+        "text": "12345678901234567890",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('[\n {"email": "a@example.com"}\n]', "is one JSON array, and a list has one object a line"),
+        ('{\n "email": "a@example.com"\n}\n{\n "email": "b@example.com"\n}\n', "is JSON over several lines"),
+        ('{"contacts": [\n {"email": "a@example.com"}\n]}', "is JSON over several lines"),
+        ('{"contacts": [{"email": "a@example.com"}]}', "is one JSON object with the list inside.*jq -c '.contacts\\[\\]' FILE"),
+        ('{"x": "' + "y" * 300_000 + '"}', "its first line is longer than 262,144 bytes; it is JSON over several lines"),
+        ('"email": "a@example.com"}\n{"email": "b@example.com"}\n', "begins with a line that is no JSON object"),
+    ],
+)
+def test_json_of_another_kind_is_told_as_what_it_is(content: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipientsError, match=why):
+        rows_of(content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"email":"a@example.com"},', '\x1e{"email":"a@example.com"}', '  {"email":"a@example.com"}  \r']
+)
+def test_what_programs_put_around_a_line_does_not_matter(line: str, tmp_path: Path) -> None:
+    assert addresses(rows_of(f"{line}\n{line.replace('a@', 'b@')}\n", tmp_path)) == ["a@example.com", "b@example.com"]
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-_key = st.text().filter(lambda key: key.strip().lower() not in {"email", "data", "cc", "bcc", "tags"})
+_key = st.text().filter(lambda key: key not in {"data", "cc", "bcc", "tags", "send_at"} and rank(key) is None)
 
 
 @settings(max_examples=200, deadline=None)
@@ -126,7 +180,9 @@ def test_what_was_written_is_read_as_it_was(table: list[tuple[dict[str, Any], bo
         orjson.dumps({"email": f"user{n}@example.com", **({"data": data} if nested else data)})
         for n, (data, nested) in enumerate(table)
     ]
-    groups = list(ndjson_rows("list", iter([Block(1, b"\n".join(lines) + b"\n")])))
+    reading = Reading()
+    mappings = Mappings("list", reading, Reserved(reading))
+    groups = list(ndjson_rows(ByteSource("list", io.BytesIO(), None), iter([Block(1, b"\n".join(lines) + b"\n")]), mappings))
     assert [row for group in groups for row in group.rows] == [
         Recipient(n + 1, f"user{n}@example.com", data) for n, (data, _) in enumerate(table)
     ]

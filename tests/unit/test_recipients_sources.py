@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mailer.errors import BrokenGzip, EmptyRecipients, RecipientsError, RecipientsNotFound
 from mailer.recipients import BATCH_ROWS, MAX_ROW_BYTES, Recipient, Row, Seen, Source, open_recipients
-from mailer.recipients.blocks import CHUNK_BYTES, ByteSource
+from mailer.recipients.blocks import ByteSource
+from mailer.recipients.lines import CHUNK_BYTES
 
 CSV = b"email,name\nana@example.com,Ana\nbo@example.com,Bo\n"
 NDJSON = b'\n {"email":"ana@example.com","name":"Ana"}\n{"email":"bo@example.com","name":"Bo"}\n'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from mailer.ledger.suppressed import (
     unpack_own,
     unpack_ses,
 )
-from mailer.recipients.blocks import Block, open_path
+from mailer.recipients import Reading
+from mailer.recipients.blocks import ByteSource, open_path
 from mailer.suppression.both import SES_REASON
 from mailer.suppression.entries import new_entry
 from mailer.suppression.files import Format, Line, List, Unusable, Writer, as_row, create, format_of, read
@@ -114,17 +115,17 @@ def test_what_a_caller_gives_is_checked(words: tuple[str, str, str], why: str) -
 # ---- files ---------------------------------------------------------------------------------------------------------------
 
 
-def lines(content: bytes, path: Path, format: Format | None = None) -> list[Line | Unusable]:
+def lines(content: bytes, path: Path, format: Format | None = None, **reading: str) -> list[Line | Unusable]:
     path.write_bytes(content)
     source = open_path(str(path))
     try:
-        return list(read(source.name, source.blocks(), format or format_of(source.name)))
+        return list(read(source, format or format_of(source.name), Reading(**reading)))  # type: ignore[arg-type]
     finally:
         source.close()
 
 
-def line(number: int, address: str, reason: Reason | None = None, stream: str | None = None) -> Line:
-    return Line(number, address, reason, stream, None, None)
+def line(number: int, address: str, reason: Reason | None = None, stream: str | None = None, *, unknown: bool = False) -> Line:
+    return Line(number, address, reason, stream, None, None, unknown)
 
 
 HEADED = b'Email,Reason,stream,other\r\n"a@x.org",bounce,news,1\r\n\r\nB@X.org,,,\nc@x.org'
@@ -154,13 +155,16 @@ def test_a_line_that_cannot_be_used_costs_no_other(tmp_path: Path) -> None:
     bad = {
         2: (b"nobody,,,,", "'nobody': an email address must have an @-sign"),
         3: (b",bounce,,,", "the address is empty"),
-        4: (b"a@x.org,spam,,,", "reason 'spam' is not one of bounce, complaint, unsubscribe, manual"),
-        5: (b'"a@x.org,bounce,,,', "its quotes are not as CSV has them: unexpected end of data"),
-        6: (b"a@x.org,\xff,,,", "is not UTF-8"),
+        4: (b'"a" b@x.org,,,,', "its quotes are not as CSV has them: ',' expected after '\"'"),
+        5: (b'"a@x.org,bounce,,,', "opens a quote and does not close it within 262,144 characters"),
+        6: (b"a\xff@x.org,,,,", "has the byte 0xff, which is not UTF-8; save the list as UTF-8, in Excel as “CSV UTF-8”"),
         7: (b"a@x.org,,,2026-01-01,", "since '2026-01-01' is not a time with a zone, as 2026-12-24T17:00:00Z is one"),
-        8: (b"a@x.org,,,,,6,7", "has 7 fields, and 5 are the most"),
-        9: (b"a@x.org," + b"x" * 300_000, "is too long"),
-        10: (b"a@x.org,,,,theirs", "list 'theirs' is not one of own, ses"),
+        8: (b"a@x.org,,,,,6,7", "has 7 fields, and the header row has 5"),
+        9: (b"a@x.org," + b"x" * 300_000, "is longer than the 262,144 bytes that a row may have"),
+        10: (
+            b"a@x.org;b@x.org,,,,",
+            "'a@x.org;b@x.org': there are two addresses in one cell; give each of them a row of its own",
+        ),
         11: (b"a@x.org,," + b"s" * 129 + b",,", "stream: a stream's name has at most 128 bytes"),
     }
     content = b"\n".join([b"email,reason,stream,since,list", *(text for text, _ in bad.values()), b"good@x.org"])
@@ -180,7 +184,7 @@ def test_a_line_of_ndjson_that_cannot_be_used_costs_no_other(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [b"name,reason\nAna,bounce", b"x" * 300_000, b"hello"])
 def test_a_file_without_addresses_is_refused_whole(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(RecipientsError, match="has neither a header row with a column `email`, nor an address"):
+    with pytest.raises(RecipientsError, match=r"has no column whose name says|too long for a header row"):
         lines(content, tmp_path / "a.csv")
 
 
@@ -199,7 +203,7 @@ def test_what_was_exported_is_imported_as_it_was(entries: list[OwnEntry | SesEnt
     writer = Writer(file, format)
     for entry in entries:
         writer.add(as_row(entry))
-    read_back = list(read("x", _blocks(file.getvalue()), format))
+    read_back = list(read(ByteSource("x", io.BytesIO(file.getvalue()), None), format))
     assert len(read_back) == len(entries)
     for entry, found in zip(entries, read_back, strict=True):
         assert isinstance(found, Line)
@@ -212,8 +216,62 @@ def test_what_was_exported_is_imported_as_it_was(entries: list[OwnEntry | SesEnt
             assert abs(found.since - entry.updated_at) < timedelta(milliseconds=1)
 
 
-def _blocks(content: bytes) -> Iterator[Block]:
-    return iter([Block(1, content)] if content else [])
+EXPORTS = {
+    "mailchimp.csv": (
+        b'"Email Address","First Name",UNSUB_TIME,UNSUB_REASON,LEID\nana@x.org,Ana,"2024-01-01 10:00:00",OTHER,1\n',
+        [line(2, "ana@x.org")],
+    ),
+    "postmark.csv": (
+        b'"EmailAddress","SuppressionReason","Origin","CreatedAt"\na@x.org,HardBounce,Recipient,2024-01-01T00:00:00Z\n'
+        b"b@x.org,SpamComplaint,Recipient,2024-01-01T00:00:00Z\nc@x.org,ManualSuppression,Customer,2024-01-01T00:00:00Z\n",
+        [line(2, "a@x.org", Reason.BOUNCE), line(3, "b@x.org", Reason.COMPLAINT), line(4, "c@x.org", Reason.MANUAL)],
+    ),
+    "sendgrid.csv": (
+        b'status,reason,email,created\r\n5.1.1,"550 no\r\nsuch user",a@x.org,1700000000\r\n'
+        b'4.2.2,"mailbox full",b@x.org,1700000001\r\n',
+        [line(2, "a@x.org", unknown=True), line(4, "b@x.org", unknown=True)],
+    ),
+    "listmonk.csv": (b"email,name\na@x.org,\nb@x.org,\n", [line(2, "a@x.org"), line(3, "b@x.org")]),
+    "mailgun.csv": (
+        b'address,code,error,created_at\na@x.org,550,"5.1.1 The email account, that you tried",2024-01-01 10:00:00 UTC\n',
+        [line(2, "a@x.org")],
+    ),
+    "brevo.csv": (
+        b"\xef\xbb\xbfCONTACT ID;EMAIL;LASTNAME;ADDED_TIME\n1;a@x.org;M\xc3\xbcller;01-01-2024 10:00:00\n",
+        [line(2, "a@x.org")],
+    ),
+    "excel.csv": ("E-Mail;Grund\r\nana@x.org;Rückläufer\r\n".encode("cp1252"), [line(2, "ana@x.org")]),
+    "unicode.txt": (
+        "sep=\t\r\nE-Mail\treason\r\nAna <ana@x.org>\thard bounce\r\n".encode("utf-16"),
+        [line(3, "ana@x.org", Reason.BOUNCE)],
+    ),
+    "lists.csv": (
+        b"email,list,reason\na@x.org,Newsletter,unsubscribed\n'=b@x.org,,\n",
+        [line(2, "a@x.org", Reason.UNSUBSCRIBE), line(3, "=b@x.org")],
+    ),
+    "contacts.ndjson": (b'{"Email Address": "a@x.org", "reason": "spam"}\n', [line(1, "a@x.org", Reason.COMPLAINT)]),
+    "damaged.csv": (b"email,name\na@x.org,\xc3\xa9\nb@x.org,\xff\n", [line(2, "a@x.org"), line(3, "b@x.org")]),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_other_services_export_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    content, expected = EXPORTS[name]
+    assert lines(content, tmp_path / name) == expected
+
+
+def test_what_a_file_does_not_say_can_be_said(tmp_path: Path) -> None:
+    content = "Wer:Grund\rjörg@x.org:bounce\rana@x.org:bounce\r".encode("mac-roman")
+    found = lines(content, tmp_path / "a.csv", email_column="wer", delimiter=":", encoding="mac-roman")
+    assert found == [
+        Unusable(2, "'jörg@x.org': Amazon SES takes only ASCII letters before the @-sign, not 'ö'"),
+        Line(3, "ana@x.org", None, None, None, None),
+    ]
+
+
+def test_an_archive_is_told_as_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RecipientsError, match="is packed with bzip2; unpack it"):
+        lines(bz2.compress(SES_CSV), tmp_path / "a.csv")
 
 
 def test_a_spreadsheet_does_not_run_what_was_exported() -> None:
