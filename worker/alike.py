@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from mailer.compose import Item
 from mailer.ids import container_of, is_message
-from mailer.ledger.holds import Pauses
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
 
@@ -77,7 +76,7 @@ async def _refused_alike(
             limit=LIMIT,
             tries=TRIES,
             reason=reason,
-            pauses=Pauses(min(1.0, settle.PARK_S), settle.PARK_S),
+            pauses=settle.pauses(),
         ),
         for_ever=True,  # what SES has answered is known to nobody else
     )

@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import structlog
+from redis.exceptions import RedisError
 
 from mailer import metrics
+from mailer.account import ASK_S, read_account
 from mailer.compose import Loaded
 from mailer.email import Lane
 from mailer.errors import StoreFailed
@@ -29,6 +31,7 @@ from mailer.ledger.redis import RedisClient
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.repeats import Repeats
+from mailer.ses.refusals import classify
 from mailer.settings import Settings
 from mailer.storage import open_objects
 from mailer.suppression.pace import Pace
@@ -109,6 +112,7 @@ class Runtime:
         self.repeats = Repeats()  # of log lines
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer
         self._compiled: OrderedDict[str, Compiled] = OrderedDict()
         self._files: OrderedDict[File, Loaded] = OrderedDict()
@@ -187,6 +191,23 @@ class Runtime:
         """Queue what a campaign's window has room for."""
         added = await self.ledger.scripts.feed(container, window=self._window(), patience_ms=PATIENCE_MS)
         await self.queue.wake_all(lane, added)
+
+    async def sending_is_off(self, reach: Reach) -> bool:
+        """Whether SES says of the account itself, asked now, that it may not send; False where it does not answer, too."""
+        asked_at = await self.accounts.now_s()
+        async with self._asking[reach.account]:
+            known = await self.accounts.load(reach.account)
+            if known is None or known.refreshed_at.timestamp() < asked_at:  # else somebody has asked since
+                try:
+                    async with asyncio.timeout(ASK_S):
+                        await read_account(self.accounts, reach)
+                except RedisError:
+                    raise
+                except Exception as error:
+                    log.warning("SES does not say whether the account may send", code=classify(error).code)
+                    return False
+                known = await self.accounts.load(reach.account)
+        return known is not None and (not known.sending_enabled or known.enforcement == "SHUTDOWN")
 
     def _window(self) -> int:
         """More chunks than the rate can use would only stand in the way of another campaign's."""

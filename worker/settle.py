@@ -19,6 +19,7 @@ from mailer.email import Outcome
 from mailer.errors import NotKnown, StoreFailed
 from mailer.ids import container_of, is_message
 from mailer.ledger import Sent, Settled, Settlement, Work
+from mailer.ledger.holds import Pauses
 from mailer.ledger.limiter import Told
 from mailer.ledger.records import Record
 from mailer.queue import explain_redis, passes
@@ -37,6 +38,7 @@ RATE_PAUSE_S = 1.0  # the send rate is per second
 CALLS_PAUSE_S = 0.2  # between two looks whether there is a place for a SendBulkEmail call
 STALE_S = 1.0  # the account's state is being read: a moment, as a rule
 PARK_S = 10.0  # how often what waits for something outside is tried again
+HELD_S = 1.0  # the first time; then twice as long each time, up to that
 MAX_REASON = 500  # characters
 TAKE_BACKS = 3  # of a chunk that is archived again in the moment in which it is taken back
 RETRY_S = (0.1, 2.0)
@@ -44,7 +46,6 @@ RETRY_AT_STOP_S = 10.0  # how long a worker that is told to stop waits for a Red
 REFUSED_S = 3.0  # how long a claim is repeated that Redis refuses for what it is
 TOLD_EVERY_S = 60.0  # how often the same trouble of one call is logged
 
-_TOLD = {Kind.DAILY: Told.DAILY, Kind.PAUSED: Told.PAUSED, Kind.SUSPENDED: Told.SUSPENDED}  # for all workers at once
 _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUSPENDED, Kind.UNREACHABLE}
 
 
@@ -196,17 +197,38 @@ async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> No
     if refusal.kind is Kind.CONFIG:
         await stop(runtime, shift, refusal.reason)
         return
+    if refusal.kind in (Kind.PAUSED, Kind.SUSPENDED):
+        await _await_sending(runtime, shift, refusal)
+        return
+    reason = f"waiting: {refusal.reason}"
+    if refusal.kind is Kind.DAILY:
+        await shift.reach.quota.refused(Told.DAILY)  # for all workers at once
+        reason = await shift.reach.quota.daily_reason()
+    await park(runtime, shift, reason)
+
+
+async def _await_sending(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+    """SES has one code for an account, a tenant and a configuration set of which sending is paused, and words them alike. So the
+    account is asked: where it may send, only those wait whose sender is the same."""
+    if await runtime.sending_is_off(shift.reach):
+        await park(runtime, shift, f"waiting: {refusal.reason}")
+        return
     if refusal.kind is Kind.PAUSED and shift.configuration_set and await _set_awaited(runtime, shift, refusal):
         return
-    if refusal.kind in _TOLD:
-        await shift.reach.quota.refused(_TOLD[refusal.kind])
-    daily = refusal.kind is Kind.DAILY
-    await park(runtime, shift, await shift.reach.quota.daily_reason() if daily else f"waiting: {refusal.reason}")
+    spec = shift.work.spec
+    sender = bare(spec.from_address) + (f" by tenant {spec.tenant}" if spec.tenant else "")
+    reason = f"waiting: SES refuses what {sender} sends, though the account may send: {refusal.reason}"
+    held_s = await runtime.holds.hold(runtime.holds.sender(shift.reach.account, spec), reason, pauses())
+    await park(runtime, shift, reason, held_s)
+
+
+def pauses() -> Pauses:
+    """Between two that are tried of what SES refuses."""
+    return Pauses(min(HELD_S, PARK_S), PARK_S)
 
 
 async def _set_awaited(runtime: Runtime, shift: Shift, refusal: Refusal) -> bool:
-    """SES has one code for an account and a configuration set of which sending is paused. True where it is the set, or cannot
-    be known: the others that share the account go on."""
+    """True where it is the configuration set, or cannot be known: the others that share the account go on."""
     name = shift.configuration_set or ""
     try:
         if not await shift.reach.register.is_set_paused(name):

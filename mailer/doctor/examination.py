@@ -103,9 +103,9 @@ def _table(patient: Patient, ledger: Ledger, ways: Ways) -> Iterator[Check]:
         yield Check(f"ses permissions{whose}", partial(account.permissions, ways, route, whose))
         yield Check(f"suppression list{whose}", partial(work.suppression, settings, ledger, ways, route, whose))
     for name in patient.senders:
-        yield Check(f"sender {name}", partial(senders.sender, settings, ways, name, None))
+        yield Check(f"sender {name}", partial(senders.sender, settings, ledger, ways, name, None))
     if patient.from_ is not None:
-        yield Check(f"sender {patient.from_}", partial(senders.sender, settings, ways, patient.from_, patient.from_))
+        yield Check(f"sender {patient.from_}", partial(senders.sender, settings, ledger, ways, patient.from_, patient.from_))
     yield Check("events", _now(work.events, settings))
     if settings.events_sqs_url is not None:
         yield Check("events queue", partial(work.queue, settings.events_sqs_url))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
+
+from redis.exceptions import RedisError
 
 from ..address import bare
 from ..email import Email
@@ -11,10 +14,11 @@ from ..gates.sandbox import unverified
 from ..gates.sender import Admitted, admit
 from ..gates.suppression import why_suppressed
 from ..ledger import Ledger, Route, Spec
+from ..ledger.holds import Holds
 from ..ledger.suppressed import Found, SesEntry
 from ..prepare import Preparation
 from ..settings import Settings
-from .finding import Finding, ok, told, warning, wrong
+from .finding import Finding, State, ok, told, warning, wrong
 from .ways import Asked, Unanswered, Ways, asked
 
 TYPES = frozenset(
@@ -24,7 +28,7 @@ READ = frozenset(("SnsDestination", "EventBridgeDestination"))  # what can bring
 README = "README, What SES reports"
 
 
-async def sender(settings: Settings, ways: Ways, name: str, from_: str | None) -> list[Finding]:
+async def sender(settings: Settings, ledger: Ledger, ways: Ways, name: str, from_: str | None) -> list[Finding]:
     """One of mailer.toml by its name, or `from_`, a From address of its own. The gate that workers have says whether it may."""
     check = f"sender {name}"
     try:
@@ -39,7 +43,13 @@ async def sender(settings: Settings, ways: Ways, name: str, from_: str | None) -
     except MailerError as error:
         return [told(check, error)]
     assert admitted is not None
-    return [_sender(check, spec, admitted, reach.gateway.region), await _events(ways, spec.route, name, admitted)]
+    own = _sender(check, spec, admitted, reach.gateway.region)
+    holds, why = Holds(ledger.redis, ledger.keys, ledger.scripts), ""
+    with suppress(RedisError, OSError):  # another check says it
+        why = await holds.why(holds.sender(reach.account, spec))
+    if own.state is State.OK and why:
+        own = wrong(check, why.removeprefix("waiting: "), "what it sends waits, and goes on by itself when SES takes it again")
+    return [own, await _events(ways, spec.route, name, admitted)]
 
 
 def _sender(check: str, spec: Spec, admitted: Admitted, region: str) -> Finding:

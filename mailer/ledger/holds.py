@@ -53,6 +53,11 @@ class Holds:
         """SES has refused this; the seconds until the next is tried. O(1)."""
         return int(await self._scripts.run("hold", [key], reason, _ms(pauses.first_s), _ms(pauses.longest_s))) / 1000
 
+    async def why(self, key: str) -> str:
+        """Why it is held; "" where it is not. O(1)."""
+        until, reason = await self._redis.hmget(key, "until", "reason")
+        return reason.decode() if until and reason else ""
+
     async def let_go(self, keys: Iterable[str]) -> None:
         """SES has accepted one. O(keys)."""
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -128,13 +128,14 @@ def _reasons(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 
 def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str) -> MessageStatus:
-    """`waiting`: why it is not sent yet, or was stopped; told where nothing is known of the message itself."""
+    """`waiting`: why it is not sent yet, or was stopped. Of a message that is queued it says more than SES's last refusal."""
     (record,) = known.records
+    why = _why(known, 0)
     return MessageStatus(
         id=id,
         to=to,
         state=record.outcome.label,
-        reason=_why(known, 0) or waiting,
+        reason=(waiting or why) if record.outcome is Outcome.QUEUED else (why or waiting),
         ses_message_id=known.message_id(0),
         mode=None if record.mode is Mode.AUTO else record.mode.value,
         attempts=record.attempts,

@@ -46,5 +46,5 @@ for _, one in ipairs(seen) do
 end
 redis.call('HSET', key, 'what', what, 'since', digits(since), 'n', digits(n), 'marks', digits(marks))
 if n >= limit then out[1] = hold_back(key, reason, tonumber(first), tonumber(longest), now) end
-redis.call('EXPIRE', key, 86400)
+redis.call('EXPIRE', key, '86400')
 return out
