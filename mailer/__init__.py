@@ -44,6 +44,7 @@ from .errors import (
     UnknownSender,
     WrongState,
 )
+from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
 from .recipients import Reading, Understood
@@ -58,6 +59,7 @@ __all__ = [
     "BrokenGzip",
     "Campaign",
     "CampaignGone",
+    "CampaignId",
     "CampaignStatus",
     "ClosedMeanwhile",
     "ConfigError",
@@ -78,6 +80,7 @@ __all__ = [
     "Mailer",
     "MailerError",
     "MaybeStored",
+    "MessageId",
     "MessageStatus",
     "Mode",
     "ModeRefused",

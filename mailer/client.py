@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from math import inf
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 from . import prepare
 from .compose.explain import ROWS, Explanation, explain
+from .doubt import doubt_ends
 from .email import Campaign, Email, Outcome, State
-from .errors import ConfigError, InvalidState, NotKnown, RecipientsError, RedisUnavailable
+from .errors import ConfigError, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
 from .handover import Handover, Progress
+from .ids import CampaignId, MessageId, is_message
 from .intake import entry_of, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
@@ -44,7 +46,7 @@ class Mailer:
 
     def __init__(self, settings: Settings | None = None, *, timeout: float | None = None) -> None:
         self.settings = settings or load_settings()
-        self._redis = connect(self.settings, timeout=_checked(timeout))
+        self._redis = connect(self.settings, timeout=APPLICATION_TIMEOUT_S if timeout is None else _seconds("timeout", timeout))
         self._line = Line(self.settings)
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
@@ -74,8 +76,9 @@ class Mailer:
 
     # ---- send ----------------------------------------------------------------------------------
 
-    async def send(self, email: Email, *, idempotency_key: str | None = None) -> str:
-        """Store one message and queue it; its id. Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail.
+    async def send(self, email: Email, *, idempotency_key: str | None = None) -> MessageId:
+        """Store one message and queue it; its id. Raises UnknownSender, ModeRefused, InvalidEmail; TemplateError, also where
+        `data` lacks a variable: the message is rendered once here to see that.
 
         It is stored when this returns: a queue that cannot be written to afterwards only makes it later. A key that was used
         in the last 24 h gives the id of the message that it was used for; raises KeyReused where that had other content.
@@ -102,7 +105,7 @@ class Mailer:
         idempotency_key: str | None = None,
         progress: Progress | None = None,
         understood: Callable[[Understood], None] | None = None,
-    ) -> str:
+    ) -> CampaignId:
         """Read the whole list, store it, and let it be sent; the campaign's id. Memory does not grow with the list.
 
         `reading` says how the list is to be read, where it does not say so itself. `understood` gets what was made of it, once it
@@ -149,11 +152,39 @@ class Mailer:
         with self._line.asking():
             return await self._ledger.recipient(id)
 
-    async def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus:
-        """The campaign's status once it is over, or stopped. A paused one is waited for."""
-        while not (status := await self.campaign(id)).over:
+    @overload
+    async def wait(self, id: MessageId, *, every_s: float = ...) -> MessageStatus: ...
+
+    @overload
+    async def wait(self, id: CampaignId, *, every_s: float = ...) -> CampaignStatus: ...
+
+    @overload
+    async def wait(self, id: str, *, every_s: float = ...) -> CampaignStatus | MessageStatus: ...
+
+    async def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus | MessageStatus:
+        """A campaign's status once it is over, or stopped; a paused one is waited for. A message's once SES has it, or it will
+        not be sent; where SES may have accepted it, once an event or its lane's policy has told, or will not. Raises NotFound.
+        """
+        every_s = _seconds("every_s", every_s)
+        while True:
+            if is_message(id):
+                message = await self.status(id)
+                if message.state not in ("queued", "claimed") and not await self._may_be_told(message):
+                    return message
+            elif (status := await self.campaign(id)).over:
+                return status
             await asyncio.sleep(every_s)
-        return status
+
+    async def _may_be_told(self, status: MessageStatus) -> bool:
+        """It is in doubt, and that may come to an end."""
+        if status.state != "unknown":
+            return False
+        with self._line.asking():
+            spec = await self._ledger.spec(status.id)
+        if spec is None:
+            raise NotFound(id=status.id)
+        expires_at = None if spec.expires_ms is None else datetime.fromtimestamp(spec.expires_ms / 1000, UTC)
+        return doubt_ends(self.settings, spec.lane, status.updated_at, expires_at)[1] > 0
 
     async def pause(self, id: str) -> bool:
         """Nothing more of the campaign is handed to SES once this returns; what is on its way there is settled.
@@ -322,13 +353,11 @@ class Mailer:
         return Compiled(TemplateFolder(self.settings.templates_dir).read(template)).render(data)
 
 
-def _checked(timeout: float | None) -> float:
+def _seconds(name: str, value: float) -> float:
     """Raises ConfigError."""
-    if timeout is None:
-        return APPLICATION_TIMEOUT_S
-    if not 0 < timeout < inf:
-        raise ConfigError(where="timeout", why=f"{timeout!r} must be a number of seconds above 0")
-    return timeout
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise ConfigError(where=name, why=f"{value!r} must be a number of seconds above 0")
+    return value
 
 
 def _outcome(state: Outcome | str) -> Outcome:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from . import prepare
 from .email import Campaign, Email, Lane, State
 from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotFound, RedisUnavailable
-from .ids import chunk_id, new_campaign_id, new_message_id
+from .ids import CampaignId, MessageId, chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest
 from .ledger import Added, Key, Ledger, Spec
 from .ledger.disk import Disk
@@ -55,14 +55,15 @@ class Handover:
 
     # ---- a message -----------------------------------------------------------------------------
 
-    async def send(self, email: Email, idempotency_key: str | None) -> str:
+    async def send(self, email: Email, idempotency_key: str | None) -> MessageId:
         """See `Mailer.send`."""
         key = prepare.idempotency_key(idempotency_key, email)
         with self._line.asking(NOT_STORED):
             began = await self._began()
             if key and (earlier := await self._ledger.find_key(key)):
                 _same_or_raise(earlier, key)
-                return await self._on_disk(earlier.id, began)
+                await self._on_disk(earlier.id, began)
+                return MessageId(earlier.id)
         spec, blobs = self.prepare.message(email)
         with self._line.asking(NOT_STORED):
             await self._store(blobs, email.send_at)
@@ -70,7 +71,8 @@ class Handover:
             _same_or_raise(added, key)
             if added.new and (email.send_at is None or email.send_at <= datetime.now(UTC)):
                 await self._wake(spec.lane, [chunk_id(added.id, 0)])
-            return await self._on_disk(added.id, began)
+            await self._on_disk(added.id, began)
+        return MessageId(added.id)
 
     async def _add(self, id: str, spec: Spec, send_at: datetime | None, key: Key | None) -> Added:
         keep_s = self._settings.retention_s
@@ -100,11 +102,10 @@ class Handover:
     async def _began(self) -> str:
         return await self._disk.began() if self._disk is not None else ""
 
-    async def _on_disk(self, id: str, began: str) -> str:
-        """The id, once what it stands for is as safe as the settings want it."""
+    async def _on_disk(self, id: str, began: str) -> None:
+        """Return once what it stands for is as safe as the settings want it."""
         if self._disk is not None:
             await self._disk.confirm(id, began)
-        return id
 
     async def _wake(self, lane: Lane, chunks: Sequence[str]) -> None:
         """What is stored is sent also when the queue cannot be written to; an error now would make a caller send it again."""
@@ -127,7 +128,7 @@ class Handover:
         progress: Progress | None,
         reading: Reading,
         understood: Callable[[Understood], None] | None,
-    ) -> str:
+    ) -> CampaignId:
         """See `Mailer.start_campaign`."""
         key, asking = prepare.idempotency_key(idempotency_key, campaign), self._line.asking
         with asking(NOT_STORED):
@@ -136,7 +137,9 @@ class Handover:
         if key and earlier:
             _same_or_raise(earlier, key)
             async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
-                return await self._on_disk(await self._earlier(earlier, key, rows), began)
+                await self._earlier(earlier, key, rows)
+            await self._on_disk(earlier.id, began)
+            return CampaignId(earlier.id)
         guard = prepare.guard_of(campaign)
         spec, blobs = self.prepare.campaign(campaign)
         if self._objects is not None:
@@ -154,7 +157,8 @@ class Handover:
             else:
                 _same_or_raise(added, key)
                 await self._earlier(added, key, rows)
-        return await self._on_disk(added.id, began)
+        await self._on_disk(added.id, began)
+        return CampaignId(added.id)
 
     async def feed(self, id: str, lane: Lane) -> None:
         """Queue the first chunks. It is stored, and where this fails a worker fills its window."""
@@ -236,8 +240,8 @@ class Handover:
         return state is not State.CANCELLED
 
     @staticmethod
-    async def _earlier(added: Added, key: Key | None, rows: Recipients) -> str:
-        """The campaign that the key stands for, when this list is its list, too."""
+    async def _earlier(added: Added, key: Key | None, rows: Recipients) -> None:
+        """Return where this list is that of the campaign that the key stands for, too."""
         assert key is not None
         if added.reading:
             raise KeyBusy(key=key.text, id=added.id)
@@ -246,7 +250,6 @@ class Handover:
             digest.add(batch)
         if digest.text() != added.list_digest:
             raise KeyReused(key=key.text, id=added.id)
-        return added.id
 
 
 def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored:

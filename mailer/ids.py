@@ -14,7 +14,11 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from typing import NewType
 
+# Both are plain text; a type checker knows by them what is waited for.
+CampaignId = NewType("CampaignId", str)
+MessageId = NewType("MessageId", str)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: nothing in it can be mistaken for something else
 _TIME_CHARS = 9  # 45 bits of milliseconds: until the year 3084
 _RANDOM_CHARS = 9  # 45 random bits for each millisecond
@@ -30,12 +34,12 @@ def _new(prefix: str) -> str:
     return prefix + _base32(milliseconds, _TIME_CHARS) + _base32(random, _RANDOM_CHARS)
 
 
-def new_campaign_id() -> str:
-    return _new("c")
+def new_campaign_id() -> CampaignId:
+    return CampaignId(_new("c"))
 
 
-def new_message_id() -> str:
-    return _new("m")
+def new_message_id() -> MessageId:
+    return MessageId(_new("m"))
 
 
 def is_message(container: str) -> bool:

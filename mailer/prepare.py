@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from .checks import mailbox
 from .compose import choose
 from .compose.link import BY_SES, why_no_link
+from .compose.material import Material
 from .data import plain
 from .email import Campaign, Email
-from .errors import InvalidEmail
-from .ledger import File, Guard, Key, Ledger, Literal, Route, Spec
+from .errors import InvalidEmail, RenderFailed
+from .ledger import Entry, File, Guard, Key, Ledger, Literal, Route, Spec
 from .mime import header_senders
 from .recipients import Recipient, Row
 from .sender import TOKEN, Sender, misfit
@@ -26,6 +28,9 @@ from .unsubscribe import Tokens, has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 LINKS = frozenset((LINK, SES_LINK))
+COMPILED = 32  # templates, the last ones used: compiling one takes longer than all the rest of a call
+MAX_KEPT = 1 << 16  # bytes of one of them, compressed
+STAND_IN = "stand-in"  # signs the tokens of messages that are only made to be looked at
 MAX_KEY = 256  # characters of an idempotency key
 _BOUNDARY = re.compile(rb'(boundary="?)([^"\r\n;]{12,})')  # a shorter one is not made up
 _DELIMITER = re.compile(rb"^--([^\r\n]*)", re.MULTILINE)
@@ -40,7 +45,7 @@ class Preparation:
         self._folder = TemplateFolder(settings.templates_dir)
 
     def message(self, email: Email) -> tuple[Spec, list[bytes]]:
-        """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
+        """Raises UnknownSender, TemplateError (RenderFailed where `data` does not fit), ModeRefused, InvalidEmail."""
         sender, blobs = self._sender(email), list[bytes]()
         more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
         if email.raw is not None:
@@ -55,7 +60,21 @@ class Preparation:
         spec = self._spec(email, sender, blobs, more)
         if why := why_no_link(spec, links_needed(spec, blobs), len(email.to) + len(email.cc) + len(email.bcc)):
             raise InvalidEmail(field="Email", why=why)
+        if spec.content is not None:
+            self._check_data(spec, blobs[0])
         return spec, blobs
+
+    def _check_data(self, spec: Spec, packed: bytes) -> None:
+        """Render it once, as a worker will: template and data are both here, and whoever gave them hears what is missing.
+
+        Rendering takes a hundredth of what compiling does, and knows what no look at the source does: a variable that only some
+        branch uses, `default`, a key of an object. Raises RenderFailed.
+        """
+        tokens = Tokens(self._settings.secret_keys or [STAND_IN])
+        try:
+            Material(spec=spec, source=_compiled(packed), files=(), tokens=tokens).item("", 0, Entry(1, ", ".join(spec.to)), 1)
+        except RenderFailed as error:
+            raise RenderFailed(**{**error.fields, "why": error.fields["why"].replace("this row", "its `data`")}) from None
 
     def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
@@ -70,9 +89,9 @@ class Preparation:
         if given.template is not None:
             return _keep(self.template(given.template), blobs)
         assert given.subject is not None
-        content = Content.inline(subject=given.subject, html=given.html, text=given.text)
-        Compiled(content)
-        return _keep(content.dump(), blobs)
+        packed = Content.inline(subject=given.subject, html=given.html, text=given.text).dump()
+        _compiled(packed)
+        return _keep(packed, blobs)
 
     def unsubscribe_url(self, to: Email | str, sender: str | None) -> str:
         """Raises UnknownSender, ConfigError, InvalidEmail."""
@@ -88,9 +107,9 @@ class Preparation:
 
     def template(self, name: str) -> bytes:
         """A template of the folder, packed. Raises TemplateError."""
-        content = self._folder.read(name)
-        Compiled(content)
-        return content.dump()
+        packed = self._folder.read(name).dump()
+        _compiled(packed)
+        return packed
 
     def _spec(self, given: Email | Campaign, sender: Sender, blobs: list[bytes], more: dict[str, Any]) -> Spec:
         """What goes on every message: the message's or campaign's own word first, the sender profile's after it."""
@@ -178,6 +197,16 @@ def check_links(spec: Spec, needed: frozenset[str], rows: Sequence[Row]) -> None
     data = [row.data.keys() for row in rows if isinstance(row, Recipient)]
     if data and (why := why_no_link(spec, needed - frozenset().union(*data), 1)):
         raise InvalidEmail(field="Campaign", why=why)
+
+
+def _compiled(packed: bytes) -> Compiled:
+    """Raises TemplateBroken."""
+    return _kept(packed) if len(packed) <= MAX_KEPT else Compiled(Content.load(packed))
+
+
+@lru_cache(COMPILED)
+def _kept(packed: bytes) -> Compiled:
+    return Compiled(Content.load(packed))
 
 
 def guard_of(campaign: Campaign) -> Guard:

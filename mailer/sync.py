@@ -11,13 +11,14 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from .client import Mailer
 from .compose.explain import Explanation
 from .email import Campaign, Email, Outcome
 from .errors import ClosedMeanwhile
 from .handover import Progress
+from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
 from .recipients import Source
@@ -115,7 +116,7 @@ class SyncMailer:
 
     # ---- send ----------------------------------------------------------------------------------
 
-    def send(self, email: Email, *, idempotency_key: str | None = None) -> str:
+    def send(self, email: Email, *, idempotency_key: str | None = None) -> MessageId:
         """Store one message and queue it; its id."""
         return self._ask(lambda mailer: mailer.send(email, idempotency_key=idempotency_key))
 
@@ -132,10 +133,10 @@ class SyncMailer:
         *,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
-    ) -> str:
+    ) -> CampaignId:
         """Read the whole list, store it, and let it be sent; the campaign's id."""
 
-        def call(mailer: Mailer, caller: Caller) -> Coroutine[Any, Any, str]:
+        def call(mailer: Mailer, caller: Caller) -> Coroutine[Any, Any, CampaignId]:
             told = _told(caller, progress)
             return mailer.start_campaign(campaign, _fed(caller, recipients), idempotency_key=idempotency_key, progress=told)
 
@@ -163,8 +164,17 @@ class SyncMailer:
         """What became of one recipient so far."""
         return self._ask(lambda mailer: mailer.outcome(id))
 
-    def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus:
-        """The campaign's status once it is over, or stopped. A paused one is waited for."""
+    @overload
+    def wait(self, id: MessageId, *, every_s: float = ...) -> MessageStatus: ...
+
+    @overload
+    def wait(self, id: CampaignId, *, every_s: float = ...) -> CampaignStatus: ...
+
+    @overload
+    def wait(self, id: str, *, every_s: float = ...) -> CampaignStatus | MessageStatus: ...
+
+    def wait(self, id: str, *, every_s: float = 0.25) -> CampaignStatus | MessageStatus:
+        """A campaign's status once it is over, or stopped. A message's once SES has it, or it will not be sent."""
         return self._ask(lambda mailer: mailer.wait(id, every_s=every_s))
 
     def pause(self, id: str) -> bool:

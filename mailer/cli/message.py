@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import Email, Lane, Mailer, Mode, Settings, load_settings
+from ..doubt import doubt_ends
 from ..errors import MailerError
 from ..ledger import MessageStatus
 from ..settings import Policy
@@ -21,7 +22,6 @@ from .run import on_interrupt, run, stored
 POLL_S = 0.05
 POLL_LATER_S = 1.0  # while it is not to be sent yet
 PATIENCE_S = 3.0  # a message whose turn comes at once has been sent long before
-POLICY_LATE_S = 60.0  # after the grace; what a worker has not done by then its own settings do not want, or no worker runs
 POLICY_WORDS = {Policy.RESEND: "it is sent again", Policy.ASSUME_SENT: "it counts as sent", Policy.HOLD: "it is given up"}
 
 
@@ -121,10 +121,6 @@ async def _until_settled(mailer: Mailer, id: str, email: Email, said: str) -> Me
 
 def _doubt(settings: Settings, email: Email, since: datetime) -> tuple[str, float]:
     """Nobody can tell whether SES accepted it: what is waited for, and for how many seconds more something may come of that."""
-    now, policy = datetime.now(UTC), settings.unknown(email.lane)
-    left_s = settings.unknown_grace_s - (now - since).total_seconds()
-    if policy is Policy.RESEND and email.expires_at is not None and (email.expires_at - now).total_seconds() <= max(0, left_s):
-        policy = Policy.HOLD  # too late to be sent again
+    policy, left_s = doubt_ends(settings, email.lane, since, email.expires_at)
     why = "it is not known whether SES accepted it; waiting until an event of SES tells"
-    said = f"{why}; after {settings.unknown_grace_s:g} s {POLICY_WORDS[policy]}"
-    return said, left_s if policy is Policy.HOLD else left_s + POLICY_LATE_S
+    return f"{why}; after {settings.unknown_grace_s:g} s {POLICY_WORDS[policy]}", left_s

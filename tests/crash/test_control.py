@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer import Campaign, Mailer, Settings, State
+from mailer import Campaign, CampaignId, Mailer, Settings, State
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
 from mailer.simulator import serve as serve_ses
 
@@ -61,7 +61,7 @@ class Place:
 
     async def over(self, id: str, within: float = 40) -> dict[str, int]:
         async with asyncio.timeout(within):
-            return (await self.mailer.wait(id, every_s=0.05)).counts
+            return (await self.mailer.wait(CampaignId(id), every_s=0.05)).counts
 
     async def people(self, id: str, *states: str) -> set[str]:
         return {line.to async for line in self.mailer.outcomes(id) if line.state in states}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer import Campaign, Email, Lane, Mailer, Settings, State
+from mailer import Campaign, CampaignId, Email, Lane, Mailer, Settings, State
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from worker.lanes import MAX_JOBS
@@ -55,7 +55,7 @@ def accepted(ses: Simulator) -> Counter[str]:
 
 async def over(mailer: Mailer, id: str, within: float = 80) -> dict[str, int]:
     async with asyncio.timeout(within):
-        status = await mailer.wait(id, every_s=0.1)
+        status = await mailer.wait(CampaignId(id), every_s=0.1)
     assert status.state is State.FINISHED
     return status.counts
 
@@ -116,9 +116,9 @@ async def test_a_lane_is_served_the_plain_arq_way(
             id = await mailer.start_campaign(letter(), rows(200))
             assert await over(mailer, id) == {"sent": 200}
         else:
-            id = await mailer.send(Email(to="a@example.org", from_="b@example.com", subject="s", text="t"))
+            message = await mailer.send(Email(to="a@example.org", from_="b@example.com", subject="s", text="t"))
             async with asyncio.timeout(20):
-                while (await mailer.status(id)).state != "sent":
+                while (await mailer.status(message)).state != "sent":
                     await asyncio.sleep(0.05)
         one.signal(signal.SIGTERM)
         await one.ended()

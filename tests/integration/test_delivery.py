@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mailer import Attachment, Campaign, Email, Lane, Mailer, Outcome, Settings, State, compose
+from mailer import Attachment, Campaign, CampaignId, Email, Lane, Mailer, Outcome, Settings, State, compose
 from mailer.errors import BrokenGzip, NotUtf8, TemplateBroken, UnknownSender
 from mailer.ledger import CampaignStatus, MessageStatus
 from mailer.ledger.records import MAX_ATTEMPTS, Record
@@ -38,7 +38,7 @@ def letter(**more: Any) -> Campaign:
 
 
 async def finished(mailer: Mailer, id: str, within: float = 20) -> CampaignStatus:
-    return await asyncio.wait_for(mailer.wait(id, every_s=0.02), within)
+    return await asyncio.wait_for(mailer.wait(CampaignId(id), every_s=0.02), within)
 
 
 async def settled(mailer: Mailer, id: str, within: float = 20) -> MessageStatus:

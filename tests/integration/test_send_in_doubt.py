@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mailer import Email, Mailer, Settings
+from mailer import Email, Mailer, Settings, doubt
 from mailer.cli import message as command
 from mailer.errors import MailerError
 from mailer.events import read
@@ -108,7 +108,7 @@ async def test_what_is_too_late_to_be_sent_again_is_not_waited_for(cut: Cut, cap
 async def test_a_worker_that_holds_what_the_command_takes_for_sent_again_is_not_waited_for_for_ever(
     cut: Cut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "POLICY_LATE_S", 1.0)
+    monkeypatch.setattr(doubt, "POLICY_LATE_S", 1.0)
     async with cut(GRACE_S, Policy.HOLD, Policy.RESEND):
         with pytest.raises(MailerError, match=LOOK):
             await send()

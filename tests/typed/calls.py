@@ -111,11 +111,15 @@ async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
     mailer = Mailer(settings(), timeout=2.5)
     await mailer.aclose()
     async with Mailer() as mailer:
-        id: str = await mailer.send(email, idempotency_key="signup-42")
-        message: MessageStatus = await mailer.status(id)
+        id = await mailer.send(email, idempotency_key="signup-42")
+        text: str = id
+        message: MessageStatus = await mailer.status(text)
+        sent: MessageStatus = await mailer.wait(id)
+        either: MessageStatus | CampaignStatus = await mailer.wait("m1m85badtpadyb0w2ke")
+        print(sent.state, either.state)
         print(message.to, message.state, message.ses_message_id, message.updated_at.isoformat())
 
-        campaign_id: str = await mailer.start_campaign(campaign, rows, idempotency_key="june")
+        campaign_id = await mailer.start_campaign(campaign, rows, idempotency_key="june")
         await mailer.start_campaign(campaign, recipients="list.csv", progress=lambda rows, read, size: None)
         await mailer.start_campaign(campaign, recipients=Path("list.csv"))
         await mailer.start_campaign(campaign, recipients=sources())
@@ -159,9 +163,10 @@ def sync_calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
     sync = SyncMailer(settings(), timeout=2.5)
     sync.close()
     with SyncMailer() as sync:
-        id: str = sync.send(email, idempotency_key="signup-42")
-        message: MessageStatus = sync.status(id)
-        campaign_id: str = sync.start_campaign(campaign, rows, progress=lambda rows, read, size: None)
+        id = sync.send(email, idempotency_key="signup-42")
+        message: MessageStatus = sync.wait(id)
+        message = sync.status(id)
+        campaign_id = sync.start_campaign(campaign, rows, progress=lambda rows, read, size: None)
         found: CampaignStatus = sync.campaign(campaign_id)
         listed: list[CampaignStatus] = sync.campaigns(limit=5)
         print(message, found, listed, sync.wait(campaign_id).over)
