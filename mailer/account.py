@@ -12,6 +12,8 @@ from .errors import AccountUnknown, NotFound
 from .gates.quota import STALE_AFTER_REFRESHES
 from .ledger import CampaignStatus, Ledger, Reputation
 from .ledger.accounts import DAY_SLOTS, SLOT_S, Accounts, KnownAccount
+from .ledger.census import Census, take
+from .ledger.workers import Workers, WorkerSeen
 from .reach import Reach
 from .ses.refusals import classify
 from .settings import Settings
@@ -47,6 +49,8 @@ class AccountView:
     counted_24h: int  # recipients that SES accepted from this installation in the last 24 h
     reserve: int  # recipients of the 24 h quota for the transactional lane only
     lanes: Mapping[Lane, int]  # jobs that wait
+    census: Census
+    workers: list[WorkerSeen]  # that are alive
     in_doubt: int
     campaigns: list[CampaignStatus]  # that go on or wait for somebody
     reputation: Reputation  # of the campaigns that Redis still knows. SES judges by all that the account sends
@@ -77,9 +81,11 @@ async def view_account(settings: Settings, ledger: Ledger, reach: Reach, *, refr
             counted_24h=await _counted_24h(accounts, reach),
             reserve=settings.daily_reserve,
             lanes={lane: await ledger.queue_depth(lane) for lane in Lane},
+            census=await take(ledger),
+            workers=await Workers(ledger.redis, ledger.keys).alive(),
             in_doubt=await ledger.in_doubt(),
             campaigns=[status for status in campaigns if not status.over or status.state is State.STOPPED],
-            reputation=_reputation(campaigns),
+            reputation=sum((status.reputation for status in campaigns), Reputation()),
         )
     finally:
         number.cancel()
@@ -116,13 +122,3 @@ async def _campaigns(ledger: Ledger) -> list[CampaignStatus]:
             with suppress(NotFound):  # dropped in this moment
                 found[active.id] = await ledger.campaign(active.id)
     return list(found.values())
-
-
-def _reputation(campaigns: list[CampaignStatus]) -> Reputation:
-    each = [status.reputation for status in campaigns]
-    return Reputation(
-        known=sum(one.known for one in each),
-        bounced=sum(one.bounced for one in each),
-        delivered=sum(one.delivered for one in each),
-        complained=sum(one.complained for one in each),
-    )

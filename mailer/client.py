@@ -21,6 +21,7 @@ from .intake import entry_of, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
+from .ledger.workers import Workers, WorkerSeen
 from .line import Line
 from .queue import APPLICATION_TIMEOUT_S, Queue, connect, disconnect, ping
 from .recipients import BadRow, Reading, Source, Understood, open_recipients
@@ -124,6 +125,11 @@ class Mailer:
         """Raises NotFound."""
         with self._line.asking():
             return await self._ledger.campaign(id)
+
+    async def workers(self) -> list[WorkerSeen]:
+        """The workers that are alive, of all machines: each has said so in the last seconds."""
+        with self._line.asking():
+            return await Workers(self._redis, self._ledger.keys).alive()
 
     async def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
         """The newest first."""

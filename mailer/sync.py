@@ -21,7 +21,9 @@ from .handover import Progress
 from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
-from .recipients import Source
+from .ledger.workers import WorkerSeen
+from .recipients import Reading, Source, Understood
+from .recipients.reading import AS_IT_IS
 from .settings import Settings, load_settings
 from .templates import Rendered
 from .thread import Caller, LoopThread
@@ -131,20 +133,32 @@ class SyncMailer:
         campaign: Campaign,
         recipients: Source,
         *,
+        reading: Reading = AS_IT_IS,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
+        understood: Callable[[Understood], None] | None = None,
     ) -> CampaignId:
         """Read the whole list, store it, and let it be sent; the campaign's id."""
 
         def call(mailer: Mailer, caller: Caller) -> Coroutine[Any, Any, CampaignId]:
-            told = _told(caller, progress)
-            return mailer.start_campaign(campaign, _fed(caller, recipients), idempotency_key=idempotency_key, progress=told)
+            return mailer.start_campaign(
+                campaign,
+                _fed(caller, recipients),
+                reading=reading,
+                idempotency_key=idempotency_key,
+                progress=_told(caller, progress),
+                understood=_told(caller, understood),
+            )
 
         return self._ask_back(call)
 
     def campaign(self, id: str) -> CampaignStatus:
         """What has become of a campaign."""
         return self._ask(lambda mailer: mailer.campaign(id))
+
+    def workers(self) -> list[WorkerSeen]:
+        """The workers that are alive, of all machines."""
+        return self._ask(lambda mailer: mailer.workers())
 
     def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
         """The newest first."""
@@ -217,9 +231,9 @@ class SyncMailer:
         """Which SES call it would become, and why."""
         return self._here.explain(email)
 
-    def explain_campaign(self, campaign: Campaign, recipients: Source) -> Explanation:
+    def explain_campaign(self, campaign: Campaign, recipients: Source, *, reading: Reading = AS_IT_IS) -> Explanation:
         """The same of a campaign's first rows that can be used."""
-        return self._ask_back(lambda mailer, caller: mailer.explain_campaign(campaign, _fed(caller, recipients)))
+        return self._ask_back(lambda mailer, caller: mailer.explain_campaign(campaign, _fed(caller, recipients), reading=reading))
 
     def unsubscribe_url(self, to: Email | str, sender: str | None = None) -> str:
         """The address by which one recipient unsubscribes. `to`: a message, or an address with the name of a sender profile."""

@@ -48,6 +48,7 @@ SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a wor
 
 async def deliver(runtime: Runtime, chunk: str) -> None:
     """Work on a chunk for one slice. Never raises for what Redis or SES do: the lease runs out and the reaper sees to it."""
+    runtime.working[chunk] = None
     try:
         work = await runtime.ledger.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS)
         if not isinstance(work, Work):
@@ -59,6 +60,8 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
         await _shift(runtime, work)
     except (RedisError, OSError) as error:
         runtime.outage.tell(error, "taking up a chunk", chunk=chunk)
+    finally:
+        runtime.working.pop(chunk, None)
 
 
 async def _shift(runtime: Runtime, work: Work) -> None:

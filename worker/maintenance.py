@@ -24,7 +24,7 @@ from mailer.ses.refusals import classify
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
-from . import events, owed, sns, untagged, waiting
+from . import events, heartbeat, owed, sns, untagged, waiting
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -243,6 +243,7 @@ async def start(runtime: Runtime) -> dict[str, asyncio.Task[None]]:
         async with asyncio.timeout(START_S):
             await read_identities(runtime)
     loops = {name: repeat(step, runtime, every) for name, (step, every) in LOOPS.items()}
+    loops["heartbeat"] = heartbeat.keep(runtime, repeat)
     if url := runtime.settings.events_sqs_url:
         loops["events from sqs"] = events.from_sqs(runtime, url)
     if runtime.settings.events_topic_arns:

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, defaultdict
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from mailer.ledger.control import Control
 from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.ledger.redis import RedisClient
+from mailer.ledger.workers import Workers
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.repeats import Repeats
@@ -111,6 +113,11 @@ class Runtime:
         self.listening = Listening()
         self.repeats = Repeats()  # of log lines
         self.serving: set[Lane] = set()  # lanes whose queue is being read right now
+        self.working = dict[str, None]()  # chunks that are being worked on, as they were taken
+        self.workers = Workers(self.redis, self.ledger.keys)
+        self.since = datetime.now(UTC)
+        self.beaten: frozenset[Lane] | None = None  # what the last heartbeat said that it serves, and when that was
+        self.beaten_at = 0.0
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from .. import State
+from .. import Lane, State
 from ..ledger import CampaignStatus
+from ..ledger.census import Waiting
+from ..ledger.status import BOUNCE_LIMITS, COMPLAINT_LIMITS
+from ..ledger.workers import nobody_serves, said, served
 from ..settings import Settings
 from .options import Json
 from .output import accepted, err, facts, hint, one_line, out, print_json, say, when
@@ -22,11 +26,6 @@ if TYPE_CHECKING:
 NEARLY = 0.9  # of the 24 h quota
 SHOWN = 5  # campaigns
 WAITING = (State.PARKED, State.PAUSED, State.STOPPED)  # for something that their reason names
-
-# SES's own limits: above the first it puts an account under review, above the second it may pause it.
-# (Developer guide, "Sending review process FAQs".)
-BOUNCE_LIMITS = (0.05, 0.10)
-COMPLAINT_LIMITS = (0.001, 0.005)
 
 
 def account(
@@ -86,6 +85,22 @@ def account_json(view: AccountView) -> dict[str, Any]:
             "complained": reputation.complained,
         },
         "lanes": {lane.value: waiting for lane, waiting in view.lanes.items()},
+        "waiting": {
+            lane.value: {"recipients": one.recipients, "since": _moment(one.oldest_ms)} for lane, one in view.census.lanes.items()
+        },
+        "workers": [
+            {
+                "host": one.host,
+                "pid": one.pid,
+                "lanes": list(one.lanes),
+                "serving": list(one.serving),
+                "version": one.version,
+                "since": one.since,
+                "doing": one.doing,
+                "seen_at": one.seen_at,
+            }
+            for one in view.workers
+        ],
         "in_doubt": view.in_doubt,
         "campaigns": [
             {"id": one.id, "name": one.name, "state": one.state.value, "reason": one.reason, "left": one.left}
@@ -118,6 +133,8 @@ def _show(view: AccountView, settings: Settings) -> None:
     jobs = ", ".join(f"{waiting:,} {lane}" for lane, waiting in view.lanes.items())
     facts(
         {
+            "workers": _workers(view),
+            "recipients that wait": _waiting(view),
             "jobs that wait": f"{jobs} (a job is a message, or some 500 rows)",
             "in doubt": f"{_count(view.in_doubt, 'recipient')} that SES may have accepted" if view.in_doubt else "nobody",
             "campaigns": _under_way(view.campaigns),
@@ -136,6 +153,25 @@ def _under_way(campaigns: Sequence[CampaignStatus]) -> str:
     going = len(campaigns) - stopped
     told = f"{_count(going, 'campaign')} under way" if going else "none under way"
     return f"{told}, {stopped:,} stopped" if stopped else told
+
+
+def _moment(ms: int) -> datetime | None:
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+def _workers(view: AccountView) -> Text:
+    if not view.workers:
+        return Text("none is alive", style="red")
+    doing = "" if len(view.workers) > 1 else f"; {view.workers[0].doing}"
+    return Text(f"{len(view.workers):,}: {said(view.workers)}{doing}")
+
+
+def _waiting(view: AccountView) -> str:
+    def one(lane: Lane, waiting: Waiting) -> str:
+        since = f", the oldest since {when(_moment(waiting.oldest_ms))}" if waiting.oldest_ms else ""
+        return f"{waiting.recipients:,} {lane.value}{since}"
+
+    return "; ".join(one(lane, waiting) for lane, waiting in view.census.lanes.items())
 
 
 def _told(good: str, bad: str, is_good: bool) -> Text:
@@ -236,6 +272,9 @@ def _hints(view: AccountView, settings: Settings) -> Iterator[str]:
             f"the 24 h quota is {used}; what does not fit waits, and goes on as the e-mails of 24 h ago fall out of it; "
             f"for more: https://console.aws.amazon.com/servicequotas/home?region={known.region}#!/services/ses/quotas"
         )
+    served_lanes = served(view.workers)
+    if alone := [lane for lane in view.census.busy if not served_lanes[lane]]:
+        yield nobody_serves(alone)
     if view.in_doubt:
         yield "who is in doubt has `unknown` in: mailer campaign report ID"
     if view.trouble and not view.warning:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ from .output import (
 )
 from .run import on_interrupt, run, stored
 from .words import parse_time
+from .workers import Serving
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -52,7 +54,9 @@ Id = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", call
 # Whether it is one of a campaign is said where it is asked for.
 AnyId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID")]
 WAITS = (State.PLANNED, State.PARKED, State.STOPPED, State.PAUSED)  # for something that its reason names
+SENDING = (State.RUNNING, State.PARKED)
 WATCH_EVERY_S = 0.25
+WORKERS_EVERY = 8  # looks
 SAY_EVERY_S = 5.0  # without a terminal: a line at a time
 
 
@@ -157,22 +161,40 @@ async def read_in(
 async def follow(mailer: Mailer, id: str) -> CampaignStatus:
     """Show a campaign's progress until it is over."""
     with progress_bar() as bar:
-        task = bar.add_task("sending", total=None)
+        task, watched = bar.add_task("sending", total=None), Watched(mailer)
         since, said = SAY_EVERY_S, ""
         while True:
             status = await mailer.campaign(id)
             _show(bar, task, status)
-            why = f"{status.state}: {one_line(status.reason)}" if status.state in WAITS and status.reason else ""
+            alone = await watched.alone(status)
+            why = alone or (f"{status.state}: {one_line(status.reason)}" if status.state in WAITS and status.reason else "")
             if why != said and why and err.is_terminal:
                 say(why, "yellow")  # above the bar, whole
             said = why
             since += WATCH_EVERY_S
             if not err.is_terminal and (since >= SAY_EVERY_S or status.over):
                 since = 0.0
-                say(_line(status))
+                say(_line(status, alone))
             if status.over:
                 return status
             await asyncio.sleep(WATCH_EVERY_S)
+
+
+class Watched:
+    """Looks from time to time whether a worker is there."""
+
+    def __init__(self, mailer: Mailer) -> None:
+        self._mailer, self._looks = mailer, count()
+        self._alone = ""
+
+    async def alone(self, status: CampaignStatus) -> str:
+        """The sentence where nobody sends a campaign that goes on. Not at once: a worker that starts takes a moment to say so."""
+        if status.state not in SENDING:
+            self._alone = ""
+        elif (look := next(self._looks)) and look % WORKERS_EVERY == 0:
+            serving = await Serving.of(self._mailer, status.lane)
+            self._alone = "" if serving.workers else serving.where
+        return self._alone
 
 
 def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
@@ -180,8 +202,9 @@ def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:
     bar.update(task, completed=status.rows - status.left, total=status.rows, description=words)
 
 
-def _line(status: CampaignStatus) -> str:
-    why = f" ({status.reason})" if status.reason else ""
+def _line(status: CampaignStatus, alone: str) -> str:
+    reason = "; ".join(filter(None, (status.reason, alone)))
+    why = f" ({one_line(reason)})" if reason else ""
     return f"{status.state}{why}: {accepted(status):,} sent, {status.left:,} left of {status.rows:,}, {status.rate:,.0f}/s"
 
 
@@ -211,7 +234,14 @@ def status(id: Id, as_json: Json = False) -> None:
 async def show(id: str, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
         found = await mailer.campaign(id)
-    print_json(campaign_json(found)) if as_json else campaign_facts(found)
+        serving = await Serving.of(mailer, found.lane)
+    waits = found.state in SENDING and found.left > 0
+    if not as_json:
+        campaign_facts(found, serving.text if waits else None)
+        return
+    if waits and not serving.workers:
+        hint(serving.where)
+    print_json(campaign_json(found))
 
 
 @app.command()

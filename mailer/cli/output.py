@@ -85,7 +85,8 @@ def campaign_json(status: CampaignStatus) -> dict[str, Any]:
 
 
 def message_json(status: MessageStatus) -> dict[str, Any]:
-    return asdict(status)
+    """With the fields that are promised, and no others."""
+    return {name: value for name, value in asdict(status).items() if name != "lane"}
 
 
 def styled(state: str) -> Text:
@@ -152,13 +153,15 @@ def reason_table(status: CampaignStatus) -> None:
     out.print(table)
 
 
-def campaign_facts(status: CampaignStatus) -> None:
+def campaign_facts(status: CampaignStatus, workers: Text | None = None) -> None:
+    """`workers`: who sends it, where it goes on."""
     facts(
         {
             "campaign": status.id,
             "name": status.name,
             "state": styled(status.state.value),
             "reason": status.reason,
+            "workers": workers,
             "rate": f"{status.rate:,.1f} recipients/s" if status.rate else "",
             "created": when(status.created_at),
             "finished": when(status.finished_at),

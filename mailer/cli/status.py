@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from .. import Mailer, load_settings
 from ..ids import is_message, place_of
 from ..ledger import MessageStatus, RecipientStatus
 from . import campaign
 from .options import Json
-from .output import facts, line_json, message_json, print_json, styled, when
+from .output import facts, hint, line_json, message_json, print_json, styled, when
 from .run import run
+from .workers import Serving
 
 
 def status(
@@ -31,10 +33,14 @@ def status(
 async def _message(id: str, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
         found = await mailer.status(id)
+        serving = await Serving.of(mailer, found.lane)
+    waits = found.state in ("queued", "claimed")
     if as_json:
+        if waits and not serving.workers:
+            hint(serving.where)
         print_json(message_json(found))
     else:
-        _show({"message": found.id, "to": ", ".join(found.to), "mode": found.mode}, found)
+        _show({"message": found.id, "to": ", ".join(found.to), "mode": found.mode}, found, serving.text if waits else None)
 
 
 async def _recipient(id: str, as_json: bool) -> None:
@@ -46,12 +52,13 @@ async def _recipient(id: str, as_json: bool) -> None:
         _show({"recipient": found.id, "row": found.row, "to": found.to}, found)
 
 
-def _show(who: dict[str, Any], found: MessageStatus | RecipientStatus) -> None:
+def _show(who: dict[str, Any], found: MessageStatus | RecipientStatus, workers: Text | None = None) -> None:
     facts(
         {
             **who,
             "state": styled(found.state),
             "reason": found.reason,
+            "workers": workers,
             "SES message id": found.ses_message_id,
             "attempts": found.attempts,
             "updated": when(found.updated_at),

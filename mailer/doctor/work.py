@@ -10,6 +10,8 @@ from ..events import Certificates, Trust, Verifier, fetch
 from ..gates.suppression import why_not_known
 from ..ledger import Ledger, Route
 from ..ledger.accounts import Accounts
+from ..ledger.census import take
+from ..ledger.workers import Workers, nobody_serves, said, served
 from ..ses.sqs import EventQueue
 from ..settings import Index, Settings
 from .finding import Finding, ok, warning, wrong
@@ -78,23 +80,31 @@ async def queue(url: str) -> Finding:
 
 
 async def worker(settings: Settings, ledger: Ledger, ways: Ways, route: Route) -> Finding:
-    """By what workers leave in Redis."""
+    """By what workers leave in Redis. Commands leave there what they asked SES, too, so only heartbeats tell who is alive."""
     name, accounts = "worker", Accounts(ledger.redis, ledger.keys, ledger.scripts)
+    alive, census = await Workers(ledger.redis, ledger.keys).alive(), await take(ledger)
+    serving = served(alive)
+    if alone := [lane for lane in census.busy if not serving[lane]]:
+        n = sum(census.lanes[lane].recipients for lane in alone)
+        found, _, do = nobody_serves(alone).partition("; ")
+        return wrong(name, f"{found}: {n:,} recipient{' waits' if n == 1 else 's wait'}", do)
     account = (await ways.get(route)).account
     known, now_s = await accounts.load(account), await accounts.now_s()
     jobs = ", ".join([f"{await ledger.queue_depth(lane):,} {lane}" for lane in Lane])
     late = int(await ledger.redis.zcount(ledger.keys.due, "-inf", now_s * 1000 - LATE_MS))
-    if known is None:
+    if known is None and not alive:
         return warning(name, f"none has run here yet; jobs that wait: {jobs}", "start one: mailer worker")
     if why := await accounts.why_stale(account):
         return wrong(name, f"a worker could not ask SES: {why}", "see with which credentials it runs, and its log")
-    age_s = now_s - known.refreshed_at.timestamp()
-    text = f"SES was asked {age_s:,.0f} s ago; jobs that wait: {jobs}"
-    if age_s > 2 * settings.account_refresh_s:
+    asked = "not asked yet" if known is None else f"asked {now_s - known.refreshed_at.timestamp():,.0f} s ago"
+    text = f"SES was {asked}; jobs that wait: {jobs}"
+    if not alive:
         return warning(name, f"none seems to run: {text}", "start one: mailer worker")
+    if known is None or now_s - known.refreshed_at.timestamp() > 2 * settings.account_refresh_s:
+        return warning(name, f"{said(alive)}: {text}, which is too long ago", "see its log")
     if late:
         return warning(name, f"{text}; {late:,} of it for more than a minute", "see that workers serve both lanes (MAILER_LANES)")
-    return ok(name, text)
+    return ok(name, f"{len(alive):,} alive: {said(alive)}; {text}")
 
 
 async def suppression(settings: Settings, ledger: Ledger, ways: Ways, route: Route, whose: str) -> Finding:

@@ -102,6 +102,26 @@ class Keys:
         """String, there for as long as SNS could repeat a message, by its id: which call has queued it."""
         return f"{self.namespace}:events:seen:{id}"
 
+    # ---- the workers ---------------------------------------------------------------------------
+    @property
+    def workers(self) -> str:
+        """Sorted set: the workers that are alive → their last heartbeat (ms)."""
+        return f"{self.namespace}:workers"
+
+    def worker(self, owner: str) -> str:
+        """String, there for a while after a heartbeat: what the worker said of itself (`workers.py`)."""
+        return f"{self.namespace}:worker:{owner}"
+
+    @property
+    def told(self) -> str:
+        """Hash: what the workers' log has said last, of each campaign that goes on and of each account (`worker/telling.py`)."""
+        return f"{self.namespace}:told"
+
+    @property
+    def telling(self) -> str:
+        """String: which process says it."""
+        return f"{self.namespace}:told:turn"
+
     # ---- a campaign or message (a container) ---------------------------------------------------
     def container(self, id: str) -> str:
         """Hash: spec, state, reason, counters."""

@@ -466,7 +466,8 @@ class Ledger:
             raise NotFound(id=id)
         waiting = why.decode() if state.decode() in (State.PLANNED, State.PARKED, State.STOPPED) else ""
         known = Chunk(list(unpack_records(records)), ids or b"", details)
-        return message_status(id, Spec.load(spec).to, known, waiting)
+        loaded = Spec.load(spec)
+        return message_status(id, loaded.to, known, waiting, loaded.lane)
 
     async def report(self, id: str) -> AsyncIterator[RecipientStatus]:
         """Every recipient of a campaign in the order of its list. Raises NotFound, StoreFailed."""

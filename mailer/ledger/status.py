@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ..email import Mode, Outcome, State
+from ..email import Lane, Mode, Outcome, State
 from .archive import Chunk
 from .spec import Entry
+
+# SES's own limits: above the first it puts an account under review, above the second it may pause it.
+# (Developer guide, "Sending review process FAQs".)
+BOUNCE_LIMITS = (0.05, 0.10)
+COMPLAINT_LIMITS = (0.001, 0.005)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,22 @@ class Reputation:
     bounced: int = 0  # of them, for good; what may arrive another time is not counted
     delivered: int = 0  # the complained about included
     complained: int = 0
+
+    def __add__(self, other: Reputation) -> Reputation:
+        return Reputation(
+            known=self.known + other.known,
+            bounced=self.bounced + other.bounced,
+            delivered=self.delivered + other.delivered,
+            complained=self.complained + other.complained,
+        )
+
+    @property
+    def bounce_rate(self) -> float:
+        return self.bounced / self.known if self.known else 0.0
+
+    @property
+    def complaint_rate(self) -> float:
+        return self.complained / self.delivered if self.delivered else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +59,7 @@ class CampaignStatus:
     reasons: dict[str, int] = field(default_factory=dict)
     delayed: int = 0  # recipients that are `sent`, and to whom SES could not deliver it yet
     reputation: Reputation = Reputation()
+    lane: Lane = Lane.BULK
 
     @property
     def left(self) -> int:
@@ -60,6 +82,7 @@ class MessageStatus:
     mode: str | None
     attempts: int
     updated_at: datetime
+    lane: Lane = Lane.TRANSACTIONAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +127,17 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         twice=int(found.get(b"twice", 0)),
         reasons=_reasons(found),
         delayed=int(found.get(b"delayed", 0)),
-        reputation=_reputation(found),
+        reputation=reputation_of({name: found.get(name.encode()) for name in JUDGED_BY}),
+        lane=Lane(found.get(b"lane", Lane.BULK.value.encode()).decode()),
     )
 
 
-def _reputation(found: Mapping[bytes, bytes]) -> Reputation:
+JUDGED_BY = ("n:d", "n:b", "n:m", "m:bn", "m:bs", "m:bx", "m:mx")  # counters of a campaign
+
+
+def reputation_of(found: Mapping[str, bytes | None]) -> Reputation:
     """As `judged` of lua/common.lua."""
-    names = (b"n:d", b"n:b", b"n:m", b"m:bn", b"m:bs", b"m:bx", b"m:mx")
-    delivered, bounced, complained, notices, soft, untried, listed = (int(found.get(name, 0)) for name in names)
+    delivered, bounced, complained, notices, soft, untried, listed = (int(found[name] or 0) for name in JUDGED_BY)
     complained -= listed
     delivered += complained
     return Reputation(
@@ -127,7 +153,7 @@ def _reasons(found: Mapping[bytes, bytes]) -> dict[str, int]:
     return {reason: n for n, reason in sorted(counted, key=lambda one: (-one[0], one[1])) if n > 0}
 
 
-def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str) -> MessageStatus:
+def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str, lane: Lane) -> MessageStatus:
     """`waiting`: why it is not sent yet, or was stopped. Of a message that is queued it says more than SES's last refusal."""
     (record,) = known.records
     why = _why(known, 0)
@@ -140,6 +166,7 @@ def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str) -> 
         mode=None if record.mode is Mode.AUTO else record.mode.value,
         attempts=record.attempts,
         updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+        lane=lane,
     )
 
 

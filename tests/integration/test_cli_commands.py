@@ -26,7 +26,9 @@ import pytest
 from .forks import Forks
 
 MAILER = str(Path(sys.executable).with_name("mailer"))
-CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at", "twice", "reasons"}
+CAMPAIGN = {"id", "name", "state", "reason", "rows", "counts", "rate", "created_at", "finished_at", "twice", "reasons"} | {
+    "delayed", "reputation", "lane",
+}  # fmt: skip
 MESSAGE = {"id", "to", "state", "reason", "ses_message_id", "mode", "attempts", "updated_at"}
 LINE = ["id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

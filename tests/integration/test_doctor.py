@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -165,7 +166,8 @@ async def test_where_everything_is_in_order_each_line_says_what_was_seen(
         "events of news: the set news reports all that is read, by to-sns",
         f"events: from SQS, {url}",
         "events queue: answers; 0 wait, 0 are being applied; it has a dead-letter queue",
-        "worker: SES was asked 0 s ago; jobs that wait: 0 transactional, 0 bulk",
+        f"worker: 1 alive: {socket.gethostname()}:{os.getpid()} (transactional, bulk); SES was asked 0 s ago; "
+        "jobs that wait: 0 transactional, 0 bulk",
         "recipient: ana@example.org may be written to: the account is out of the sandbox",
         "suppression of ana@example.org: neither on our own list nor, for a reason that holds, on SES's",
     ]
