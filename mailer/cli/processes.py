@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -26,13 +25,18 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from .. import private
 from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
+from . import ports
+from .ports import Ports
+from .ports import free_port as free_port
 
 START_S = 30.0  # a cold machine takes a few seconds to import everything
 STOP_S = 35.0  # above the worker's own time for draining
 POLL_S = 0.05
 CANCEL_AGAIN_S = 0.5
 NOTICE_S = 0.5  # between the end of a process and our knowing of it
+MESSAGES = "messages.db"  # what the simulated SES has accepted
 CONFIG = "mailer.toml"  # an empty one, unless the user of `mailer dev` writes settings of the worker into it
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -53,9 +57,17 @@ class Stack:
     """Valkey, a simulated SES and a worker. An async context manager; leaving it ends them, whatever happened."""
 
     def __init__(
-        self, folder: Path, *, max_send_rate: float, max_24h: float = 50_000, sandbox: bool = False, events_delay_s: float = 0
+        self,
+        folder: Path,
+        *,
+        max_send_rate: float,
+        max_24h: float = 50_000,
+        sandbox: bool = False,
+        events_delay_s: float = 0,
+        ports: Ports = ports.ANY,
     ) -> None:
         self.folder = folder
+        self._ports = ports
         self._rate = max_send_rate
         self._max_24h = max_24h
         self._sandbox = sandbox
@@ -67,7 +79,7 @@ class Stack:
     async def __aenter__(self) -> Stack:
         """Raises ConfigError where the folder cannot be used, EmbeddedUnavailable, StackFailed."""
         self._stack.enter_context(_own(self.folder))
-        (self.folder / CONFIG).touch()
+        (self.folder / CONFIG).touch(private.FILE)
         try:
             await self._start_valkey()
             await self._start_ses()
@@ -112,6 +124,7 @@ class Stack:
             "AWS_ENDPOINT_URL_SESV2": self.ses_url,
             "AWS_ENDPOINT_URL_SQS": self.ses_url,
             "AWS_REGION": "eu-west-1",
+            "AWS_DEFAULT_REGION": "eu-west-1",  # what boto3 and the AWS CLI v1 read
             "AWS_ACCESS_KEY_ID": "simulated",
             "AWS_SECRET_ACCESS_KEY": "simulated",
         }
@@ -133,8 +146,8 @@ class Stack:
 
     async def _start_valkey(self) -> None:
         data = self.folder / "valkey"
-        data.mkdir(exist_ok=True)
-        port = free_port()
+        private.make_folder(data)
+        port = ports.choose(self._ports.redis, ports.REDIS, "--redis-port", VALKEY)
         self.redis_url = f"redis://127.0.0.1:{port}/0"
         await self._spawn(VALKEY, [valkey_binary(), *valkey_options(data, port)])
         await self._until(VALKEY, self._valkey_answers)
@@ -147,7 +160,9 @@ class Stack:
             return False
 
     async def _start_ses(self) -> None:
-        account = ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h)]
+        port = ports.choose(self._ports.ses, ports.SES, "--ses-port", SES)
+        account = ["--port", str(port), "--data", str(self.folder / MESSAGES)]
+        account += ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h)]
         account += ["--verified", "example.com", "--contact-lists", "readers"]
         account += ["--events", "--events-delay", str(self._events_delay_s)]
         sandbox = ["--sandbox"] if self._sandbox else []
@@ -157,10 +172,12 @@ class Stack:
             said = json.loads(line)
             self.ses_url, self.events_url = str(said["url"]), str(said["events"])
             return
+        with suppress(TimeoutError):  # its output ends before it has
+            await asyncio.wait_for(process.wait(), NOTICE_S)
         raise self._failed(SES)
 
     async def _start_worker(self) -> None:
-        port = free_port()
+        port = ports.choose(self._ports.http, ports.HTTP, "--http-port", WORKER)
         self.worker_url = f"http://127.0.0.1:{port}"
         extra = {"MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
         await self._spawn(WORKER, [sys.executable, "-P", "-m", "worker"], extra=extra)
@@ -190,7 +207,7 @@ class Stack:
     async def _spawn(
         self, name: str, command: list[str], *, extra: Mapping[str, str] | None = None, pipe: bool = False
     ) -> asyncio.subprocess.Process:
-        with self._log(name).open("wb") as log:
+        with private.write_anew(self._log(name)) as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -198,6 +215,7 @@ class Stack:
                 stderr=log,
                 env={**self.environment, **(extra or {})},
                 start_new_session=True,
+                umask=private.UMASK,
                 preexec_fn=partial(die_with, os.getpid()),
             )
         self._processes[name] = process
@@ -248,8 +266,11 @@ async def _cancel(*futures: asyncio.Future[Any]) -> None:
 def _own(folder: Path) -> Iterator[None]:
     """The folder is there and nobody else's until the end. Raises ConfigError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        private.make_folder(folder, parents=True)
+        if why := private.why_not_ours(folder):
+            raise ConfigError(where=str(folder), why=f"{why}; name another folder with --dir")
+        private.close_to_others(folder)
+        lock = private.write_anew(folder / "lock")
     except OSError as error:
         raise ConfigError(where=str(folder), why=f"cannot be used: {error.strerror}; name another folder with --dir") from None
     with lock:
@@ -303,9 +324,3 @@ def valkey_options(data: Path, port: int) -> list[str]:
         "daemonize": "no",
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

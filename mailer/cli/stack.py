@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine
@@ -21,9 +22,11 @@ from .. import Campaign, Mailer, State, load_settings
 from ..errors import EmbeddedUnavailable, MailerError
 from ..ledger import CampaignStatus, RecipientStatus
 from ..sample import RECIPIENTS, TEMPLATES
+from . import ports
 from .campaign import follow, read_in
 from .options import Json
 from .output import campaign_json, out, outcome_table, print_json, say, when
+from .ports import Ports
 from .processes import Stack
 from .run import run
 
@@ -34,6 +37,10 @@ EVENTS_POLL_S = 0.1
 DEV_EVENTS_DELAY_S = 1.0  # from `sent` to what becomes of a message, so that both can be seen
 SHOWN_ROWS = 6  # rejected rows that the demo lists, and rows that bounced or were complained about
 STACK = "stack"  # what of the demo's folder is gone afterwards; the mail stays
+
+
+def _port(name: str, usual: int, what: str) -> Any:
+    return typer.Option(name, min=0, max=65_535, help=f"{what}; {usual} unless said, any that is free where that is taken.")
 
 
 def demo(
@@ -48,10 +55,14 @@ def dev(
     folder: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")] = Path("mailer-dev"),
     rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Simulate an account in the sandbox.")] = False,
+    ses_port: Annotated[int | None, _port("--ses-port", ports.SES, "Of the simulated SES and its page")] = None,
+    http_port: Annotated[int | None, _port("--http-port", ports.HTTP, "Of the worker's health and metrics")] = None,
+    redis_port: Annotated[int | None, _port("--redis-port", ports.REDIS, "Of Valkey")] = None,
     as_json: Json = False,
 ) -> None:
     """Keep the same stack running. Prints the variables that point other programs at it."""
-    run(_until_interrupted(_dev(folder.absolute(), rate, sandbox, as_json)))
+    chosen = Ports(ses=ses_port, http=http_port, redis=redis_port)
+    run(_until_interrupted(_dev(folder.absolute(), rate, sandbox, chosen, as_json)))
 
 
 async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
@@ -180,24 +191,33 @@ def _show_rows(lines: list[str], what: str) -> None:
     out.print()
 
 
-async def _dev(folder: Path, rate: float, sandbox: bool, as_json: bool) -> None:
-    async with Stack(folder, max_send_rate=rate, sandbox=sandbox, events_delay_s=DEV_EVENTS_DELAY_S) as stack:
+async def _dev(folder: Path, rate: float, sandbox: bool, ports: Ports, as_json: bool) -> None:
+    async with Stack(folder, max_send_rate=rate, sandbox=sandbox, events_delay_s=DEV_EVENTS_DELAY_S, ports=ports) as stack:
         if as_json:
             addresses = {"ses": stack.ses_url, "worker": stack.worker_url}
-            print_json({"variables": stack.variables, "addresses": addresses, "folder": str(stack.folder)})
+            folders = {"folder": str(stack.folder), "bin": str(_programs())}
+            print_json({"variables": stack.variables, "addresses": addresses, **folders})
             say("Ctrl-C ends it.")
         else:
             _show_addresses(stack)
         await stack.guard(asyncio.Event().wait())
 
 
+def _programs() -> Path:
+    """The folder of this `mailer`, in the environment that it was installed into."""
+    return Path(sys.executable).parent
+
+
 def _show_addresses(stack: Stack) -> None:
     for name, value in stack.variables.items():
         out.print(f"export {name}={shlex.quote(value)}", markup=False, soft_wrap=True)
+    found = shutil.which("mailer")
+    if found is None or Path(found).parent.resolve() != _programs().resolve():  # as after `make dev`
+        out.print(f'export PATH={shlex.quote(str(_programs()))}:"$PATH"', markup=False, soft_wrap=True)
     say(
         f"\nmessages that SES accepted   {stack.ses_url}/\n"
         f"worker                       {stack.worker_url}/readyz, /healthz, /metrics\n"
-        f"data and logs                {stack.folder}\n\n"
+        f"data and logs                {stack.folder}; the messages are there again at the next start\n\n"
         "Paste the lines above into another terminal, then for example:\n"
         "  mailer send --from news@example.com --to ana@example.org --subject Hello --text Hi --wait\n"
         "Who is written to as bounce@simulator.amazonses.com bounces, as complaint@… complains.\n\n"

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from .. import private
 from ..errors import ConfigError, StoreFailed
 from ..ids import chunk_number, container_of, is_message
 from .keys import Keys
@@ -102,7 +103,8 @@ def payload_name(chunk: str) -> str:
 
 
 class FileObjects:
-    """Files below a folder. One is written beside its place, synced and renamed, so a crash leaves no half of it there."""
+    """Files below a folder, which nobody but their owner may read. One is written beside its place, synced and renamed, so a
+    crash leaves no half of it there."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -118,8 +120,11 @@ class FileObjects:
     def _check(self) -> None:
         probe = self._root / f".probe-{secrets.token_hex(6)}"
         try:
-            self._root.mkdir(exist_ok=True)
-            probe.touch(exist_ok=False)
+            private.make_folder(self._root)
+            if why := private.why_not_ours(self._root):
+                do = "name a folder of its own, or give it this one with chown"
+                raise ConfigError(where="MAILER_STORE_URL", why=f"{self._root} {why}; {do}")
+            probe.touch(private.FILE, exist_ok=False)
             probe.unlink()
         except FileNotFoundError:
             raise ConfigError(where="MAILER_STORE_URL", why=f"there is no folder {self._root.parent}; make it") from None
@@ -144,11 +149,11 @@ class FileObjects:
         """The folders that have a new entry besides the file's own."""
         made = set()
         if not path.parent.is_dir():
-            path.parent.mkdir(exist_ok=True)
+            private.make_folder(path.parent)
             made.add(self._root)
         beside = path.parent / f".{path.name}-{secrets.token_hex(6)}"
         try:
-            with open(beside, "xb") as file:
+            with private.create(beside) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,6 +4,7 @@
 """
 
 from .app import create_app, serve
+from .archive import Archive
 from .control import AccountChange, change_account
 from .faults import Fault, Kind
 from .journal import Accepted, Message
@@ -13,6 +14,7 @@ from .state import SimulatorConfig
 __all__ = [
     "Accepted",
     "AccountChange",
+    "Archive",
     "Fault",
     "Kind",
     "Message",

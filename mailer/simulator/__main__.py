@@ -8,8 +8,10 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
 
-from . import Simulator, SimulatorConfig, serve
+from . import Archive, Simulator, SimulatorConfig, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(config, options.host, options.port, options.allow_host))
+            runner.run(_run(config, options.host, options.port, options.allow_host, options.data))
+    except ValueError as error:  # of the file
+        sys.stderr.write(f"{error}\n")
+        return 1
     except OSError as error:
+        if error.filename is not None:
+            sys.stderr.write(f"{error.filename} cannot be written to: {error.strerror}\n")
+            return 1
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}\n")
         return 1
     except KeyboardInterrupt:  # before the signal handlers were in place
@@ -37,13 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _run(config: SimulatorConfig, host: str, port: int, allowed: Sequence[str]) -> None:
+async def _run(config: SimulatorConfig, host: str, port: int, allowed: Sequence[str], data: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     simulator = Simulator(config)
-    async with serve(simulator, host, port, allowed=allowed) as url:
+    async with AsyncExitStack() as stack:
+        if data is not None:
+            simulator.keep_in(stack.enter_context(closing(Archive(data, keep=config.keep))))
+        url = await stack.enter_async_context(serve(simulator, host, port, allowed=allowed))
         said = {"url": url, "events": f"{url}{simulator.queues.path}"} if config.events else {"url": url}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
@@ -74,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME",
         help="a name by which this machine is called, as `ses` in a compose file; may be given several times",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="where messages are kept, so that they are there after a restart"
     )
     parser.add_argument("--region", default=default.region, help="region of the account (default: %(default)s)")
     parser.add_argument(

@@ -266,8 +266,9 @@ class RollingQuota:
     def has(self, count: int) -> bool:
         return self.limit == -1 or self.used() + count <= self.limit
 
-    def add(self, count: int) -> None:
-        second = int(self.clock())
+    def add(self, count: int, at: float | None = None) -> None:
+        """`at`: seconds since 1970, not before that of the last ones; None is now."""
+        second = int(self.clock() if at is None else at)
         self.total += count
         if self.seconds and self.seconds[-1][0] >= second:
             self.seconds[-1][1] += count

@@ -13,6 +13,7 @@ from uuid import uuid4
 import orjson
 
 from . import refusals
+from .archive import Archive
 from .events import events_of
 from .faults import Faults
 from .journal import Accepted, Log, Mailroom, Message, Parts
@@ -111,6 +112,7 @@ class State:
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
         self.on_event: Callable[[Json], None] | None = None  # is given what SES would publish of each message, as it accepts it
+        self.archive: Archive | None = None  # of the messages, where they are to be there after a restart
         self.queues = Queues(
             account=config.account, region=config.region, visibility_s=config.events_visibility_s, clock=config.monotonic
         )
@@ -139,6 +141,15 @@ class State:
         self.mailroom = Mailroom(config.keep)
         self.counts: Counter[str] = Counter()
         self.queues.clear()
+        if self.archive is not None:
+            self.archive.clear()
+
+    def keep_in(self, archive: Archive) -> None:
+        """From now on; what is in it was accepted before, and counts as that."""
+        for message in archive:
+            self._take(message)
+            self.quota.add(self._counted(message.accepted.recipients), message.accepted.at)
+        self.archive = archive
 
     # ---- gates ----
 
@@ -224,7 +235,7 @@ class State:
             failing = [text for text in recipients if not self._may_receive_in_sandbox(mailbox(text))]
             if failing:
                 raise refusals.not_verified(dict.fromkeys(failing), self.config.region)
-        counted = sum(domain_of(mailbox(text)) != MAILBOX_SIMULATOR for text in recipients)
+        counted = self._counted(recipients)
         if not self.quota.has(counted):
             self.counts["over_quota"] += 1
             raise refusals.quota_exceeded(self.daily_code)
@@ -232,6 +243,10 @@ class State:
             self.counts["throttled"] += 1
             raise refusals.rate_exceeded()
         self.quota.add(counted)
+
+    @staticmethod
+    def _counted(recipients: Iterable[str]) -> int:
+        return sum(domain_of(mailbox(text)) != MAILBOX_SIMULATOR for text in recipients)
 
     def _may_receive_in_sandbox(self, address: str) -> bool:
         return domain_of(address) == MAILBOX_SIMULATOR or self.is_verified(address)
@@ -260,15 +275,21 @@ class State:
 
     def accept(self, message: Message) -> str:
         entry = message.accepted
+        self._take(message)
+        if self.archive is not None:
+            self.archive.add(message)
+        if self.config.events or self.on_event is not None:
+            self._publish(entry)
+        return entry.id
+
+    def _take(self, message: Message) -> None:
+        entry = message.accepted
         self.log.add(entry)
         self.mailroom.add(message)
         self.counts["accepted"] += 1
         self.counts["recipients"] += len(entry.recipients)
         self.counts["suppressed"] += len(entry.suppressed)
         self.counts["rendering_failures"] += entry.failure is not None
-        if self.config.events or self.on_event is not None:
-            self._publish(entry)
-        return entry.id
 
     def _publish(self, entry: Accepted) -> None:
         for number, event in enumerate(events_of(entry, account=self.config.account, simulator_domain=MAILBOX_SIMULATOR)):

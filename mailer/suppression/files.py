@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from .. import private
 from ..address import cell
 from ..errors import InvalidAddress, InvalidEmail, RecipientsError
 from ..ledger.suppressed import OwnEntry, Reason, SesEntry
@@ -269,18 +270,21 @@ class Writer:
 
 @contextmanager
 def create(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, gzipped where its name ends in `.gz`. It takes its name once the body has ended: where that raises, a
-    file of that name stays as it was. A device, pipe or link is written to as it is. Raises OSError."""
+    """A file to write to, which nobody else may read, gzipped where its name ends in `.gz`.
+
+    It takes its name once the body has ended: where that raises, a file of that name stays as it was. A device, pipe or link
+    is written to as it is. Raises OSError.
+    """
     there = os.path.lexists(path)
     if there and not stat.S_ISREG(path.lstat().st_mode):
-        with path.open("wb") as file, _packed(path, file) as target:
+        with open(path, "wb") as device, _packed(path, device) as target:
             yield target
         return
     if there:
         path.open("ab").close()  # whoever may not write to it may not replace it
     beside = path.with_name(f".mailer-{secrets.token_hex(8)}")
     try:
-        with beside.open("xb") as file, _packed(path, file) as target:
+        with private.create(beside) as file, _packed(path, file) as target:
             if there:
                 shutil.copymode(path, beside)
             yield target

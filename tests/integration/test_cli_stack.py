@@ -8,8 +8,9 @@ import os
 import pty
 import re
 import select
-import shlex
+import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -187,6 +188,23 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path: Path) -> None:
     assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l")  # the cursor is back
 
 
+def test_explain_is_a_page_on_a_terminal_and_whole_elsewhere(tmp_path: Path) -> None:
+    rows = "".join(f"u{number}@example.org,Name {number}\n" for number in range(60))
+    (tmp_path / "list.csv").write_text(f"email,name\n{rows}")
+    words = ["explain", "--recipients", "list.csv", "--from", "news@example.com", "--subject", "Hi {{ name }}"]
+    words += ["--html", f"<p>{'Dear {{ name }} ' * 500}</p>"]
+    status, page = on_a_terminal(tmp_path, *words)
+    assert status == 0
+    assert "… and 49 more" in page
+    assert "--full shows them whole" in page
+    assert page.count("\n") < 60  # lines of a terminal of 80 columns are longer where one is wrapped by it
+    status, whole = on_a_terminal(tmp_path, *words, "--full")
+    assert (status, whole.count("ReplacementTemplateData"), "… and" in whole) == (0, 50, False)
+    piped, _ = start(tmp_path, *words).communicate(timeout=30)
+    assert piped.count("ReplacementTemplateData") == 50
+    assert json.loads(start(tmp_path, *words, "--json").communicate(timeout=30)[0])["request"]["BulkEmailEntries"]
+
+
 @pytest.mark.parametrize(("variables", "colour"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colours(tmp_path: Path, variables: dict[str, str], colour: bool) -> None:
     status, screen = on_a_terminal(tmp_path, "status", "m0", MAILER_REDIS_URL="redis://127.0.0.1:1", **variables)
@@ -200,19 +218,35 @@ def states_of(folder: Path, ids: Iterable[str], variables: dict[str, str]) -> di
     return {id: json.loads(process.communicate(timeout=20)[0])["state"] for id, process in asked.items()}
 
 
+ANY_PORT = ("--ses-port", "0", "--http-port", "0", "--redis-port", "0")
+
+
+def exported(process: subprocess.Popen[str]) -> dict[str, str]:
+    """What a shell has after the lines were pasted into it."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(10)]
+    assert all(line.startswith("export ") for line in lines)
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"{''.join(lines)}env -0"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True
+    )
+    return dict(one.split("=", 1) for one in shell.stdout.decode().split("\0") if one)
+
+
 def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
     ids: dict[str, str] = {}  # of messages, and what became of them
     for _ in range(2):
-        process = start(tmp_path, "dev", "--dir", "data")
-        assert process.stdout is not None
-        exports = [shlex.split(process.stdout.readline()) for _ in range(8)]
-        assert [words[0] for words in exports] == ["export"] * 8
-        variables = dict(words[1].split("=", 1) for words in exports)
-        assert set(variables) == {
-            "MAILER_REDIS_URL", "MAILER_SECRET_KEY", "MAILER_EVENTS_SQS_URL", "AWS_ENDPOINT_URL_SESV2",
-            "AWS_ENDPOINT_URL_SQS", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+        process = start(tmp_path, "dev", "--dir", "data", *ANY_PORT, PATH="/usr/bin:/bin")
+        variables = exported(process)
+        assert set(variables) - {"PWD", "SHLVL", "_", "OLDPWD"} == {
+            "MAILER_REDIS_URL", "MAILER_SECRET_KEY", "MAILER_EVENTS_SQS_URL", "AWS_ENDPOINT_URL_SESV2", "AWS_ENDPOINT_URL_SQS",
+            "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PATH",
         }  # fmt: skip
+        assert variables["AWS_REGION"] == variables["AWS_DEFAULT_REGION"] == "eu-west-1"
+        assert shutil.which("mailer", path=variables["PATH"]) == MAILER
         assert states_of(tmp_path, ids, variables) == ids
+        with urlopen(f"{variables['AWS_ENDPOINT_URL_SESV2']}/_simulator/messages") as answer:
+            accepted = json.load(answer)["messages"]
+        assert {message["tags"]["mailer_id"].partition("-")[0] for message in accepted} == set(ids)
         if not ids:
             wanted = {"ana@example.org": "delivered", "bounce@simulator.amazonses.com": "bounced"}
             message = ("--from", "news@example.com", "--subject", "Hi", "--text", "Hi", "--wait")
@@ -221,7 +255,7 @@ def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
             deadline = time.monotonic() + 20
             while states_of(tmp_path, ids, variables) != ids:
                 assert time.monotonic() < deadline
-            second = start(tmp_path, "dev", "--dir", "data")
+            second = start(tmp_path, "dev", "--dir", "data", *ANY_PORT)
             why = "another `mailer dev` is running in this folder; stop it, or name another folder with --dir"
             assert second.communicate(timeout=20) == ("", f"{STARTED}mailer: {tmp_path / 'data'}: {why}\n")
             assert second.returncode == 1
@@ -231,13 +265,51 @@ def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
         assert err.startswith(STARTED)
         assert err.endswith("Ctrl-C ends it.\nstopped; nothing is left running\n")
         assert none_left(tmp_path)
+    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):  # whatever the umask is
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_dev_closes_a_folder_that_others_can_read(tmp_path: Path) -> None:
+    """As an older version has made it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    process = start(tmp_path, "dev", "--dir", "data", *ANY_PORT)
+    exported(process)
+    assert data.stat().st_mode & 0o777 == 0o700
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("option", ["--ses-port", "--http-port", "--redis-port"])
+def test_dev_with_a_port_that_cannot_be_had_says_which(tmp_path: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = [port if name == option else word for name, word in zip(("", *ANY_PORT), (*ANY_PORT, ""), strict=True)][:-1]
+        process = start(tmp_path, "dev", *words)
+        out, err = process.communicate(timeout=30)
+    why = f"port {port} cannot be listened on (Address already in use); name another one, or 0 for any that is free"
+    assert (process.returncode, out, err) == (1, "", f"{STARTED}mailer: {option}: {why}\n")
+    assert none_left(tmp_path)
+
+
+def test_dev_with_messages_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "mailer-dev").mkdir()
+    (tmp_path / "mailer-dev/messages.db").write_text("nonsense " * 1000)
+    process = start(tmp_path, "dev", *ANY_PORT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert "messages.db cannot be read (file is not a database); remove it, or name another file (its log is" in err
+    assert err.count("\n") == 2
+    assert none_left(tmp_path)
 
 
 def test_dev_as_json_says_all_in_one_object_and_stays(tmp_path: Path) -> None:
-    process = start(tmp_path, "dev", "--json")
+    process = start(tmp_path, "dev", "--json", *ANY_PORT)
     assert process.stdout is not None
     found = json.loads(process.stdout.readline())
-    assert found.keys() == {"variables", "addresses", "folder"}
+    assert found.keys() == {"variables", "addresses", "folder", "bin"}
+    assert found["bin"] == str(Path(MAILER).parent)
     for service in ("SESV2", "SQS"):
         assert found["variables"][f"AWS_ENDPOINT_URL_{service}"] == found["addresses"]["ses"]
     assert found["variables"]["MAILER_EVENTS_SQS_URL"] == found["addresses"]["ses"] + "/123456789012/events"
@@ -253,7 +325,7 @@ def test_dev_with_data_that_valkey_cannot_read(tmp_path: Path) -> None:
     data = tmp_path / "data/valkey/appendonlydir"
     data.mkdir(parents=True)
     (data / "appendonly.aof.manifest").write_text("nonsense\n")
-    process = start(tmp_path, "dev", "--dir", "data")
+    process = start(tmp_path, "dev", "--dir", "data", *ANY_PORT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err.count("\n")) == (1, "", 2)
     assert re.search(r"^mailer: Valkey ended by itself or did not get ready: .+ \(its log is .+/valkey.log\)$", err, re.MULTILINE)
