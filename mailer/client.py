@@ -23,7 +23,7 @@ from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
-from .queue import APPLICATION_TIMEOUT_S, Queue, connect, disconnect, ping
+from .queue import Queue, call_timeout_s, connect, disconnect, ping
 from .recipients import BadRow, Reading, Source, Understood, open_recipients
 from .recipients.reading import AS_IT_IS
 from .settings import Settings, load_settings
@@ -47,7 +47,7 @@ class Mailer:
 
     def __init__(self, settings: Settings | None = None, *, timeout: float | None = None) -> None:
         self.settings = settings or load_settings()
-        self._redis = connect(self.settings, timeout=APPLICATION_TIMEOUT_S if timeout is None else _seconds("timeout", timeout))
+        self._redis = connect(self.settings, timeout=call_timeout_s.get() if timeout is None else _seconds("timeout", timeout))
         self._line = Line(self.settings)
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)

@@ -8,6 +8,7 @@ the next one does not depend on arq having forgotten the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -33,6 +34,7 @@ __all__ = [
     "Era",
     "Queue",
     "advise_redis",
+    "call_timeout_s",
     "connect",
     "disconnect",
     "dump_job",
@@ -50,6 +52,8 @@ __all__ = [
 JOB = "deliver"
 APPLICATION_TIMEOUT_S = 5.0  # of a command to Redis, in which a fail-over or an outage is waited out
 COMMAND_TIMEOUT_S = 15.0  # the same where a person waits: a fail-over by Sentinel takes 5 to 6 s
+# What a Mailer has where it is given none.
+call_timeout_s: ContextVar[float] = ContextVar("call_timeout_s", default=APPLICATION_TIMEOUT_S)
 
 
 class Client(Patient, ArqRedis): ...  # type: ignore[misc]  # redis-py's stubs contradict each other
@@ -74,22 +78,15 @@ def connect(settings: Settings, *, retries: int = 3, timeout: float | None = Non
     a fail-over is not waited out either. `timeout`: seconds after which a command fails, all its tries together; after one that
     was not answered at all the next ones fail sooner. `era`: of another client, to hear of a fail-over what that one hears.
     """
-    patience = Patience(retries=retries, timeout=timeout, era=era or Era())
+    era = era or Era()
     try:
-        pool = open_pool(parse(settings.redis_url), patience.era, timeout=timeout)
+        url = parse(settings.redis_url)
+        pool = open_pool(url, era, timeout=timeout)
     except ValueError as error:
         raise ConfigError(where="MAILER_REDIS_URL", why=str(error)) from None
-    except OSError as error:
-        raise ConfigError(where="MAILER_REDIS_URL", why=_unusable_file(error)) from None
     client = Client(pool_or_conn=pool, job_serializer=dump_job, job_deserializer=load_job)
-    client.patience = patience
+    client.patience = Patience(retries=retries, timeout=timeout, era=era, of_sentinels=url.of_sentinels)
     return client
-
-
-def _unusable_file(error: OSError) -> str:
-    """ssl names no file where one is missing."""
-    why = (error.strerror or "it is not in PEM").rstrip(".")
-    return f"a file of ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be used: {why[:1].lower()}{why[1:]}"
 
 
 async def disconnect(redis: RedisClient) -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from .. import Settings, load_settings
 from ..ledger import Ledger, Route
 from ..prepare import route_of
-from ..queue import connect, disconnect, ping
+from ..queue import call_timeout_s, connect, disconnect, ping
 from ..reach import Reach, Reaches, set_up
 
 
@@ -17,7 +17,7 @@ from ..reach import Reach, Reaches, set_up
 async def open_ledger() -> AsyncIterator[tuple[Settings, Ledger]]:
     """Raises RedisUnavailable, ConfigError."""
     settings = load_settings()
-    redis = connect(settings)
+    redis = connect(settings, timeout=call_timeout_s.get())
     try:
         await ping(redis, settings)
         yield settings, Ledger(redis, settings.namespace)

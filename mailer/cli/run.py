@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import MailerError, RedisUnavailable
+from ..queue import COMMAND_TIMEOUT_S, call_timeout_s
 from .output import ReaderGone, say
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run it to its end, which includes that its output has been written."""
+    call_timeout_s.set(COMMAND_TIMEOUT_S)
     try:
         asyncio.run(work)
         sys.stdout.flush()

@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connection import Era, is_transient
-from .errors import has_moved, note_unanswered, unanswered
+from .errors import NoSentinel, UnknownService, has_moved, note_answered, note_unanswered, of_tls, unanswered
 
 FAILOVER_S = 5.0  # that a command waits for another master, where it has no time limit
 SILENT_S = 0.5  # the limit of a command after one whose time was over
@@ -34,6 +34,7 @@ class Patience:
     retries: int = 3  # of a connection that breaks or cannot be made
     timeout: float | None = None  # seconds for a command, all its tries together
     era: Era = field(default_factory=Era)
+    of_sentinels: bool = False  # who names another master soon, where the one that they named does not answer
 
 
 class Tries:
@@ -66,6 +67,8 @@ class Tries:
             note_unanswered(over, self._unanswered)
             raise over from error
         note_unanswered(error, self._unanswered)
+        if self._patience.era.answered:
+            note_answered(error)
         pause = _BACKOFF.compute(self._failures)
         if not again or not self._may_try(error, self._clock() - self._began + pause):
             raise error
@@ -76,7 +79,10 @@ class Tries:
         moving = has_moved(error) or isinstance(error, BusyLoadingError | MasterNotFoundError)
         if not patience.retries or not (moving or is_transient(error)):
             return False
-        if moving or (self._limit is not None and era.answered):
+        if not era.answered and of_tls(error):
+            return False
+        awaited = moving or (patience.of_sentinels and not isinstance(error, NoSentinel | UnknownService))
+        if awaited or (self._limit is not None and era.answered):
             era.silent = after_s >= (FAILOVER_S if self._limit is None else self._limit * (1 - LAST_S))
             return not era.silent
         return self._failures <= patience.retries

@@ -10,28 +10,30 @@ What redis-py 5.3 does otherwise:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, RedisSSLContext
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
-    SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .errors import has_moved, is_refused, note_unanswered
+from .errors import NoSentinel, UnknownService, has_moved, is_refused, note_tls, note_unanswered
 from .url import RedisUrl
 
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 3.0
+HANDSHAKE = 0.8  # of that time, for TLS
 MAX_CONNECTIONS = 64
 POOL_TIMEOUT_S = 20  # wait for a free connection
 HEALTH_S = 30  # a connection that was idle for so long is tried before it is used
@@ -126,6 +128,8 @@ class _Sends(AbstractConnection):
 
     def _note(self, error: BaseException) -> None:
         """That a command went out and was not answered."""
+        if isinstance(self, SSLConnection):
+            note_tls(error)
         if not self._aside and not (isinstance(error, RedisError) and is_refused(error)):
             note_unanswered(error, 1)
 
@@ -133,7 +137,16 @@ class _Sends(AbstractConnection):
 class _TCP(_Sends, Connection): ...
 
 
-class _TLS(_Sends, SSLConnection): ...
+class _Handshakes(SSLConnection):
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        """A port without TLS often says nothing to it: that is told apart from a host that does not answer."""
+        return {
+            **super()._connection_arguments(),
+            "ssl_handshake_timeout": (self.socket_connect_timeout or CONNECT_TIMEOUT_S) * HANDSHAKE,
+        }
+
+
+class _TLS(_Sends, _Handshakes): ...
 
 
 class _Unix(_Sends, UnixDomainSocketConnection):
@@ -146,7 +159,7 @@ class _Unix(_Sends, UnixDomainSocketConnection):
 class _Managed(_Sends, SentinelManagedConnection): ...
 
 
-class _ManagedTLS(_Sends, SentinelManagedSSLConnection): ...
+class _ManagedTLS(_Sends, SentinelManagedConnection, _Handshakes): ...
 
 
 class _Renews(ConnectionPool):
@@ -162,6 +175,27 @@ class _Renews(ConnectionPool):
         await super().ensure_connection(connection)
 
 
+class _Sentinels(Sentinel):
+    """redis-py makes one error of three things: nobody answers, nobody knows the name, no master is up."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        silent, known = list[RedisError](), False
+        for number, sentinel in enumerate(self.sentinels):
+            try:
+                masters = await sentinel.sentinel_masters()  # type: ignore[no-untyped-call]
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                silent.append(error)
+                continue
+            known = known or service_name in masters
+            state = masters.get(service_name)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels[0], self.sentinels[number] = sentinel, self.sentinels[0]  # it is asked first from now on
+                return state["ip"], state["port"]
+        if len(silent) == len(self.sentinels):
+            raise NoSentinel from silent[0]
+        raise MasterNotFoundError if known else UnknownService
+
+
 class _Pool(_Renews, BlockingConnectionPool): ...
 
 
@@ -169,7 +203,7 @@ class _SentinelPool(_Renews, BlockingConnectionPool, SentinelConnectionPool): ..
 
 
 def open_pool(url: RedisUrl, era: Era, *, timeout: float | None) -> ConnectionPool:
-    """`timeout`: of a command, in seconds, where there is one. Raises OSError where a file of TLS cannot be used."""
+    """`timeout`: of a command, in seconds, where there is one. Raises ValueError where a file of TLS cannot be used."""
     options: dict[str, Any] = {
         "socket_timeout": min(SOCKET_TIMEOUT_S, timeout or SOCKET_TIMEOUT_S),
         "socket_connect_timeout": min(CONNECT_TIMEOUT_S, timeout or CONNECT_TIMEOUT_S),
@@ -197,7 +231,7 @@ def open_pool(url: RedisUrl, era: Era, *, timeout: float | None) -> ConnectionPo
         asked = url.sentinel_username is not None or url.sentinel_password is not None
         theirs: dict[str, Any] = {"username": url.sentinel_username, "password": url.sentinel_password} if asked else login
         theirs |= {**options, **once, "health_check_interval": 0, "ssl": url.tls}
-        sentinel = Sentinel(url.hosts, sentinel_kwargs=theirs)  # type: ignore[no-untyped-call]
+        sentinel = _Sentinels(url.hosts, sentinel_kwargs=theirs)  # type: ignore[no-untyped-call]
         kind = _ManagedTLS if url.tls else _Managed
         return _SentinelPool(connection_class=kind, service_name=url.service, sentinel_manager=sentinel, is_master=True, **pool)
     if url.path:
@@ -206,9 +240,19 @@ def open_pool(url: RedisUrl, era: Era, *, timeout: float | None) -> ConnectionPo
     return _Pool(connection_class=_TLS if url.tls else _TCP, host=host, port=port, **pool)
 
 
-def _check_files(options: dict[str, Any]) -> None:
+def _check_files(options: Mapping[str, Any]) -> None:
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = options.get(name)
+        if path is not None and not os.path.isfile(path):
+            raise ValueError(f"{name} names {path}, and there is no such file")
     tls = {name.removeprefix("ssl_"): value for name, value in options.items() if name.startswith("ssl_")}
-    RedisSSLContext(**tls).get()
+    try:
+        RedisSSLContext(**{"cert_reqs": "required", **tls}).get()
+    except (OSError, ValueError):
+        raise ValueError(
+            "ssl_ca_certs, ssl_certfile and ssl_keyfile must name PEM files that this process may read, and the key must be "
+            "that of the certificate"
+        ) from None
 
 
 def is_transient(error: BaseException) -> bool:

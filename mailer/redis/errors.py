@@ -24,6 +24,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 MAX_WORDS = 300  # characters of what Redis says
 
 
+class NoSentinel(RedisConnectionError):
+    """None of the Sentinels answers as one."""
+
+
+class UnknownService(RedisConnectionError):
+    """The Sentinels know no master of this name."""
+
+
 class Trouble(NamedTuple):
     """Two parts of a sentence."""
 
@@ -55,7 +63,7 @@ _REFUSALS = (
     _Refusal("max", RedisConnectionError, "it takes no more clients (maxclients)", "raise its maxclients, or end other clients"),
 )
 _MOVED = ("MASTERDOWN", "UNBLOCKED")
-_LOGIN = "put the right user and password into MAILER_REDIS_URL: redis://user:password@host:port/0"
+_LOGIN = "put the right user and password into MAILER_REDIS_URL: redis://user:password@host:port/0, unix://user:password@/path"
 _NOT_REDIS = "set MAILER_REDIS_URL to the host and port of a Redis or Valkey"
 _NETWORK = "see network, firewall and address"
 
@@ -100,13 +108,28 @@ def note_unanswered(error: BaseException, times: int) -> None:
     error.unanswered = times  # type: ignore[attr-defined]
 
 
+def note_answered(error: BaseException) -> None:
+    """That Redis had answered to this client before: what it is, and how it is spoken to, is right."""
+    error.answered = True  # type: ignore[attr-defined]
+
+
+def note_tls(error: BaseException) -> None:
+    """That it is of a connection by TLS."""
+    error.over_tls = True  # type: ignore[attr-defined]
+
+
+def of_tls(error: BaseException) -> bool:
+    """It is no outage: one side speaks TLS and the other does not, or does not trust it."""
+    return any(_of_tls(one) is not None for one in _causes(error))
+
+
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
 
 def _refusal(error: BaseException) -> _Refusal | None:
-    of_sentinels = isinstance(error, MasterNotFoundError) and AuthenticationError.__name__ in str(error)
-    if of_sentinels or any(isinstance(one, AuthenticationError) for one in _causes(error)):
-        asked = "required" in _words(error)
+    said = next((one for one in _causes(error) if isinstance(one, AuthenticationError)), None)
+    if said is not None:
+        asked = "required" in _words(said)
         why = "it wants a user and password" if asked else "it does not take this user and password"
         return _Refusal("", AuthenticationError, why, _LOGIN)
     if isinstance(error, NoPermissionError):
@@ -146,8 +169,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _trouble(error: BaseException) -> Trouble:
     if refusal := _refusal(error):
         return Trouble(refusal.why, refusal.do)
-    if isinstance(error, MasterNotFoundError):
-        return _without_master(error)
+    for kind, trouble in _OF_SENTINELS.items():
+        if isinstance(error, kind):
+            return trouble
     for one in _causes(error):
         if found := _of_tls(one) or _of_the_system(one):
             return found
@@ -156,49 +180,59 @@ def _trouble(error: BaseException) -> Trouble:
     text = _words(error)
     if "Connect call failed" in text or "Connection refused" in text:  # asyncio's, of a name that stands for several addresses
         return _REFUSED
-    if "onnection closed" in text or "Connection lost" in text:
-        why = "it ends the connection without an answer"
-        return Trouble(why, "see its log; where its port is one for TLS, begin MAILER_REDIS_URL with rediss://")
+    if "onnection closed" in text or any(isinstance(one, ConnectionResetError | BrokenPipeError) for one in _causes(error)):
+        if getattr(error, "answered", False):
+            return Trouble("it ended the connection", "see its log")
+        return _ENDED_BY_TLS if getattr(error, "over_tls", False) else _ENDED
     if isinstance(error, RedisTimeoutError) and "connecting" in text:
-        return Trouble(
-            "it does not answer when it is connected to", f"{_NETWORK}; begin MAILER_REDIS_URL with rediss:// for TLS only"
-        )
+        return Trouble("no connection to it is made in time", _NETWORK)
+    if "No connection available" in text:
+        return Trouble("all connections of this process are in use", "see its load, and whether Redis is slow")
     if isinstance(error, RedisTimeoutError | TimeoutError):
         return Trouble("it does not answer in time", f"see its log and load, and {_NETWORK}")
     return Trouble(text or type(error).__name__, _NETWORK)
 
 
+_ENDED = Trouble(
+    "it ends the connection unanswered, as a port for TLS does",
+    "begin MAILER_REDIS_URL with rediss:// if it is one, else see its log",
+)
+_CERTIFICATE = "give it one: ?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem at the end of MAILER_REDIS_URL"
+_ENDED_BY_TLS = Trouble(
+    "it ends the connection unanswered, as a server does that wants a certificate of this client",
+    f"{_CERTIFICATE}; else see its log",
+)
 _REFUSED = Trouble("nothing answers there", "start it, or set MAILER_REDIS_URL")
+_OF_SENTINELS: dict[type[RedisError], Trouble] = {
+    NoSentinel: Trouble("none of its Sentinels answers", "start them, or correct their hosts and ports in MAILER_REDIS_URL"),
+    UnknownService: Trouble("its Sentinels know no master of this name", "correct the name of the service in MAILER_REDIS_URL"),
+    MasterNotFoundError: Trouble("its Sentinels know no master that is up", "wait for the end of the fail-over, and try again"),
+}
 
 
-def _without_master(error: MasterNotFoundError) -> Trouble:
-    """redis-py names those Sentinels that did not answer."""
-    if " : " in str(error):
-        why = "its Sentinels do not answer, or know no master that is up"
-    else:
-        why = "its Sentinels know no master of this name that is up"
-    return Trouble(why, "wait for the end of a fail-over, or see the service's name in MAILER_REDIS_URL")
+_NO_TLS = Trouble("what answers there does not speak TLS", "use its TLS port, or begin MAILER_REDIS_URL with redis://")
 
 
 def _of_tls(error: BaseException) -> Trouble | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrusted(error)
+    if isinstance(error, ConnectionAbortedError) and "SSL handshake" in str(error):
+        return _NO_TLS
     if not isinstance(error, ssl.SSLError):
         return None
     reason = str(error.reason or error)
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
-        do = "give it one: ?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem at the end of MAILER_REDIS_URL"
-        return Trouble("it wants a certificate of this client", do)
+        return Trouble("it wants a certificate of this client", _CERTIFICATE)
     if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason:
         return Trouble("it does not trust the certificate of this client", "see ssl_certfile in MAILER_REDIS_URL")
     if "VERSION" in reason and "WRONG_VERSION" not in reason:
         return Trouble("it speaks no version of TLS that is known here", "set its tls-protocols to TLSv1.2 or later")
-    return Trouble("what answers at this port does not speak TLS", "use its TLS port, or begin MAILER_REDIS_URL with redis://")
+    return _NO_TLS
 
 
 def _distrusted(error: ssl.SSLCertVerificationError) -> Trouble:
     said = _words(Exception(error.verify_message or "it cannot be verified"))
-    why = f"its certificate is not trusted: {said[:1].lower()}{said[1:]}"
+    why = f"its certificate is not trusted: {said[:1].lower() if said[1:2].islower() else said[:1]}{said[1:]}"
     if "expired" in said or "not yet valid" in said:
         return Trouble(why, "renew the certificate, and see the clocks of both machines")
     if "ostname" in said or "IP address" in said:
@@ -220,8 +254,6 @@ def _of_the_system(error: BaseException) -> Trouble | None:
             )
         case PermissionError():
             return Trouble("this process may not open its socket", "see the owner of the socket, and `unixsocketperm`")
-        case ConnectionResetError() | BrokenPipeError():
-            return Trouble("it broke the connection", "see its log; where its port is one for TLS, begin the URL with rediss://")
         case OSError() if "unreachable" in str(error):
             return Trouble("no way leads there from this machine", _NETWORK)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +29,7 @@ TRIES = 50  # of one command: more than there is time for
 
 @pytest.fixture(autouse=True)
 def short_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "APPLICATION_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(client, "call_timeout_s", ContextVar("call_timeout_s", default=1.0))
 
 
 def letter(**more: Any) -> Email:
