@@ -254,6 +254,10 @@ class TemplateOutside(TemplateError):
     sentence = "Template {name} reaches outside the templates folder: '{file}' is not a file inside it."
 
 
+class MissingVariables(TemplateError):
+    sentence = "The template uses {variables}, and no row of the list has that; {known} Nothing was sent."
+
+
 class RenderFailed(TemplateError):
     sentence = "{why}"
 

@@ -151,7 +151,7 @@ class Handover:
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if added.new:
-                check = partial(prepare.check_links, spec, prepare.links_needed(spec, blobs))
+                check = partial(prepare.check_rows, spec, prepare.names_of(spec, blobs))
                 began = await self._read_in(added.id, spec, key, rows, progress, check, understood)
                 await self.feed(added.id, spec.lane)
             else:

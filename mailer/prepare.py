@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -16,18 +17,21 @@ from .compose.link import BY_SES, why_no_link
 from .compose.material import Material
 from .data import plain
 from .email import Campaign, Email
-from .errors import InvalidEmail, RenderFailed
+from .errors import InvalidEmail, MissingVariables, RenderFailed
 from .ledger import Entry, File, Guard, Key, Ledger, Literal, Route, Spec
 from .mime import header_senders
 from .recipients import Recipient, Row
+from .recipients.names import variable
 from .sender import TOKEN, Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, TemplateFolder
-from .templates.names import LINK, SES_LINK, variables
+from .templates.names import GIVEN, LINK, SES_LINK, Names, variables
 from .unsubscribe import Tokens, has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 LINKS = frozenset((LINK, SES_LINK))
+NO_NAMES = Names(required=frozenset(), optional=frozenset(), conditions=frozenset())
+SHOWN_NAMES = 5
 COMPILED = 32  # templates, the last ones used: compiling one takes longer than all the rest of a call
 MAX_KEPT = 1 << 16  # bytes of one of them, compressed
 STAND_IN = "stand-in"  # signs the tokens of messages that are only made to be looked at
@@ -181,22 +185,50 @@ def checked_mailbox(text: str) -> str:
         raise InvalidEmail(field=repr(text[:60]), why=str(error)) from None
 
 
+def names_of(spec: Spec, blobs: Sequence[bytes]) -> Names:
+    """The variables of its template; none, where the content is not one of ours."""
+    packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+    return NO_NAMES if packed is None else variables(Content.load(packed))
+
+
 def links_needed(spec: Spec, blobs: Sequence[bytes]) -> frozenset[str]:
     """The unsubscribe links without which no message of this content can be made: of `unsubscribe_url` and SES's own."""
-    packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
-    if packed is None:
-        return frozenset()
-    content = Content.load(packed)
-    if not any(name in source for source in content.files.values() for name in LINKS):
-        return frozenset()
-    return variables(content).required & LINKS
+    return names_of(spec, blobs).required & LINKS
 
 
-def check_links(spec: Spec, needed: frozenset[str], rows: Sequence[Row]) -> None:
-    """Of a campaign, by its first rows, which may have a link of their own. Raises InvalidEmail."""
-    data = [row.data.keys() for row in rows if isinstance(row, Recipient)]
-    if data and (why := why_no_link(spec, needed - frozenset().union(*data), 1)):
+def check_rows(spec: Spec, names: Names, rows: Sequence[Row]) -> None:
+    """Whether the template of a campaign can be filled in at all, by the first rows of its list.
+
+    Raises MissingVariables, which names columns that are likely to be meant; InvalidEmail where a link is lacking.
+    """
+    found = [row.data.keys() for row in rows if isinstance(row, Recipient)]
+    if not found:
+        return
+    have = frozenset().union(*found)
+    have |= {word for name in have if (word := variable(name))}
+    if why := why_no_link(spec, (names.required & LINKS) - have, 1):
         raise InvalidEmail(field="Campaign", why=why)
+    if missing := sorted(names.required - have - spec.data.keys() - GIVEN):
+        raise MissingVariables(variables=_listed(missing), known=_meant(missing, sorted(have)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"`{name}`" for name in names[:SHOWN_NAMES]]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+
+
+def _meant(missing: Sequence[str], have: Sequence[str]) -> str:
+    """What the list has, and which of it is near to what is missing."""
+    by_key = {_key(name): name for name in reversed(have)}
+    near = {name: match for name in missing if (match := next(iter(get_close_matches(_key(name), by_key, 1, 0.7)), None))}
+    if near:
+        pairs = ", ".join(f"`{by_key[match]}` for `{name}`" for name, match in list(near.items())[:SHOWN_NAMES])
+        return f"did you mean {pairs}?"
+    return f"its rows have: {_listed(have)}." if have else "its rows have nothing but an address."
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def _compiled(packed: bytes) -> Compiled:

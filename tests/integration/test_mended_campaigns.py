@@ -129,11 +129,11 @@ async def test_a_stopped_campaign_goes_on_with_its_mended_template(
 async def test_a_template_that_is_not_there_or_does_not_belong_changes_nothing(
     runtime: Runtime, ses: Simulator, mailer: Mailer
 ) -> None:
-    id = await mailer.start_campaign(letter(), [{"email": "a@example.org"}])
+    id = await mailer.start_campaign(letter(), [{"email": "a@example.org"}, *rows(1)])
     await finished(mailer, id)
     with pytest.raises(TemplateNotFound):
         await mailer.retry(id, ["failed"], template="none")
-    assert (await mailer.campaign(id)).counts == {"failed": 1}
+    assert (await mailer.campaign(id)).counts == {"failed": 1, "sent": 1}
     stored = await mailer.start_campaign(Campaign(from_=FROM, ses_template="welcome", send_at=in_(LATER)), rows(1))
     with pytest.raises(NoTemplate):
         await mailer.retry(stored, ["failed"], template="letter")

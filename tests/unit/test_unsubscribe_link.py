@@ -12,7 +12,7 @@ from mailer.compose.material import Material, StoredTemplate
 from mailer.compose.request import Item, Values
 from mailer.errors import ConfigError, InvalidEmail, MailerError, RenderFailed, UnknownSender
 from mailer.ledger import Entry, Spec
-from mailer.prepare import Preparation, check_links, links_needed
+from mailer.prepare import Preparation, check_rows, names_of
 from mailer.recipients import Recipient
 from mailer.sender import Sender
 from mailer.templates import Compiled, Content
@@ -116,18 +116,18 @@ def test_one_sentence_where_there_is_no_address(sender: dict[str, Any]) -> None:
     spec, blobs = campaign(**sender)
     with pytest.raises(RenderFailed, match=f"^{re.escape(NO_LINK)}"):
         item(spec, blobs, entry())
-    needed = links_needed(spec, blobs)
+    needed = names_of(spec, blobs)
     with pytest.raises(InvalidEmail, match=f"^Campaign: {re.escape(NO_LINK)}"):
-        check_links(spec, needed, [Recipient(1, "ana@example.org", {"name": "Ana"})])
-    check_links(spec, needed, [Recipient(1, "ana@example.org", {"unsubscribe_url": "https://own.example/1"})])
-    check_links(spec, needed, [])
+        check_rows(spec, needed, [Recipient(1, "ana@example.org", {"name": "Ana"})])
+    check_rows(spec, needed, [Recipient(1, "ana@example.org", {"name": "Ana", "unsubscribe_url": "https://own.example/1"})])
+    check_rows(spec, needed, [])
 
 
 def test_a_template_that_only_asks_for_the_link_does_without() -> None:
     asks = "<p>x</p>{% if unsubscribe_url %}<a href='{{ unsubscribe_url }}'>stop</a>{% endif %}{{ unsubscribe_url|default('-') }}"
     spec, blobs = message(sender="plain", html=asks)
     assert parts(item(spec, blobs, entry()))[0] == "<p>x</p>-"
-    assert links_needed(spec, blobs) == frozenset()
+    assert not names_of(spec, blobs).required
     made = item(*message(html=asks), entry())
     assert token_in(header_url(made)) in parts(made)[0]
 
@@ -171,7 +171,7 @@ def test_sess_own_link_without_a_contact_list_is_refused_with_what_to_do() -> No
         message(html=html)
     spec, blobs = campaign(html=html, text=None)
     with pytest.raises(InvalidEmail, match=why):
-        check_links(spec, links_needed(spec, blobs), [Recipient(1, "ana@example.org", {"name": "Ana"})])
+        check_rows(spec, names_of(spec, blobs), [Recipient(1, "ana@example.org", {"name": "Ana"})])
 
 
 @pytest.mark.parametrize(
