@@ -15,19 +15,21 @@ from .compose.explain import ROWS, Explanation, explain
 from .doubt import doubt_ends
 from .email import Campaign, Email, Outcome, State
 from .errors import ConfigError, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
-from .handover import Handover, Progress
+from .handover import Handover, Progress, Start
 from .ids import CampaignId, MessageId, is_message
-from .intake import entry_of, usable
+from .intake import entry_of, first_usable, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
 from .queue import Queue, call_timeout_s, connect, disconnect, ping
-from .recipients import BadRow, Reading, Source, Understood, open_recipients
+from .recipients import BadRow, Reading, Source, open_recipients
 from .recipients.reading import AS_IT_IS
+from .selection import ALL, Selection
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
+from .summary import Confirm
 from .suppression.entries import checked_address, checked_stream, new_entry
 from .templates import Compiled, Rendered, TemplateFolder
 from .unsubscribe import Tokens, Unsubscribed
@@ -103,23 +105,35 @@ class Mailer:
         recipients: Source,
         *,
         reading: Reading = AS_IT_IS,
+        selection: Selection = ALL,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
-        understood: Callable[[Understood], None] | None = None,
+        confirm: Confirm | None = None,
     ) -> CampaignId:
         """Read the whole list, store it, and let it be sent; the campaign's id. Memory does not grow with the list.
 
-        `reading` says how the list is to be read, where it does not say so itself. `understood` gets what was made of it, once it
-        has been read to its end and before anything is sent: an exception that it raises leaves nothing of the campaign.
+        `reading` says how the list is to be read, where it does not say so itself; `selection` which of its rows are left out.
+        `confirm` gets a Summary once the list has been read to its end, and before anything is sent: where it says False, nothing
+        is left of the campaign, and this raises NotConfirmed.
 
         Nothing is sent before the list has been read to its end, so a list that breaks half-way (RecipientsError) or a
         process that dies leaves nothing half-sent. Raises UnknownSender, TemplateError and ModeRefused before the list is
-        opened, and InvalidEmail where its first rows lack the unsubscribe link that the template needs. A key that was used in
-        the last 24 h gives the id of the campaign that it was used for; raises KeyReused where that had other content or another
-        list, KeyBusy while its list is still being read. Raises RedisUnavailable where nothing of it is sent.
+        opened; MissingVariables, DoubledColumn and InvalidEmail (of a link) where its first rows do not fit the template. A key
+        that was used in the last 24 h gives the id of the campaign that it was used for; raises KeyReused where that had other
+        content or another list, KeyBusy while its list is still being read. Raises RedisUnavailable where nothing of it is sent.
         MAILER_INTAKE_FSYNC, and MaybeStored where Redis stops answering once the list has been read: as with `send`.
         """
-        return await self._handover.start(campaign, recipients, idempotency_key, progress, reading, understood)
+        how = Start(reading=reading, selection=selection, idempotency_key=idempotency_key, progress=progress, confirm=confirm)
+        return await self._handover.start(campaign, recipients, how)
+
+    async def send_test(self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS) -> MessageId:
+        """Send the campaign's message for the first row of the list that can be used to `to` alone; the message's id.
+
+        Raises what `send` raises, and RecipientsError.
+        """
+        async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
+            entry = await first_usable(rows)
+        return await self.send(prepare.as_test(campaign, entry, to))
 
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""

@@ -286,6 +286,7 @@ class CampaignFields(_ContentFields, total=False):
 
     name: str
     data: Mapping[str, Any]
+    to_name: str | None
     max_rate: float | None
     max_bounce_rate: float
     max_complaint_rate: float
@@ -305,6 +306,7 @@ class Campaign(_Content):
 
     name: OneLine = ""
     data: Data = Field(default_factory=dict)
+    to_name: OneLine | None = None  # Jinja2: each recipient's name in To, in place of the one beside the address in the list
     max_rate: Annotated[float, AfterValidator(_rate)] | None = None  # recipients per second, below the account's own
     max_bounce_rate: Share = 0.05
     max_complaint_rate: Share = 0.001

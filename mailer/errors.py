@@ -168,6 +168,10 @@ class NoTemplate(MailerError):
     sentence = "Campaign {id} is not rendered from a template of ours, so its template cannot be changed; start a new campaign."
 
 
+class NotConfirmed(MailerError):
+    sentence = "Campaign {id} was not confirmed, so nothing of it is sent."
+
+
 class NotACampaign(MailerError):
     sentence = "{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"
 
@@ -256,6 +260,13 @@ class TemplateOutside(TemplateError):
 
 class MissingVariables(TemplateError):
     sentence = "The template uses {variables}, and no row of the list has that; {known} Nothing was sent."
+
+
+class DoubledColumn(TemplateError):
+    sentence = (
+        "The template uses `{column}`, and two columns of the list are called that; call one of them otherwise, or leave it out. "
+        "Nothing was sent."
+    )
 
 
 class RenderFailed(TemplateError):

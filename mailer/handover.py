@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from redis.exceptions import RedisError
 
 from . import prepare
+from .compose.material import Material
 from .email import Campaign, Email, Lane, State
-from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotFound, RedisUnavailable
+from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotConfirmed, NotFound, RedisUnavailable
 from .ids import CampaignId, MessageId, chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest
 from .ledger import Added, Key, Ledger, Spec
@@ -21,9 +22,12 @@ from .ledger.disk import Disk
 from .ledger.store import Objects
 from .line import Line
 from .queue import Queue, explain_redis, is_refused, not_stored, passes
-from .recipients import Reading, Recipients, Row, Source, Understood, open_recipients
+from .recipients import Reading, Source, open_recipients
+from .recipients.reading import AS_IT_IS
+from .selection import ALL, Selected, Selection
 from .settings import Settings
 from .storage import open_list
+from .summary import Confirm, summarise
 from .tasks import to_the_end
 
 FIRST_CHUNKS = 4  # chunks queued when a campaign is started; a worker fills the rest of the window
@@ -35,8 +39,18 @@ log = logging.getLogger("mailer")
 NOT_STORED = "nothing was stored"
 NOT_SENT = "nothing of it is sent"
 
-Check = Callable[[list[Row]], None]  # the first rows
 Progress = Callable[[int, int, int | None], None]  # rows read, bytes read, bytes in all where that is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a campaign is to be started: see `Mailer.start_campaign`."""
+
+    reading: Reading = AS_IT_IS
+    selection: Selection = ALL
+    idempotency_key: str | None = None
+    progress: Progress | None = None
+    confirm: Confirm | None = None
 
 
 class Handover:
@@ -120,23 +134,15 @@ class Handover:
 
     # ---- a campaign ----------------------------------------------------------------------------
 
-    async def start(
-        self,
-        campaign: Campaign,
-        recipients: Source,
-        idempotency_key: str | None,
-        progress: Progress | None,
-        reading: Reading,
-        understood: Callable[[Understood], None] | None,
-    ) -> CampaignId:
+    async def start(self, campaign: Campaign, recipients: Source, how: Start) -> CampaignId:
         """See `Mailer.start_campaign`."""
-        key, asking = prepare.idempotency_key(idempotency_key, campaign), self._line.asking
+        key, asking = prepare.idempotency_key(how.idempotency_key, campaign), self._line.asking
         with asking(NOT_STORED):
             began = await self._began()
             earlier = await self._ledger.find_key(key) if key else None
         if key and earlier:
             _same_or_raise(earlier, key)
-            async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
+            async with self._list(recipients, campaign, how) as rows:
                 await self._earlier(earlier, key, rows)
             await self._on_disk(earlier.id, began)
             return CampaignId(earlier.id)
@@ -146,19 +152,27 @@ class Handover:
             await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
-        async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
+        async with self._list(recipients, campaign, how) as rows:
             with asking(NOT_STORED):
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if added.new:
-                check = partial(prepare.check_rows, spec, prepare.names_of(spec, blobs))
-                began = await self._read_in(added.id, spec, key, rows, progress, check, understood)
+                began = await self._read_in(added.id, spec, blobs, key, rows, campaign.send_at, how)
                 await self.feed(added.id, spec.lane)
             else:
                 _same_or_raise(added, key)
                 await self._earlier(added, key, rows)
         await self._on_disk(added.id, began)
         return CampaignId(added.id)
+
+    @asynccontextmanager
+    async def _list(self, recipients: Source, campaign: Campaign, how: Start) -> AsyncIterator[Selected]:
+        naming, chosen = self.prepare.naming(campaign), how.selection
+        async with (
+            open_recipients(recipients, reading=how.reading, repeats=chosen.allow_repeats, remote=open_list) as rows,
+            Selected(rows, chosen, self._ledger, naming) as selected,
+        ):
+            yield selected
 
     async def feed(self, id: str, lane: Lane) -> None:
         """Queue the first chunks. It is stored, and where this fails a worker fills its window."""
@@ -170,31 +184,28 @@ class Handover:
         self,
         id: str,
         spec: Spec,
+        blobs: Sequence[bytes],
         key: Key | None,
-        rows: Recipients,
-        progress: Progress | None,
-        check: Callable[[list[Row]], None],
-        understood: Callable[[Understood], None] | None,
+        rows: Selected,
+        send_at: datetime | None,
+        how: Start,
     ) -> str:
-        """Store the list and let the campaign run; or leave nothing of it. `check` raises what is wrong with its first rows.
-
-        Returns what `_on_disk` is to be given.
-        """
+        """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
         intake, asking = Intake(self._ledger, id, spec, with_digest=key is not None), self._line.asking
         began, maybe_runs = "", False
         reader = asyncio.create_task(intake.stay_alive())
         try:
             async for batch in rows:
                 if not intake.rows:
-                    check(batch)
+                    prepare.check_rows(spec, prepare.names_of(spec, blobs), batch, doubled=rows.understood.doubled)
                 with asking(NOT_SENT):
                     await intake.add(batch)
-                if progress:
-                    progress(intake.rows, *rows.progress())
+                if how.progress:
+                    how.progress(intake.rows, *rows.progress())
             with asking(NOT_SENT):
                 await intake.flush()
-            if understood:
-                understood(rows.understood)
+            if how.confirm is not None:
+                await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, send_at, how.confirm)
             with asking(NOT_SENT):
                 if key and intake.digest:
                     await self._ledger.keep_list_digest(key, intake.digest.text())
@@ -219,6 +230,15 @@ class Handover:
             reader.cancel()
         return began
 
+    async def _confirmed(
+        self, id: str, material: Material, read: Intake, rows: Selected, send_at: datetime | None, confirm: Confirm
+    ) -> None:
+        """Raises NotConfirmed."""
+        with self._line.asking(NOT_SENT):
+            summary = await summarise(self._ledger, id, material, read, rows.understood, send_at)
+        if not await confirm(summary):
+            raise NotConfirmed(id=id)
+
     async def _let_run(self, id: str, read: Intake) -> None:
         await self._ledger.start_campaign(id, rows=read.rows, chunks=read.chunks, counts=read.counts, reasons=read.reasons)
 
@@ -240,7 +260,7 @@ class Handover:
         return state is not State.CANCELLED
 
     @staticmethod
-    async def _earlier(added: Added, key: Key | None, rows: Recipients) -> None:
+    async def _earlier(added: Added, key: Key | None, rows: Selected) -> None:
         """Return where this list is that of the campaign that the key stands for, too."""
         assert key is not None
         if added.reading:

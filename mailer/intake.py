@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from .checks import display_name
 from .data import dumps
 from .email import Outcome
-from .errors import CampaignGone
+from .errors import CampaignGone, RecipientsError
 from .ledger import Entry, Ledger, Spec
 from .ledger.ledger import CHUNK_ROWS, NewChunk
-from .recipients import BadRow, Recipient, Row
+from .recipients import BadRow, Recipient, Recipients, Row
 from .recipients.understood import general
 
 SHARED = "has cc or bcc, and the campaign a `contact_list`, which SES manages for messages to one recipient only"
@@ -33,6 +33,17 @@ def usable(spec: Spec, row: Row) -> Row:
     if spec.contact_list is not None and isinstance(row, Recipient) and (row.cc or row.bcc):
         return BadRow(row.row, row.address, Outcome.REJECTED, SHARED)
     return row
+
+
+async def first_usable(rows: Recipients) -> Entry:
+    """Raises RecipientsError where the list has none."""
+    why = ""
+    async for batch in rows:
+        for row in batch:
+            if isinstance(row, Recipient):
+                return entry_of(row)
+            why = why or row.reason
+    raise RecipientsError(source="the list", why=f"has no row that can be used; the first: {why}")
 
 
 class ListDigest:
@@ -68,7 +79,7 @@ class Intake:
         self.rows = 0
         self.chunks = 0
         self.counts: Counter[Outcome] = Counter()
-        self.reasons: Counter[str] = Counter()  # of the rows that are rejected
+        self.reasons: Counter[str] = Counter()  # of the rows that are rejected or left out
         self.digest = ListDigest() if with_digest else None
 
     async def add(self, rows: list[Row]) -> None:
@@ -115,7 +126,7 @@ class Intake:
 
     def _count_reasons(self, chunk: NewChunk) -> None:
         for position, why in chunk.reasons.items():
-            if chunk.outcomes[position] is Outcome.REJECTED:
+            if chunk.outcomes[position] in (Outcome.REJECTED, Outcome.SUPPRESSED):
                 reason = general(why)
                 known = reason in self.reasons or len(self.reasons) < KEPT_REASONS
                 self.reasons[reason if known else "other reasons"] += 1

@@ -14,18 +14,21 @@ from typing import Any
 from .checks import mailbox
 from .compose import choose
 from .compose.link import BY_SES, why_no_link
-from .compose.material import Material
+from .compose.material import Material, StoredTemplate
+from .compose.variables import own_variables
 from .data import plain
 from .email import Campaign, Email
-from .errors import InvalidEmail, MissingVariables, RenderFailed
+from .errors import DoubledColumn, InvalidEmail, MissingVariables, RenderFailed
+from .intake import entry_of
 from .ledger import Entry, File, Guard, Key, Ledger, Literal, Route, Spec
 from .mime import header_senders
 from .recipients import Recipient, Row
 from .recipients.names import variable
+from .selection import Naming
 from .sender import TOKEN, Sender, misfit
 from .settings import Settings
-from .templates import Compiled, Content, TemplateFolder
-from .templates.names import GIVEN, LINK, SES_LINK, Names, variables
+from .templates import Compiled, Content, Pieces, TemplateFolder
+from .templates.names import EMAIL, GIVEN, LINK, ROW, SES_LINK, Names, variables
 from .unsubscribe import Tokens, has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
@@ -96,6 +99,27 @@ class Preparation:
         packed = Content.inline(subject=given.subject, html=given.html, text=given.text).dump()
         _compiled(packed)
         return _keep(packed, blobs)
+
+    def material(self, spec: Spec, blobs: Sequence[bytes]) -> Material:
+        """What a campaign's messages are made from, without its attachments; of a template that SES has, without the template."""
+        packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+        source = StoredTemplate(spec.ses_template or "", None) if packed is None else _compiled(packed)
+        return Material(spec=spec, source=source, files=(), tokens=Tokens(self._settings.secret_keys or [STAND_IN]))
+
+    def naming(self, campaign: Campaign) -> Naming | None:
+        """What To calls a recipient, where the campaign says it. Raises TemplateBroken."""
+        if campaign.to_name is None:
+            return None
+        compiled = _compiled(Content.inline(subject=campaign.to_name, html=None, text="-", name="to_name").dump())
+        spec = Spec(lane=campaign.lane, from_address="", content="", data=campaign.data)
+        material = Material(spec=spec, source=compiled, files=(), tokens=Tokens([STAND_IN]))
+
+        def name(row: Recipient) -> str:
+            content = material.item("", 0, entry_of(row), 1).content
+            assert isinstance(content, Pieces)
+            return content.subject
+
+        return name
 
     def unsubscribe_url(self, to: Email | str, sender: str | None) -> str:
         """Raises UnknownSender, ConfigError, InvalidEmail."""
@@ -196,8 +220,9 @@ def links_needed(spec: Spec, blobs: Sequence[bytes]) -> frozenset[str]:
     return names_of(spec, blobs).required & LINKS
 
 
-def check_rows(spec: Spec, names: Names, rows: Sequence[Row]) -> None:
-    """Whether the template of a campaign can be filled in at all, by the first rows of its list.
+def check_rows(spec: Spec, names: Names, rows: Sequence[Row], *, doubled: Sequence[str] = ()) -> None:
+    """Whether the template of a campaign can be filled in at all, by the first rows of its list. `doubled`: what several of its
+    columns are called.
 
     Raises MissingVariables, which names columns that are likely to be meant; InvalidEmail where a link is lacking.
     """
@@ -208,7 +233,10 @@ def check_rows(spec: Spec, names: Names, rows: Sequence[Row]) -> None:
     have |= {word for name in have if (word := variable(name))}
     if why := why_no_link(spec, (names.required & LINKS) - have, 1):
         raise InvalidEmail(field="Campaign", why=why)
-    if missing := sorted(names.required - have - spec.data.keys() - GIVEN):
+    missing = sorted(names.required - have - spec.data.keys() - GIVEN)
+    if several := [name for name in doubled if name in missing or variable(name) in missing]:
+        raise DoubledColumn(column=several[0])
+    if missing:
         raise MissingVariables(variables=_listed(missing), known=_meant(missing, sorted(have)))
 
 
@@ -239,6 +267,32 @@ def _compiled(packed: bytes) -> Compiled:
 @lru_cache(COMPILED)
 def _kept(packed: bytes) -> Compiled:
     return Compiled(Content.load(packed))
+
+
+_OF_BOTH = (
+    *(
+        "from_",
+        "sender",
+        "subject",
+        "html",
+        "text",
+        "template",
+        "ses_template",
+        "mode",
+        "attachments",
+        "reply_to",
+        "headers",
+        "tags",
+    ),
+    *("configuration_set", "contact_list", "topic"),
+)
+
+
+def as_test(campaign: Campaign, entry: Entry, to: str) -> Email:
+    """The campaign's message for this row, to another address. Raises InvalidEmail."""
+    fields: dict[str, Any] = {name: getattr(campaign, name) for name in _OF_BOTH}
+    data = {EMAIL: entry.to, ROW: entry.data, **campaign.data, **own_variables(entry)}
+    return Email(**fields, to=to, data=data)
 
 
 def guard_of(campaign: Campaign) -> Guard:

@@ -22,9 +22,11 @@ from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import WorkerSeen
-from .recipients import Reading, Source, Understood
+from .recipients import Reading, Source
 from .recipients.reading import AS_IT_IS
+from .selection import ALL, Selection
 from .settings import Settings, load_settings
+from .summary import Confirm, Summary
 from .templates import Rendered
 from .thread import Caller, LoopThread
 from .unsubscribe import Unsubscribed
@@ -134,9 +136,10 @@ class SyncMailer:
         recipients: Source,
         *,
         reading: Reading = AS_IT_IS,
+        selection: Selection = ALL,
         idempotency_key: str | None = None,
         progress: Progress | None = None,
-        understood: Callable[[Understood], None] | None = None,
+        confirm: Callable[[Summary], bool] | None = None,
     ) -> CampaignId:
         """Read the whole list, store it, and let it be sent; the campaign's id."""
 
@@ -145,12 +148,17 @@ class SyncMailer:
                 campaign,
                 _fed(caller, recipients),
                 reading=reading,
+                selection=selection,
                 idempotency_key=idempotency_key,
                 progress=_told(caller, progress),
-                understood=_told(caller, understood),
+                confirm=_asked(caller, confirm),
             )
 
         return self._ask_back(call)
+
+    def send_test(self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS) -> MessageId:
+        """Send the campaign's message for the first row of the list that can be used to `to`; the message's id."""
+        return self._ask_back(lambda mailer, caller: mailer.send_test(campaign, _fed(caller, recipients), to, reading=reading))
 
     def campaign(self, id: str) -> CampaignStatus:
         """What has become of a campaign."""
@@ -260,6 +268,16 @@ class SyncMailer:
     def suppressed(self, address: str) -> Sequence[OwnEntry]:
         """The entries of our own list about the address."""
         return self._ask(lambda mailer: mailer.suppressed(address))
+
+
+def _asked(caller: Caller, confirm: Callable[[Summary], bool] | None) -> Confirm | None:
+    if confirm is None:
+        return None
+
+    async def ask(summary: Summary) -> bool:
+        return await caller.run(lambda: confirm(summary))
+
+    return ask
 
 
 def _told(caller: Caller, progress: Callable[..., None] | None) -> Callable[..., None] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
@@ -15,13 +16,16 @@ from rich.progress import Progress, TaskID
 
 from .. import Campaign, Lane, Mailer, Mode, Outcome, State, load_settings
 from ..client import RETRIABLE
-from ..errors import MailerError
+from ..errors import MailerError, NotConfirmed
 from ..ids import is_message
 from ..ledger import CampaignStatus
 from ..ledger.ledger import CHUNK_ROWS
-from ..recipients import Reading, Understood
+from ..recipients import Reading
 from ..recipients.reading import AS_IT_IS
+from ..selection import ALL, Selection
+from ..summary import Summary
 from . import options
+from .asking import Asked
 from .options import Json
 from .output import (
     Report,
@@ -31,6 +35,7 @@ from .output import (
     campaign_table,
     err,
     hint,
+    is_terminal,
     one_line,
     print_json,
     progress_bar,
@@ -38,7 +43,7 @@ from .output import (
     when,
 )
 from .run import on_interrupt, run, stored
-from .words import parse_time
+from .words import STDIN, parse_time
 from .workers import Serving
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
@@ -99,23 +104,71 @@ def start(
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
     idempotency_key: options.Key = None,
+    to_name: Annotated[
+        str | None, typer.Option("--to-name", metavar="TEXT", help="Each recipient's name in To; Jinja2, as '{{ name }}'.")
+    ] = None,
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Send each row, also where several have one address (two invoices to one).")
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="FILE", help="Leave out the addresses of this list, too; may be repeated."),
+    ] = None,
+    exclude_campaign: Annotated[
+        list[str] | None,
+        typer.Option("--exclude-campaign", metavar="ID", help="Leave out whoever got this one; may be repeated."),
+    ] = None,
+    test_to: Annotated[
+        str | None, typer.Option("--test-to", metavar="ADDRESS", help="Send the message of the first row to this address only.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the list, say what would be sent, and send nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the start.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a list and send to it; prints the campaign's id."""
+    """Read a list and send to it; prints the campaign's id.
+
+    Says first what it made of the list, and on a terminal asks before anything is sent.
+    """
     campaign = options.a_campaign(locals(), name=name, lane=lane)
     reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
-    run(_start(campaign, recipients, idempotency_key, watch, as_json, reading))
+    if test_to is not None:
+        run(_send_test(campaign, recipients, test_to, reading, as_json))
+        return
+    selection = Selection(exclude=exclude or (), exclude_campaigns=exclude_campaign or (), allow_repeats=allow_repeats)
+    asked = Asked(dry_run=dry_run, yes=yes or not is_terminal(sys.stdin) or recipients == STDIN, as_json=as_json)
+    run(_start(campaign, recipients, idempotency_key, watch, reading, selection, asked))
+
+
+async def _send_test(campaign: Campaign, recipients: str, to: str, reading: Reading, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        id = await mailer.send_test(campaign, recipients, to, reading=reading)
+    print_json({"id": id}) if as_json else typer.echo(id)
+    say(one_line(f"the message of the first row is sent to {to}, and nothing to the list; see it with: mailer status {id}"))
 
 
 async def _start(
-    campaign: Campaign, recipients: str, key: str | None, watch: bool, as_json: bool, reading: Reading = AS_IT_IS
+    campaign: Campaign,
+    recipients: str,
+    key: str | None,
+    watch: bool,
+    reading: Reading,
+    selection: Selection,
+    asked: Asked,
 ) -> None:
+    as_json = asked.as_json
     async with Mailer(load_settings()) as mailer:
         for sentence in mailer.advice(campaign):
             hint(sentence)
-        with on_interrupt("stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"):
-            id = await read_in(mailer, campaign, recipients, reading, key, _say_understood)
+        try:
+            with on_interrupt(
+                "stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"
+            ):
+                id = await read_in(mailer, campaign, recipients, reading=reading, selection=selection, key=key, asked=asked)
+        except NotConfirmed:
+            if asked.dry_run:
+                return
+            raise MailerError(why="nothing is sent") from None
         if not as_json:
             typer.echo(id)  # flushed: a program that reads it need not wait for the rest
         with stored(id, f"mailer campaign watch {id}"):
@@ -125,20 +178,15 @@ async def _start(
                 print_json(campaign_json(await mailer.campaign(id)))
 
 
-def _say_understood(found: Understood) -> None:
-    """Where anything of it was not plain."""
-    if not found.plain:
-        for sentence in found.sentences():
-            say(one_line(sentence))
-
-
 async def read_in(
     mailer: Mailer,
     campaign: Campaign,
     recipients: str | Path,
+    *,
     reading: Reading = AS_IT_IS,
+    selection: Selection = ALL,
     key: str | None = None,
-    understood: Callable[[Understood], None] | None = None,
+    asked: Asked | None = None,
 ) -> str:
     """Start the campaign, with a bar that shows how far the list has been read."""
     with progress_bar() as bar:
@@ -151,8 +199,13 @@ async def read_in(
             total = int(rows * size / read) if size and read else None
             bar.update(task, completed=rows, total=total)
 
+        async def confirm(summary: Summary) -> bool:
+            bar.update(task, completed=seen, total=seen)
+            bar.stop()
+            return await asked.confirm(summary) if asked else True
+
         id = await mailer.start_campaign(
-            campaign, recipients, reading=reading, idempotency_key=key, progress=show, understood=understood
+            campaign, recipients, reading=reading, selection=selection, idempotency_key=key, progress=show, confirm=confirm
         )
         bar.update(task, completed=seen, total=seen)  # Redis is not asked: it is stored, and the caller gets its id
     return id

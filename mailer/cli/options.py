@@ -178,6 +178,7 @@ def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
         **_both(words),
         **_bodies(words),
         data=parse_data(words["data"]) or {},
+        to_name=words.get("to_name"),
         **{name: value for name, value in _limits(words).items() if value is not None},
         **others,
     )

@@ -40,7 +40,7 @@ class _Messages(Console):
         self.quiet = True  # nobody reads what we say; that is no reason to stop what we do
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
@@ -48,7 +48,7 @@ def _width(terminal: bool) -> int | None:
     return None if terminal else PIPE_WIDTH
 
 
-_out_tty, _err_tty = _is_terminal(sys.stdout), _is_terminal(sys.stderr)
+_out_tty, _err_tty = is_terminal(sys.stdout), is_terminal(sys.stderr)
 out = _Output(highlight=False, force_terminal=_out_tty, width=_width(_out_tty))
 err = _Messages(stderr=True, highlight=False, force_terminal=_err_tty, width=_width(_err_tty))
 

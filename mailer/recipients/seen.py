@@ -51,6 +51,13 @@ class Seen:
             self._move()
         return result
 
+    def among(self, keys: Sequence[str]) -> list[int]:
+        """Which of `keys` were there before, as indices. None of them is added."""
+        known = self._latest.intersection(keys)
+        if self._table is not None:
+            known |= self._on_disk(self._table, set(keys) - known)
+        return [index for index, key in enumerate(keys) if key in known] if known else []
+
     def _on_disk(self, table: sqlite3.Connection, keys: set[str]) -> set[str]:
         bits, mask = self._filter, FILTER_BITS - 1
         maybe = [key for key in keys if bits[(at := hash(key) & mask) >> 3] & (1 << (at & 7))]

@@ -40,16 +40,21 @@ Remote = Callable[[str, str], tuple[BinaryIO, int]]
 
 
 def open_recipients(
-    source: Source, *, reading: Reading = AS_IT_IS, batch_rows: int = BATCH_ROWS, remote: Remote | None = None
+    source: Source,
+    *,
+    reading: Reading = AS_IT_IS,
+    repeats: bool = False,
+    batch_rows: int = BATCH_ROWS,
+    remote: Remote | None = None,
 ) -> Recipients:
     """The rows of `source`: the path of a regular file (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable
-    of mappings; where `remote` is given, also `s3://bucket/key`.
+    of mappings; where `remote` is given, also `s3://bucket/key`. With `repeats`, an address may have several rows.
 
     `async with` opens it, reads the first rows and raises what is wrong with the source as a whole: RecipientsNotFound,
     NoEmailColumn, EmptyRecipients, NotUtf8, BrokenGzip, RecipientsError (their base). Of these, NotUtf8, BrokenGzip and
     RecipientsNotFound can still come later, from rows further down. What an iterable raises itself comes out as it is.
     """
-    return Recipients(source, reading=reading, batch_rows=batch_rows, remote=remote)
+    return Recipients(source, reading=reading, repeats=repeats, batch_rows=batch_rows, remote=remote)
 
 
 class Recipients:
@@ -60,11 +65,18 @@ class Recipients:
     """
 
     def __init__(
-        self, source: Source, *, reading: Reading = AS_IT_IS, batch_rows: int = BATCH_ROWS, remote: Remote | None = None
+        self,
+        source: Source,
+        *,
+        reading: Reading = AS_IT_IS,
+        repeats: bool = False,
+        batch_rows: int = BATCH_ROWS,
+        remote: Remote | None = None,
     ) -> None:
         self.rows = 0  # handed out so far
         self._source = source
         self._reading = reading
+        self._repeats = repeats
         self._reserved = Reserved(reading)
         self._format = Format.ROWS
         self._header: Header | None = None  # of a CSV
@@ -229,6 +241,9 @@ class Recipients:
     def _without_repeats(self, group: Group) -> list[Row]:
         """The rows, with a BadRow in place of each whose address was there before. A row that was rejected was never there."""
         rows = group.rows
+        if self._repeats:
+            self._tally.add(rows, group.lines)
+            return rows
         try:
             repeats = self._seen.repeats([dedup_key(row.address) for row in rows if isinstance(row, Recipient)])
         except sqlite3.Error as error:

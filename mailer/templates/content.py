@@ -31,11 +31,11 @@ class Content:
         return cls(**orjson.loads(zlib.decompress(packed)))
 
     @classmethod
-    def inline(cls, *, subject: str, html: str | None, text: str | None) -> Content:
+    def inline(cls, *, subject: str, html: str | None, text: str | None, name: str = "given inline") -> Content:
         """Content that was given in the call and not as a folder. It can include nothing."""
         parts = {"subject.txt": subject, "body.html": html, "body.txt": text}
         return cls(
-            name="given inline",
+            name=name,
             files={name: source for name, source in parts.items() if source is not None},
             subject="subject.txt",
             html="body.html" if html is not None else None,

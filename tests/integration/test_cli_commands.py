@@ -859,12 +859,12 @@ def test_retry_sends_again_to_those_that_failed_and_says_how_many(here: Installa
 
 
 def test_a_campaign_that_nobody_got_is_no_success_and_says_why(here: Installation) -> None:
-    (here.folder / "upper.csv").write_text("email,Name\na@example.org,Ana\nb@example.org,Bo\n")
-    said = here.mailer("campaign", "start", "--recipients", "upper.csv", "--template", "letter", "--sender", "news", "--watch")
+    (here.folder / "upper.csv").write_text("email,name,other\na@example.org,,1\nb@example.org,,\nbroken,x,\n")
+    said = here.mailer("campaign", "start", "--recipients", "upper.csv", "--template", "strict", "--sender", "news", "--watch")
     id, _, shown = said.out.partition("\n")
     assert said.status == 1
-    why = "the template uses 'name', which this row does not have"
-    assert f"campaign {id} is finished, and nobody got it; the commonest reason (2 of 2): {why}. See: " in said.err
+    why = "the template uses 'missing', which this row does not have"
+    assert f"campaign {id} is finished, and nobody got it; the commonest reason (2 of 3): {why}. See: " in said.err
     assert re.search(rf"WHY NOT +RECIPIENTS\n{why} +2\n", shown)
 
 

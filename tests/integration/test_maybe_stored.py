@@ -16,8 +16,11 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError
 from mailer import Campaign, Email, Mailer, Settings, State, client
 from mailer.cli import campaign as campaign_command
 from mailer.cli import message as message_command
+from mailer.cli.asking import Asked
 from mailer.errors import MailerError, MaybeStored, RedisUnavailable
 from mailer.queue import connect, disconnect
+from mailer.recipients.reading import AS_IT_IS
+from mailer.selection import ALL
 
 from ..crash.proxy import RedisWire, Stop, Watch, What, When, load_scripts, proxy
 from ..servers import RedisServer
@@ -209,7 +212,8 @@ async def _send(wait: bool) -> None:
 
 
 async def _start(wait: bool) -> None:
-    await campaign_command._start(news(), "list.csv", None, wait, False)
+    asked = Asked(dry_run=False, yes=True, as_json=False)
+    await campaign_command._start(news(), "list.csv", None, wait, AS_IT_IS, ALL, asked)
 
 
 @pytest.fixture
