@@ -15,7 +15,7 @@ from .ledger.accounts import DAY_SLOTS, SLOT_S, Accounts, KnownAccount
 from .ledger.census import Census, take
 from .ledger.workers import Workers, WorkerSeen
 from .reach import Reach
-from .ses.refusals import classify
+from .ses.refusals import classify_question
 from .settings import Settings
 
 ASK_S = 12.0  # for SES, with the client's own retries
@@ -110,7 +110,7 @@ async def _ask(accounts: Accounts, reach: Reach) -> str:
     except TimeoutError:
         return f"SES did not answer within {ASK_S:g} s; see that {reach.gateway.endpoint_url} can be reached from here"
     except Exception as error:
-        return classify(error).reason
+        return classify_question(error).reason
     return ""
 
 

@@ -14,7 +14,7 @@ from .gates.register import Register
 from .ledger import Ledger, Route
 from .ledger.identities import Identities
 from .ses.gateway import Gateway
-from .ses.refusals import classify
+from .ses.refusals import classify_question
 from .settings import Settings
 
 MAX_LISTING_S = 60  # that reading all of an account's identities may take
@@ -30,7 +30,7 @@ def set_up() -> Iterator[None]:
     except ValueError as error:  # what botocore says of an address that is none
         raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
     except Exception as error:
-        raise ConfigError(where="AWS", why=classify(error).reason) from None
+        raise ConfigError(where="AWS", why=classify_question(error).reason) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
 from mailer.ledger.limiter import Wish
 from mailer.ledger.records import MAX_ATTEMPTS
 from mailer.ses.gateway import Answer
-from mailer.ses.refusals import classify
+from mailer.ses.refusals import classify_question
 from mailer.tasks import to_the_end
 
 from . import alike, settle
@@ -90,7 +90,7 @@ async def _reached(runtime: Runtime, shift: Shift) -> bool:
         # Before anything is claimed: credentials that cannot be had then put nobody in doubt.
         await shift.reach.gateway.credentials()
     except Exception as error:
-        await settle.act_on_refusal(runtime, shift, classify(error))
+        await settle.act_on_refusal(runtime, shift, classify_question(error))
         return False
     return True
 

@@ -20,7 +20,7 @@ from mailer.errors import StoreFailed
 from mailer.ids import container_of
 from mailer.ledger import ActiveCampaign
 from mailer.reach import Reach
-from mailer.ses.refusals import classify
+from mailer.ses.refusals import classify_question
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
@@ -148,7 +148,7 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             await asyncio.shield(runtime.accounts.give_up_refresh(account))
             raise
         except Exception as error:
-            refusal = classify(error)
+            refusal = classify_question(error)
             log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
             await runtime.accounts.trouble(account, refusal.reason)
     known = await runtime.accounts.load(account)

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from mailer.errors import MailerError
 from mailer.ledger import Route
 from mailer.ledger.suppressed import Reason
-from mailer.ses.refusals import Kind, classify
+from mailer.ses.refusals import Kind, classify_question
 from mailer.suppression.both import SES_REASON, Both, SesRefused
 
 from .runtime import Runtime
@@ -120,7 +120,7 @@ async def _open(runtime: Runtime, route: Route, configuration_set: str) -> _List
     except MailerError as error:
         raise _NotNow(str(error)) from None
     except Exception as error:
-        raise _NotNow(classify(error).reason) from None
+        raise _NotNow(classify_question(error).reason) from None
     return _List(Both(runtime.ledger.suppressed, reach.account, reach.gateway, runtime.paces[reach.account]), reasons)
 
 

@@ -33,7 +33,7 @@ from mailer.ledger.workers import Workers
 from mailer.queue import Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.repeats import Repeats
-from mailer.ses.refusals import classify
+from mailer.ses.refusals import classify_question
 from mailer.settings import Settings
 from mailer.storage import open_objects
 from mailer.suppression.pace import Pace
@@ -211,7 +211,7 @@ class Runtime:
                 except RedisError:
                     raise
                 except Exception as error:
-                    log.warning("SES does not say whether the account may send", code=classify(error).code)
+                    log.warning("SES does not say whether the account may send", code=classify_question(error).code)
                     return False
                 known = await self.accounts.load(reach.account)
         return known is not None and (not known.sending_enabled or known.enforcement == "SHUTDOWN")

@@ -26,6 +26,7 @@ from mailer.queue import explain_redis, passes
 from mailer.reach import Reach
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
+from mailer.ses.rules import DO_BETWEEN
 
 from .runtime import Runtime
 
@@ -149,6 +150,9 @@ async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers:
     if Kind.PAUSED_SET in refusals and shift.configuration_set:
         await shift.reach.register.pause_set(shift.configuration_set)
     await _forget_identities(shift, calls, answers)
+    if (foreign := next((r for r in refusals.values() if r.foreign), None)) and all(a.refusal for a in answers):
+        await _await_ses(runtime, shift, foreign)
+        return
     for kind in (Kind.CONFIG, *_PARKING):
         if kind in refusals:
             await act_on_refusal(runtime, shift, refusals[kind])
@@ -205,6 +209,15 @@ async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> No
         await shift.reach.quota.refused(Told.DAILY)  # for all workers at once
         reason = await shift.reach.quota.daily_reason()
     await park(runtime, shift, reason)
+
+
+async def _await_ses(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+    """Somebody else answers in its place. Before more is sent, SES has to answer a question; and then few are tried at first, for
+    what keeps a question from nobody may still keep a message."""
+    why, account = f"{refusal.said} ({DO_BETWEEN})", shift.reach.account
+    await runtime.accounts.doubt(account, why)
+    held_s = await runtime.holds.hold(runtime.holds.sender(account, shift.work.spec), f"waiting: {why}", pauses())
+    await park(runtime, shift, f"waiting: {why}", held_s)
 
 
 async def _await_sending(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:

@@ -14,7 +14,7 @@ import structlog
 from mailer.compose.material import StoredTemplate
 from mailer.errors import MailerError
 from mailer.reach import Reach
-from mailer.ses.refusals import Kind, classify
+from mailer.ses.refusals import Kind, classify_question
 from mailer.templates.handlebars import TemplateSyntaxError, compile_template
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class StoredTemplates:
             kept.template = unknown
             log.info("a stored template is not checked", template=name, why=str(error))
         except Exception as error:
-            refusal = classify(error)
+            refusal = classify_question(error)
             if refusal.kind is Kind.CONFIG and refusal.code == "NotFoundException":
                 raise TemplateGone(name=name, region=reach.gateway.region) from None
             passing = refusal.kind in _PASSING
@@ -75,7 +75,7 @@ class StoredTemplates:
             try:
                 own = [reach.gateway.region, await reach.gateway.own_account()]
             except Exception as error:
-                log.warning("the account's number is not known", code=classify(error).code)
+                log.warning("the account's number is not known", code=classify_question(error).code)
                 return None
             if name.split(":")[3:5] != own:
                 return None

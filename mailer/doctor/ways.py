@@ -13,7 +13,7 @@ from ..ledger import Ledger, Route
 from ..ledger.identities import Found, Glance, Identity, KnownSet
 from ..reach import Reach, Reaches, set_up
 from ..ses.gateway import AccountState, Gateway
-from ..ses.refusals import Refusal, classify
+from ..ses.refusals import Refusal, classify_question
 from ..settings import Settings
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ async def asked(call: Callable[[], Awaitable[T]], action: str = "") -> T:
     except MailerError:
         raise
     except Exception as error:
-        raise Unanswered(classify(error, action=action)) from None
+        raise Unanswered(classify_question(error, action=action)) from None
 
 
 class Ways:

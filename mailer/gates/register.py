@@ -19,7 +19,7 @@ import structlog
 from ..errors import NotKnown
 from ..ledger.identities import Found, Glance, Identities, Identity, KnownSet
 from ..ses.gateway import Gateway
-from ..ses.refusals import classify
+from ..ses.refusals import classify_question
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -200,7 +200,7 @@ class Register:
         try:
             return await call()
         except Exception as error:
-            refusal = classify(error, action=action)
+            refusal = classify_question(error, action=action)
             log.warning("SES does not say what the gates have to know", action=action, code=refusal.code)
             raise NotKnown(why=refusal.reason) from None
 

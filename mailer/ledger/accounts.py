@@ -43,9 +43,9 @@ class Accounts:
 
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
-        found = await self._redis.hget(self._keys.account(account), "refreshed_at")
+        found, doubted = await self._redis.hmget(self._keys.account(account), "refreshed_at", "doubted")
         # Where it was read in the future, the clock was set back.
-        if found and 0 <= await self.now_s() - float(found) / 1000 < every_s:
+        if found and not doubted and 0 <= await self.now_s() - float(found) / 1000 < every_s:
             return False
         lock = self._keys.account(account) + ":refreshing"
         return bool(await self._redis.set(lock, 1, nx=True, ex=_REFRESH_LOCK_S))
@@ -64,6 +64,10 @@ class Accounts:
     async def store(self, account: str, fields: Mapping[str, str | float | int], *, answered: int) -> None:
         """Store what GetAccount said. `answered` is what that was before it was asked: SES's count has those in it."""
         await self._scripts.refresh(account, fields, answered=answered)
+
+    async def doubt(self, account: str, reason: str) -> None:
+        """What answers is not SES. Nothing is sent before GetAccount has answered."""
+        await self._redis.hset(self._keys.account(account), mapping={"doubted": 1, "trouble": reason})
 
     async def trouble(self, account: str, reason: str) -> None:
         """GetAccount failed: keep why, so that what waits can say so."""

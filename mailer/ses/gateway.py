@@ -12,13 +12,15 @@ import base64
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import getaddresses, parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -29,6 +31,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from ..address import bare
 from ..mime import header_senders
+from .pages import NotSes, Page, foreign
 from .refusals import Kind, Refusal, Written, classify_call, classify_entry, unusable
 from .session import open_session
 
@@ -162,6 +165,7 @@ class _Request:
 
     body: bytes
     sent: _Body | None = None  # what aiohttp was given; None before that
+    answered: bool = False  # the whole answer was read
 
     @property
     def written(self) -> Written:
@@ -181,6 +185,16 @@ def _put_body(params: dict[str, Any], **_: Any) -> None:
 def _watch_body(request: Any, **_: Any) -> None:
     """botocore's hook between signing a request and sending it."""
     request.body = _request.get().sent = _Body(request.body)
+
+
+def _see_who_answers(endpoint: str, operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """botocore's hook between reading an answer and parsing it, which takes any page for an answer. Raises NotSes."""
+    if request := _request.get(None):
+        request.answered = True
+    headers = {name.lower(): value for name, value in response_dict["headers"].items()}
+    found = foreign(response_dict["status_code"], headers, response_dict["body"])
+    if found is not None:
+        raise NotSes(replace(found, operation=operation_model.name, endpoint=endpoint))
 
 
 class Gateway:
@@ -225,8 +239,10 @@ class Gateway:
         return self
 
     async def _client(self, config: AioConfig) -> Any:
-        client = self._session.client("sesv2", config=config, endpoint_url=self._endpoint_url)
-        return await self._stack.enter_async_context(client)
+        opened = self._session.client("sesv2", config=config, endpoint_url=self._endpoint_url)
+        client = await self._stack.enter_async_context(opened)
+        client.meta.events.register("before-parse.sesv2", partial(_see_who_answers, client.meta.endpoint_url))
+        return client
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
@@ -242,11 +258,14 @@ class Gateway:
     async def account(self) -> AccountState:
         """Raises what botocore raises; `classify` explains it."""
         found = await self._reader.get_account()
-        quota = found.get("SendQuota", {})
+        quota = found.get("SendQuota")
+        if quota is None or "SendingEnabled" not in found:  # any JSON of another service would be an account that is paused
+            what = "it says neither what the quota is nor whether sending is enabled"
+            raise NotSes(Page(status=200, looks=what, sent_on=False, operation="GetAccount", endpoint=self.endpoint_url))
         return AccountState(
             region=self.region,
             production=bool(found.get("ProductionAccessEnabled")),
-            sending_enabled=bool(found.get("SendingEnabled")),
+            sending_enabled=bool(found["SendingEnabled"]),
             enforcement=str(found.get("EnforcementStatus", "HEALTHY")),
             max_send_rate=float(quota.get("MaxSendRate", 0)),
             max_24h=float(quota.get("Max24HourSend", 0)),
@@ -404,7 +423,9 @@ class Gateway:
         for pause_s in AGAIN_S:
             answers, took = await self._send(operation, params, body)
             refusal = answers[0].refusal
-            if refusal is None or refusal.kind is not Kind.UNREACHABLE or time.perf_counter() - started > AGAIN_WITHIN_S:
+            if refusal is None or refusal.kind is not Kind.UNREACHABLE or refusal.foreign:
+                return answers, took
+            if time.perf_counter() - started > AGAIN_WITHIN_S:
                 return answers, took
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         return await self._send(operation, params, body)
@@ -421,6 +442,8 @@ class Gateway:
                 found = await self._sender.send_email(Content={})
         except Exception as error:
             took = time.perf_counter() - started
+            if request.answered and not isinstance(error, ClientError | NotSes):
+                return [Answer(None, unusable(f"SES's answer cannot be read ({type(error).__name__})"))] * entries, took
             to = [_theirs(message) for message in params.get("BulkEmailEntries", (params,))]
             refusals = classify_call(error, from_address=_ours(params), to=to, written=request.written)
             return [Answer(None, refusal) for refusal in refusals], took
@@ -449,9 +472,14 @@ def _code(error: ClientError) -> str:
 _NO_RESULT = unusable("SES answered without a result for this message")
 
 
+_MESSAGE_ID = re.compile(r"[!-~]{1,200}")  # SES's have 60 characters; other stand-ins' look otherwise
+
+
 def _accepted(result: Mapping[str, Any]) -> Answer:
     message_id = result.get("MessageId")
-    return Answer(message_id, None) if message_id else Answer(None, _NO_RESULT)
+    if isinstance(message_id, str) and _MESSAGE_ID.fullmatch(message_id):
+        return Answer(message_id, None)
+    return Answer(None, _NO_RESULT)
 
 
 def _entry(result: Mapping[str, Any], params: Mapping[str, Any], message: Mapping[str, Any]) -> Answer:

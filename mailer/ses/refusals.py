@@ -15,19 +15,22 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import getaddresses
 from enum import Enum
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 from botocore import exceptions as boto
 
 from .failures import BEFORE_REQUEST, BROKEN, CREDENTIAL_CALLS, CREDENTIAL_HOSTS, WHILE_CONNECTING
+from .pages import NotSes, Page, page
 from .rules import (
     ANY_CODE,
     CODES,
     DO_ALLOW,
+    DO_BETWEEN,
     DO_CREDENTIALS,
     DO_NETWORK,
     DO_OPEN,
@@ -56,6 +59,7 @@ __all__ = [
     "classify",
     "classify_call",
     "classify_entry",
+    "classify_question",
     "unusable",
 ]
 
@@ -82,6 +86,7 @@ class Refusal:
     do: str = ""  # what a human can do about it; the reason ends with it
     named: bool = False  # it names a recipient of the message
     alone: bool = False  # it is about one recipient, so it says nothing of the others
+    foreign: bool = False  # somebody else answered in the place of SES
 
     @property
     def said(self) -> str:
@@ -99,16 +104,10 @@ class Refusal:
 
 
 def classify(
-    error: BaseException,
-    *,
-    from_address: str = "",
-    to: Collection[str] = (),
-    action: str = "",
-    written: Written = Written.ALL,
+    error: BaseException, *, from_address: str = "", to: Collection[str] = (), written: Written = Written.ALL
 ) -> Refusal:
-    """What an exception out of a call of aioboto3's `sesv2` client means. Raises nothing.
+    """What an exception out of a call that sends means. Raises nothing.
 
-    `action`: the IAM action of a call that only asks; where it is missing, the reason names it.
     `written`: less than ALL only where that is certain.
 
     `from_address`: our own addresses of the call (From, and the feedback address if there is one, comma-separated),
@@ -116,21 +115,15 @@ def classify(
     `to`: the addresses of the recipients, without names. A refusal that names one of them is about that one.
     The client must have been built with `total_max_attempts=1`: a retry inside botocore would hide an earlier attempt.
     """
-    if isinstance(error, boto.ClientError):
-        return _answered(error, _Parties.of(from_address, to), action)
-    code = type(error).__name__
-    for cls, kind, do in BEFORE_REQUEST:
-        if isinstance(error, cls):
-            return _refusal(kind, code, str(error), do)
-    if CREDENTIAL_HOSTS.match(str(getattr(error, "kwargs", {}).get("endpoint_url", ""))):
-        return _refusal(Kind.CREDENTIALS, code, str(error), DO_NETWORK)
-    cause = _cause(error)
-    if isinstance(cause, WHILE_CONNECTING):
-        do = DO_TLS if isinstance(cause, aiohttp.ClientSSLError) else DO_NETWORK
-        return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {cause}", do)
-    if written is Written.NOTHING or (written is Written.PART and isinstance(cause, BROKEN)):
-        return _refusal(Kind.UNREACHABLE, code, f"SES did not get the whole request: {_told(cause)}", DO_NETWORK)
-    return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", _do(DO_OPEN, action))
+    return _classify(error, _Sending(ours=_pattern(from_address), theirs=frozenset(map(str.lower, to)), written=written))
+
+
+def classify_question(error: BaseException, *, action: str = "") -> Refusal:
+    """What an exception out of a call that sends nothing means: no message is in doubt by it. Raises nothing.
+
+    `action`: the IAM action that the call needs; where it is missing, the reason names it.
+    """
+    return _classify(error, None, action)
 
 
 def classify_call(
@@ -151,10 +144,41 @@ def classify_call(
     return [whole] * len(to)
 
 
+def _classify(error: BaseException, sending: _Sending | None, action: str = "") -> Refusal:
+    """`sending`: None where nothing was to be sent."""
+    if isinstance(error, NotSes):
+        return _not_ses(error.page, sending)
+    if isinstance(error, boto.ClientError):
+        return _answered(error, sending, action)
+    code = type(error).__name__
+    for cls, kind, do in BEFORE_REQUEST:
+        if isinstance(error, cls):
+            return _refusal(kind, code, str(error), do)
+    if CREDENTIAL_HOSTS.match(str(getattr(error, "kwargs", {}).get("endpoint_url", ""))):
+        return _refusal(Kind.CREDENTIALS, code, str(error), DO_NETWORK)
+    cause = _cause(error)
+    if isinstance(cause, WHILE_CONNECTING):
+        do = DO_TLS if isinstance(cause, aiohttp.ClientSSLError) else DO_NETWORK
+        return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {cause}", do)
+    if sending is None:
+        return _refusal(Kind.RETRY, code, f"no answer of SES was read: {_told(cause)}", DO_NETWORK)
+    if sending.written is Written.NOTHING or (sending.written is Written.PART and isinstance(cause, BROKEN)):
+        return _refusal(Kind.UNREACHABLE, code, f"SES did not get the whole request: {_told(cause)}", DO_NETWORK)
+    return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", DO_OPEN)
+
+
 def unusable(why: str) -> Refusal:
     """An answer with a status below 300 that does not say what became of the message: without a MessageId, or with another
     number of results than there were entries. botocore takes any text with status 200 for an empty answer."""
-    return _refusal(Kind.AMBIGUOUS, "UnusableAnswer", why, DO_OPEN)
+    return _refusal(Kind.AMBIGUOUS, "UnusableAnswer", why, DO_OPEN, foreign=True)
+
+
+def _not_ses(page: Page, sending: _Sending | None) -> Refusal:
+    if page.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and sending is not None:
+        return _refusal(Kind.MESSAGE, str(page.status), str(page), HTTP[page.status].do)
+    if page.sent_on and sending is not None:
+        return _refusal(Kind.AMBIGUOUS, str(page.status), str(page), DO_OPEN, foreign=True)
+    return _refusal(Kind.UNREACHABLE, str(page.status), str(page), DO_BETWEEN, foreign=True)
 
 
 def classify_entry(result: Mapping[str, Any], *, from_address: str = "", to: Collection[str] = ()) -> Refusal | None:
@@ -168,46 +192,50 @@ def classify_entry(result: Mapping[str, Any], *, from_address: str = "", to: Col
         return None
     if status not in STATUSES and (result.get("MessageId") or not status):
         return _refusal(Kind.AMBIGUOUS, status or "no status", text, DO_OPEN)
-    parties = _Parties.of(from_address, to)
-    return _ruled(_first(STATUSES.get(status, STATUSES["FAILED"]), text, parties), status, text, parties)
+    sending = _Sending(ours=_pattern(from_address), theirs=frozenset(map(str.lower, to)))
+    return _ruled(_first(STATUSES.get(status, STATUSES["FAILED"]), text, sending), status, text, sending)
 
 
-def _do(do: str, action: str) -> str:
-    """What a human can do where the call only asks something: it may lack one permission, and there is no message."""
-    if not action:
-        return do
-    return f"the worker's role needs {action}" if do in (DO_PERMIT, DO_ALLOW) else "" if do in OF_MESSAGES else do
+def _of_question(rule: Rule, action: str) -> tuple[Kind, str]:
+    """Kind, and what a human can do, where nothing was to be sent: the call may lack one permission, and there is no message."""
+    kind = Kind.RETRY if rule.kind is Kind.AMBIGUOUS else rule.kind
+    if rule.do in (DO_PERMIT, DO_ALLOW):
+        return kind, f"the worker's role needs {action}" if action else DO_ALLOW
+    return kind, "" if rule.do in OF_MESSAGES else rule.do
 
 
-def _answered(error: Any, parties: _Parties, action: str) -> Refusal:
+def _answered(error: Any, sending: _Sending | None, action: str) -> Refusal:
     """A response of SES, or of something between SES and us, with an error status."""
     body = error.response.get("Error") or {}
     status = (error.response.get("ResponseMetadata") or {}).get("HTTPStatusCode") or 0
     code, text = str(body.get("Code") or status), str(body.get("Message") or "")
+    if code == str(status) and text.lstrip().startswith("<"):
+        return _not_ses(replace(page(status, {}, text.encode()), operation=error.operation_name), sending)
     if error.operation_name in CREDENTIAL_CALLS:
         return _refusal(Kind.CREDENTIALS, code, f"{error.operation_name}: {text}", DO_CREDENTIALS)
     rules = CODES.get(code.removesuffix("Exception").removesuffix("Error"))
     if rules is None:
         refused = 400 <= status < 500
         rules = (*ANY_CODE, HTTP.get(status, Rule(kind=Kind.RETRY))) if refused else always(Kind.AMBIGUOUS, DO_OPEN)
-    return _ruled(_first(rules, text, parties), code, text, parties, action)
+    rule = _first(rules, text, sending or _NOBODY)
+    if sending is not None:
+        return _ruled(rule, code, text, sending)
+    kind, do = _of_question(rule, action)
+    return _refusal(kind, code, text, do)
 
 
-def _ruled(rule: Rule, code: str, text: str, parties: _Parties, action: str = "") -> Refusal:
-    named = parties.named(text)
-    return _refusal(rule.kind, code, text, _do(rule.do, action), named=named, alone=rule.alone or named)
+def _ruled(rule: Rule, code: str, text: str, sending: _Sending) -> Refusal:
+    named = sending.named(text)
+    return _refusal(rule.kind, code, text, rule.do, named=named, alone=rule.alone or named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parties:
-    """Who sends, and who is sent to."""
+class _Sending:
+    """A call that sends, or one message of it."""
 
     ours: re.Pattern[str] | None  # finds one of our addresses
     theirs: frozenset[str]  # addresses of the recipients, in lower case
-
-    @classmethod
-    def of(cls, from_address: str, to: Collection[str]) -> _Parties:
-        return cls(ours=_pattern(from_address), theirs=frozenset(map(str.lower, to)))
+    written: Written = Written.ALL
 
     def named(self, text: str) -> bool:
         """The text names a recipient."""
@@ -215,6 +243,7 @@ class _Parties:
         return any(one in lower and re.search(rf"{_BEFORE}{re.escape(one)}{_AFTER}", lower) for one in self.theirs if one)
 
 
+_NOBODY = _Sending(ours=None, theirs=frozenset())
 _ADDRESS = re.compile(r"<[^<>]{0,320}>|[^\s<>,;:'\"]{0,320}@[^\s<>,;:'\"]*")
 
 
@@ -223,16 +252,16 @@ _QUOTED = re.compile(r"""(?<!\w)(['"`])[^'"`]*['"`](?!\w)""")  # what a caller o
 _NUMBERED = re.compile(r"\S*\d\S*")  # an id, a time, a place in the request
 
 
-def _first(rules: Sequence[Rule], text: str, parties: _Parties) -> Rule:
+def _first(rules: Sequence[Rule], text: str, sending: _Sending) -> Rule:
     """The rule that decides. Every sequence ends with one that fits every text.
 
     A text that names the recipient is about the recipient, whatever else there is in it: a list can put words into it.
     """
     text = text[:MAX_TEXT]
-    named = parties.ours is not None and parties.ours.search(text) is not None
+    named = sending.ours is not None and sending.ours.search(text) is not None
     masked = _ADDRESS.sub("@", text)  # a recipient `reply-to@…` must not look like a fault in our Reply-To
     last = rules[-1].kind
-    if last is not Kind.AMBIGUOUS and not (last is Kind.MESSAGE and parties.named(text)):
+    if last is not Kind.AMBIGUOUS and not (last is Kind.MESSAGE and sending.named(text)):
         unquoted = _QUOTED.sub("''", masked)
         if found := next((rule for rule in WHOLE if rule.fits(unquoted, named)), None):
             return found
@@ -279,7 +308,9 @@ _SECRETS = (
 _LONG_TOKEN = re.compile(r"(?<![\w/+=])[A-Za-z0-9/+=]{40,}(?![\w/+=])")  # a secret key has 40 characters, a token more
 
 
-def _refusal(kind: Kind, code: str, text: str, do: str, *, named: bool = False, alone: bool = False) -> Refusal:
+def _refusal(
+    kind: Kind, code: str, text: str, do: str, *, named: bool = False, alone: bool = False, foreign: bool = False
+) -> Refusal:
     """Puts the sentence together: SES's own text, cut if need be, then what to do about it."""
     said = text[:MAX_TEXT]
     for pattern, replacement in _SECRETS:
@@ -291,4 +322,4 @@ def _refusal(kind: Kind, code: str, text: str, do: str, *, named: bool = False, 
     hint = f" ({do})" if do else ""
     room = MAX_REASON - len(hint)
     said = said if len(said) <= room else said[: room - 1] + "…"
-    return Refusal(kind=kind, code=code, reason=said + hint, do=do, named=named, alone=alone)
+    return Refusal(kind=kind, code=code, reason=said + hint, do=do, named=named, alone=alone, foreign=foreign)

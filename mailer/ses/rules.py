@@ -66,6 +66,7 @@ DO_CLOCK = "set this machine's clock: AWS takes a difference of 15 minutes at mo
 DO_REGION = "set AWS_REGION"
 DO_ENDPOINT = "check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 DO_NETWORK = "check the network, the proxy, AWS_REGION and AWS_ENDPOINT_URL_SESV2"
+DO_BETWEEN = "see what stands between here and SES: firewall, proxy, load balancer; check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 DO_TLS = "check AWS_CA_BUNDLE, the proxy and AWS_ENDPOINT_URL_SESV2"
 DO_OPEN = "SES may have accepted it"
 OF_MESSAGES = (DO_RATE, DO_INCIDENT, DO_OPEN)

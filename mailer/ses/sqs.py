@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from botocore.httpsession import get_cert_path
 
 from ..errors import QueueUnavailable
-from .refusals import classify
+from .refusals import classify_question
 from .session import open_session
 
 BATCH = 10  # messages of one call, SQS's most
@@ -145,7 +145,7 @@ class EventQueue:
         return headers
 
     def _unavailable(self, error: Exception) -> QueueUnavailable:
-        return QueueUnavailable(url=self._url, why=classify(error).reason.rstrip("."))
+        return QueueUnavailable(url=self._url, why=classify_question(error).reason.rstrip("."))
 
 
 def _error(action: str, status: int, content: bytes) -> ClientError:

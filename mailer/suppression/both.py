@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..ledger.suppressed import Reason, SesEntry, Suppressed
 from ..ses.gateway import Gateway
-from ..ses.refusals import Refusal, classify
+from ..ses.refusals import Refusal, classify_question
 from .pace import Pace
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Both:
         try:
             return await self._pace.call(ask)
         except Exception as error:
-            raise SesRefused(classify(error)) from None
+            raise SesRefused(classify_question(error)) from None
 
     async def _entries(self, address: str) -> list[SesEntry]:
         hit = (await self._list.check([address], account=self._account)).hits.get(0)

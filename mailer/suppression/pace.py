@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..ses.refusals import Kind, classify
+from ..ses.refusals import Kind, classify_question
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Pace:
             try:
                 return await ask()
             except Exception as error:
-                if tries == TRIES or classify(error).kind not in _TOO_FAST:
+                if tries == TRIES or classify_question(error).kind not in _TOO_FAST:
                     raise
             self.slow = True
             if waiting is not None:

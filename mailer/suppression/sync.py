@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from ..errors import MailerError
 from ..ledger.suppressed import BUCKETS, SesEntry, SesList, Suppressed, ms_of
 from ..ses.gateway import Gateway, SuppressedPage, TokenRefused
-from ..ses.refusals import Refusal, classify
+from ..ses.refusals import Refusal, classify_question
 from ..tasks import to_the_end
 from .pace import Pace
 
@@ -85,7 +85,7 @@ class Sync:
         except (asyncio.CancelledError, *_REDIS):
             raise
         except Exception as error:
-            return await self._trouble(classify(error))
+            return await self._trouble(classify_question(error))
         finally:
             await to_the_end(self._give_back())
         return None
@@ -128,7 +128,7 @@ class Sync:
         except (asyncio.CancelledError, *_REDIS):
             raise
         except Exception as error:
-            refusal = classify(error)
+            refusal = classify_question(error)
             await self._trouble(refusal)
             raise SyncFailed(why=refusal.reason) from None
         finally:

@@ -26,7 +26,7 @@ from botocore.parsers import ResponseParserError
 
 from mailer.ses import refusals
 from mailer.ses.gateway import Gateway
-from mailer.ses.refusals import Kind, Refusal, Written, classify, classify_entry
+from mailer.ses.refusals import Kind, Refusal, Written, classify, classify_entry, classify_question
 
 FROM = "news@example.com"
 LISTED = "Email address is not verified. The following identities failed the check in region EU-WEST-1: "
@@ -50,7 +50,7 @@ def answer(code: str, status: int, text: str, operation: str = "SendEmail") -> C
     ],
 )
 def test_of_a_question_the_reason_names_the_permission_and_nothing_that_was_to_be_sent(error: Exception, reason: str) -> None:
-    assert classify(error, action="ses:GetEmailIdentity").reason == reason
+    assert classify_question(error, action="ses:GetEmailIdentity").reason == reason
 
 
 # ---- every documented answer ---------------------------------------------------------------------------------------
@@ -144,11 +144,11 @@ ANSWERS: list[tuple[str, int, str, Kind]] = [
     ("400", 400, LISTED + "ana@example.org", Kind.SANDBOX),
     ("400", 400, "Daily message quota exceeded.", Kind.DAILY),
     ("404", 404, "Template june does not exist.", Kind.CONFIG),
-    ("403", 403, "<html>Forbidden</html>", Kind.CONFIG),
+    ("403", 403, "", Kind.CONFIG),
     ("401", 401, "", Kind.CREDENTIALS),
     ("405", 405, "", Kind.CONFIG),
     ("407", 407, "", Kind.CONFIG),
-    ("413", 413, "<html>Request Entity Too Large</html>", Kind.MESSAGE),
+    ("413", 413, "", Kind.MESSAGE),
     ("429", 429, "", Kind.CALLS),
     ("BrandNewException", 400, "something new", Kind.RETRY),
     ("BrandNewException", 500, "Daily message quota exceeded.", Kind.AMBIGUOUS),
@@ -517,7 +517,7 @@ BROKEN: dict[str, tuple[Handler, int, str, Kind]] = {
     "500": (serves(fails(500, "InternalFailure", "")), 10, "ClientError", Kind.AMBIGUOUS),
     "503": (serves(fails(503, "ServiceUnavailable", "")), 10, "ClientError", Kind.AMBIGUOUS),
     "413": (serves(says(413, b"<html>Too Large</html>", HTML)), 10, "ClientError", Kind.MESSAGE),
-    "403 of a gateway": (serves(says(403, b"<html>No</html>", HTML)), 10, "ClientError", Kind.CONFIG),
+    "403 of a gateway": (serves(says(403, b"<html>No</html>", HTML)), 10, "ClientError", Kind.UNREACHABLE),
     "404 without a body": (serves(says(404, b"")), 10, "ClientError", Kind.CONFIG),
     "429": (
         serves(fails(429, "TooManyRequestsException", "Maximum sending rate exceeded.")),

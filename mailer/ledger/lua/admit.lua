@@ -34,9 +34,9 @@ local now = now_us()
 -- ---- the account -------------------------------------------------------------------------------
 
 local a = redis.call('HMGET', account, 'max_send_rate', 'max_24h', 'sent_24h', 'admitted', 'refreshed_at', 'sending_enabled',
-                     'enforcement', 'base', 'daily_refused')
+                     'enforcement', 'base', 'daily_refused', 'doubted')
 local age = a[1] and now / 1000 - tonumber(a[5])
-if not age or age > stale_ms or age < -1000 then  -- of the future: the clock was set back
+if not age or a[10] or age > stale_ms or age < -1000 then  -- of the future: the clock was set back
   return {'stale', 0, 0, ''}
 end
 if a[7] == 'SHUTDOWN' then return {'suspended', 0, 0, ''} end

@@ -16,8 +16,8 @@ local function mark(member)
   end
 end
 
-local a = redis.call('HMGET', account, 'refreshed_at', 'production', 'suppressed_reasons')
-local believed = a[1] and now - tonumber(a[1]) <= oldest
+local a = redis.call('HMGET', account, 'refreshed_at', 'production', 'suppressed_reasons', 'doubted')
+local believed = a[1] and not a[4] and now - tonumber(a[1]) <= oldest
 
 local values = redis.call('HMGET', identities, 'listed_at', unpack(ARGV, 5))
 local listed_at = table.remove(values, 1)

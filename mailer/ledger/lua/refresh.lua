@@ -15,7 +15,7 @@ if now - before_at >= 60000 then
   redis.call('HSET', account, 'before', digits(admitted), 'before_at', digits(now))
 end
 base, answered = math.min(base, admitted), math.min(answered, admitted)  -- a settle that came after all counted twice
-redis.call('HDEL', account, 'daily_refused')
+redis.call('HDEL', account, 'daily_refused', 'doubted')
 redis.call('HSET', account, 'base', digits(base), 'answered', digits(answered), 'refreshed_at', digits(now), 'trouble', '',
            unpack(ARGV, 2))
 redis.call('DEL', account .. ':refreshing')
