@@ -24,6 +24,7 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as boto
 
+from ..address import identities_of
 from .failures import BEFORE_REQUEST, BROKEN, CREDENTIAL_CALLS, CREDENTIAL_HOSTS, WHILE_CONNECTING
 from .pages import NotSes, Page, page
 from .rules import (
@@ -39,6 +40,7 @@ from .rules import (
     HTTP,
     OF_MESSAGES,
     STATUSES,
+    TO_RECIPIENT,
     WHOLE,
     Kind,
     Rule,
@@ -115,7 +117,7 @@ def classify(
     `to`: the addresses of the recipients, without names. A refusal that names one of them is about that one.
     The client must have been built with `total_max_attempts=1`: a retry inside botocore would hide an earlier attempt.
     """
-    return _classify(error, _Sending(ours=_pattern(from_address), theirs=frozenset(map(str.lower, to)), written=written))
+    return _classify(error, _Sending.of(from_address, to, written))
 
 
 def classify_question(error: BaseException, *, action: str = "") -> Refusal:
@@ -192,7 +194,7 @@ def classify_entry(result: Mapping[str, Any], *, from_address: str = "", to: Col
         return None
     if status not in STATUSES and (result.get("MessageId") or not status):
         return _refusal(Kind.AMBIGUOUS, status or "no status", text, DO_OPEN)
-    sending = _Sending(ours=_pattern(from_address), theirs=frozenset(map(str.lower, to)))
+    sending = _Sending.of(from_address, to)
     return _ruled(_first(STATUSES.get(status, STATUSES["FAILED"]), text, sending), status, text, sending)
 
 
@@ -225,6 +227,8 @@ def _answered(error: Any, sending: _Sending | None, action: str) -> Refusal:
 
 
 def _ruled(rule: Rule, code: str, text: str, sending: _Sending) -> Refusal:
+    if rule.do in (DO_PERMIT, DO_ALLOW) and sending.lacks_recipient(text):
+        return _refusal(TO_RECIPIENT.kind, code, text, TO_RECIPIENT.do, named=True)
     named = sending.named(text)
     return _refusal(rule.kind, code, text, rule.do, named=named, alone=rule.alone or named)
 
@@ -233,21 +237,45 @@ def _ruled(rule: Rule, code: str, text: str, sending: _Sending) -> Refusal:
 class _Sending:
     """A call that sends, or one message of it."""
 
-    ours: re.Pattern[str] | None  # finds one of our addresses
+    ours: frozenset[str]  # our own addresses, in lower case
     theirs: frozenset[str]  # addresses of the recipients, in lower case
     written: Written = Written.ALL
 
+    @classmethod
+    def of(cls, from_address: str, to: Collection[str], written: Written = Written.ALL) -> _Sending:
+        ours = (address.lower() for _, address in getaddresses([from_address]) if "@" in address)
+        return cls(ours=frozenset(ours), theirs=frozenset(map(str.lower, filter(None, to))), written=written)
+
+    def names_us(self, text: str) -> bool:
+        """The text names one of our addresses, or the domain of one where it stands alone."""
+        return _mentions(text, (*self.ours, *(address.rpartition("@")[2] for address in self.ours)))
+
     def named(self, text: str) -> bool:
         """The text names a recipient."""
-        lower = text[:MAX_TEXT].lower()
-        return any(one in lower and re.search(rf"{_BEFORE}{re.escape(one)}{_AFTER}", lower) for one in self.theirs if one)
+        return _mentions(text, self.theirs)
+
+    def lacks_recipient(self, text: str) -> bool:
+        """The text is of a permission that lacks on identities of recipients, and on nothing else."""
+        found = _RESOURCE.findall(text[:MAX_TEXT].lower())
+        names = {name.rstrip(".") for kind, name in found if kind == "identity"}
+        ours = {name for address in self.ours for name in identities_of(address)}
+        theirs = {name for address in self.theirs for name in identities_of(address)}
+        return bool(names) and len(found) == len([kind for kind, _ in found if kind == "identity"]) and names <= theirs - ours
 
 
-_NOBODY = _Sending(ours=None, theirs=frozenset())
+_NOBODY = _Sending(ours=frozenset(), theirs=frozenset())
+_RESOURCE = re.compile(r"\barn:[\w-]{1,20}:ses:[\w-]{0,40}:\d{0,12}:([a-z-]{1,40})/([^\s'\"`,;)\]]{1,320})")
+
+
+def _mentions(text: str, words: Collection[str]) -> bool:
+    """One of these addresses or domains stands there, and is not a part of a longer one."""
+    lower = text[:MAX_TEXT].lower()
+    return any(word in lower and re.search(rf"(?<![\w.+@-]){re.escape(word)}(?![\w-]|\.\w)", lower) for word in words)
+
+
 _ADDRESS = re.compile(r"<[^<>]{0,320}>|[^\s<>,;:'\"]{0,320}@[^\s<>,;:'\"]*")
 
 
-_BEFORE, _AFTER = r"(?<![\w.+@-])", r"(?![\w-]|\.\w)"  # of an address or a domain that is not a part of a longer one
 _QUOTED = re.compile(r"""(?<!\w)(['"`])[^'"`]*['"`](?!\w)""")  # what a caller or a list has put into the request
 _NUMBERED = re.compile(r"\S*\d\S*")  # an id, a time, a place in the request
 
@@ -258,7 +286,7 @@ def _first(rules: Sequence[Rule], text: str, sending: _Sending) -> Rule:
     A text that names the recipient is about the recipient, whatever else there is in it: a list can put words into it.
     """
     text = text[:MAX_TEXT]
-    named = sending.ours is not None and sending.ours.search(text) is not None
+    named = sending.names_us(text)
     masked = _ADDRESS.sub("@", text)  # a recipient `reply-to@…` must not look like a fault in our Reply-To
     last = rules[-1].kind
     if last is not Kind.AMBIGUOUS and not (last is Kind.MESSAGE and sending.named(text)):
@@ -266,15 +294,6 @@ def _first(rules: Sequence[Rule], text: str, sending: _Sending) -> Rule:
         if found := next((rule for rule in WHOLE if rule.fits(unquoted, named)), None):
             return found
     return next(rule for rule in rules if rule.fits(masked, named))
-
-
-def _pattern(addresses: str) -> re.Pattern[str] | None:
-    """Finds one of our addresses in a text, or the domain of one where it stands alone; None without an address."""
-    bare = [address for _, address in getaddresses([addresses]) if "@" in address]
-    words = [*bare, *(address.rpartition("@")[2] for address in bare)]
-    if not words:
-        return None
-    return re.compile(f"{_BEFORE}({'|'.join(map(re.escape, words))}){_AFTER}", re.IGNORECASE)
 
 
 def _cause(error: BaseException) -> BaseException:

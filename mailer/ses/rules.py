@@ -60,6 +60,7 @@ DO_PERMIT = (
     "check that the role may call ses:SendEmail, ses:SendRawEmail, ses:SendTemplatedEmail, ses:SendBulkEmail and "
     "ses:SendBulkTemplatedEmail on that resource"
 )
+DO_PERMIT_TO = "SES checks a recipient's identity of the same account, too: allow the role those actions on it, or on resource *"
 DO_ALLOW = "allow the role that action, on resource *"
 DO_CREDENTIALS = "give this process valid AWS credentials: AWS_PROFILE, a role or a key pair"
 DO_CLOCK = "set this machine's clock: AWS takes a difference of 15 minutes at most"
@@ -142,6 +143,8 @@ _SHARED = (
     Rule(kind=Kind.CONFIG, says=r"value at '(defaultContent|content\.template\.template(Name|Arn))"),
     Rule(kind=Kind.CONFIG, says=r"address|domain|identit", ours=True, do=DO_SENDER),
 )
+# Not in the table, for it depends on who sends and who is sent to: the permission that lacks is one on a recipient's identity.
+TO_RECIPIENT = Rule(kind=Kind.MESSAGE, do=DO_PERMIT_TO)
 # For a code or a status that this table does not know.
 ANY_CODE = (_FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, _ABSENT, _POOL)
 
