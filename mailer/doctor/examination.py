@@ -89,6 +89,7 @@ def _table(patient: Patient, ledger: Ledger, ways: Ways) -> Iterator[Check]:
     settings, client = patient.settings, ledger.redis
     yield Check("settings", _now(here.settings_in_use, settings))
     yield Check("versions", _now(here.versions))
+    yield Check("worker program", _now(here.worker_program))
     yield Check("redis", partial(redis.redis, settings, client))
     yield Check("redis commands", partial(redis.scripts, ledger, client))
     yield Check("redis clock", partial(redis.clock, client))

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from secrets import token_hex
 
 from ..errors import MailerError, TemplateError
+from ..program import other_worker
 from ..sender import Sender
 from ..settings import Settings, config_path
 from ..storage import open_objects
@@ -41,6 +42,15 @@ def versions() -> Finding:
     if others:
         return warning(name, f"{text}: not tried with {', '.join(others)}", "install the versions of requirements.lock")
     return ok(name, text)
+
+
+def worker_program() -> list[Finding]:
+    """Nothing, unless another program would be taken for the worker."""
+    other = other_worker()
+    if other is None:
+        return []
+    what = f"{other} is not the mailer's: `python -m worker` and arq would run it here"
+    return [warning("worker program", what, "start the mailer's with `mailer worker`, which runs its own everywhere")]
 
 
 def some(names: list[str]) -> str:

