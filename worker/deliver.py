@@ -50,7 +50,7 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
     """Work on a chunk for one slice. Never raises for what Redis or SES do: the lease runs out and the reaper sees to it."""
     runtime.working[chunk] = None
     try:
-        work = await runtime.ledger.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS)
+        work = await runtime.ledger.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
         if not isinstance(work, Work):
             say = log.warning if work in (LeaseStatus.GONE, LeaseStatus.UNREAD) else log.debug
             say("chunk not taken", chunk=chunk, why=work.value)

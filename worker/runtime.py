@@ -96,6 +96,7 @@ class Runtime:
 
     def __init__(self, settings: Settings, *, clock: str | None = None) -> None:
         self.settings = settings
+        self.doubt = {lane: settings.unknown(lane).value for lane in Lane}  # what becomes of recipients in doubt
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.redis = connect(settings)
         # For `/readyz`, which has to know at once what Redis says now.

@@ -30,6 +30,7 @@ from .options import Json
 from .output import (
     Report,
     accepted,
+    agreed,
     campaign_facts,
     campaign_json,
     campaign_table,
@@ -404,10 +405,19 @@ def retry(
     template: Annotated[
         str | None, typer.Option("--template", metavar="NAME", help="Render from this template of the folder from now on.")
     ] = None,
+    yes: options.Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Send again to who failed, was rejected or is in doubt."""
-    run(_retry(id, options.states(state, [outcome.label for outcome in RETRIABLE]), template, as_json))
+    """Send again to who failed, was rejected or is in doubt. Who is in doubt may get it twice."""
+    states = options.states(state, [outcome.label for outcome in RETRIABLE])
+    if Outcome.UNKNOWN.label in states and not is_message(id):
+        _warn_of_doubt(run(_in_doubt(id)), yes)
+    run(_retry(id, states, template, as_json))
+
+
+async def _in_doubt(id: str) -> int:
+    async with Mailer(load_settings()) as mailer:
+        return (await mailer.campaign(id)).counts.get(Outcome.UNKNOWN.label, 0)
 
 
 async def _retry(id: str, states: list[str], template: str | None, as_json: bool) -> None:
@@ -429,6 +439,14 @@ async def _retry(id: str, states: list[str], template: str | None, as_json: bool
         say(one_line(f"campaign {id}: {whom} will be sent to again; to follow it: mailer campaign watch {id}"))
     else:
         say(one_line(f"campaign {id} has no recipients that are {' or '.join(states)}"))
+
+
+def _warn_of_doubt(unknown: int, yes: bool) -> None:
+    """Raises MailerError where the person at the terminal does not want that."""
+    if unknown:
+        say(f"SES may have accepted {unknown:,} of these recipients already: who is unknown may get it twice.", "yellow")
+        if not yes and not agreed("Send to them again?"):
+            raise MailerError(why="nothing was queued; wait for SES's events, or leave `unknown` out of --state")
 
 
 def _said(status: CampaignStatus, what: str, changed: bool, as_json: bool, more: str) -> None:

@@ -37,6 +37,7 @@ def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
     return typer.Option(name, parser=parse, metavar=f"[{'|'.join(kind)}]", **more)
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; implied where standard input is no terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # ---- who ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from email.header import decode_header, make_header
 from typing import Any, TextIO
 
 import orjson
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -54,6 +55,11 @@ err = _Messages(stderr=True, highlight=False, force_terminal=_err_tty, width=_wi
 
 GOOD = {"sent", "delivered", "finished", "running"}
 BAD = {"failed", "rejected", "bounced", "complained", "stopped", "unknown"}
+
+
+def agreed(question: str) -> bool:
+    """What the person at the terminal answers; yes, where standard input is none."""
+    return not _is_terminal(sys.stdin) or typer.confirm(question, err=True)
 
 
 def say(text: str, style: str | None = None) -> None:

@@ -6,19 +6,22 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import MailerError, RedisUnavailable
 from ..queue import COMMAND_TIMEOUT_S, call_timeout_s
 from .output import ReaderGone, say
 
+T = TypeVar("T")
 
-def run(work: Coroutine[Any, Any, None]) -> None:
+
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it to its end, which includes that its output has been written."""
     call_timeout_s.set(COMMAND_TIMEOUT_S)
     try:
-        asyncio.run(work)
+        found = asyncio.run(work)
         sys.stdout.flush()
+        return found
     except BrokenPipeError:
         raise ReaderGone from None
 

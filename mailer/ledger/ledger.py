@@ -264,9 +264,12 @@ class Ledger:
 
     # ---- work ----------------------------------------------------------------------------------
 
-    async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Work | LeaseStatus:
-        """Take a chunk to work on, or say why not."""
-        lease = await self.scripts.lease(chunk, owner=owner, lease_ms=lease_ms)
+    async def lease(
+        self, chunk: str, *, owner: str, lease_ms: int, doubt: Mapping[Lane, str] | None = None
+    ) -> Work | LeaseStatus:
+        """Take a chunk to work on, or say why not. `doubt`: what becomes of recipients in doubt, by lane; a campaign is not
+        finished while some of them are to be sent to again."""
+        lease = await self.scripts.lease(chunk, owner=owner, lease_ms=lease_ms, doubt=doubt or {})
         if lease.status is not LeaseStatus.OK:
             return lease.status
         container = self.keys.container(container_of(chunk))

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
-from ..email import Mode, Outcome, State
+from ..email import Lane, Mode, Outcome, State
 from ..ids import chunk_id, chunk_number, container_of
 from ..redis.errors import note_unanswered, unanswered
 from .keys import Keys
@@ -25,6 +26,7 @@ from .sent_ids import Noting
 
 KEY_LIFE_S = 86_400  # of an idempotency key
 _NO_ID = bytes(MESSAGE_ID_BYTES)
+_SAYS_NOTHING: Mapping[Lane, str] = MappingProxyType({})
 _NAMES = (
     "add",
     "admit",
@@ -280,9 +282,10 @@ class Scripts:
             k.outcomes,
         ]
 
-    async def lease(self, chunk: str, *, owner: str, lease_ms: int) -> Lease:
-        """Take the chunk. O(recipients in it). Claims without a settle become `unknown` here."""
-        status, fence, records, now = await self.run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms)
+    async def lease(self, chunk: str, *, owner: str, lease_ms: int, doubt: Mapping[Lane, str] = _SAYS_NOTHING) -> Lease:
+        """Take the chunk. O(recipients in it). Claims without a settle become `unknown` here; `doubt`: what becomes of those."""
+        policies = (doubt.get(Lane.TRANSACTIONAL, ""), doubt.get(Lane.BULK, ""))
+        status, fence, records, now = await self.run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms, *policies)
         text = status.decode()
         known = text if text in LeaseStatus.__members__.values() else LeaseStatus.HALTED
         return Lease(LeaseStatus(known), int(fence), records, int(now))

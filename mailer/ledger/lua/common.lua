@@ -95,18 +95,71 @@ local function is_open(state)
   return state == 'q' or state == 'c'
 end
 
+-- A campaign stands still, or goes on: that time is not part of its rate.
+local function stand_still(container, now)
+  if redis.call('HEXISTS', container, 'started') == 1 then redis.call('HSETNX', container, 'idle_since', digits(now)) end
+end
+
+local function go_on(container, now)
+  local since = redis.call('HGET', container, 'idle_since')
+  if not since then return end
+  redis.call('HINCRBY', container, 'idle', digits(math.max(0, now - tonumber(since))))
+  redis.call('HDEL', container, 'idle_since')
+end
+
+-- What a worker says that becomes of recipients in doubt: a campaign keeps it. A message does not wait for them.
+local function note_policy(container, transactional, bulk)
+  local c = redis.call('HMGET', container, 'lane', 'doubt', 'keep', 'state')
+  local policy = c[1] == 'bulk' and bulk or transactional
+  if c[4] and not c[3] and policy ~= '' and c[2] ~= policy then redis.call('HSET', container, 'doubt', policy) end
+end
+
+-- Recipients in doubt who are to be sent to again, or taken for sent, where SES says nothing of them. 0 where it is left at that:
+-- because the lane says so (lease.lua keeps its word), or because nothing more of the campaign is sent.
+local function undecided(container, now)
+  local c = redis.call('HMGET', container, 'n:k', 'doubt', 'expires', 'state')
+  local n = tonumber(c[1] or '0')
+  if n <= 0 or (c[2] ~= 'resend' and c[2] ~= 'assume_sent') or c[4] == 'cancelled' then return 0, '' end
+  if c[2] == 'resend' and c[3] and tonumber(c[3]) <= now then return 0, '' end
+  return n, c[2]
+end
+
+-- Nothing of a campaign is open any more: it is finished, unless more may be sent because somebody is in doubt. Then it is parked
+-- until that is decided. Returns 1 where it is finished by this.
+local function finish(container, now)
+  local n, policy = undecided(container, now)
+  if n == 0 then
+    redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
+    redis.call('HDEL', container, 'waits')
+    return 1
+  end
+  redis.call('HSET', container, 'waits', '1')
+  local state = redis.call('HGET', container, 'state')
+  if state == 'running' or state == 'parked' then
+    local who = n == 1 and '1 recipient whom' or (digits(n) .. ' recipients whom')
+    local what = policy == 'resend' and 'sent to again' or 'taken for sent'
+    redis.call('HSET', container, 'state', 'parked', 'reason', 'waiting to hear of ' .. who ..
+               ' SES may have accepted; who is not heard of within MAILER_UNKNOWN_GRACE_S is ' .. what)
+    stand_still(container, now)
+  end
+  return 0
+end
+
+-- To be called where somebody is in doubt no more: a campaign that waited for that alone may be finished.
+local function decided(container, now)
+  local c = redis.call('HMGET', container, 'waits', 'state', 'n:q', 'n:c')
+  if c[1] and c[2] ~= 'cancelled' and tonumber(c[3] or '0') + tonumber(c[4] or '0') == 0 then finish(container, now) end
+end
+
 -- A container that is ready and waits for its time runs from then on. Returns its state; nil where there is no container.
 local function begin_when_due(container, now)
   local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'n:q', 'n:c')
   if c[1] ~= 'planned' or not c[2] or tonumber(c[3] or '0') > now then
     return c[1]
   end
-  if tonumber(c[4] or '0') + tonumber(c[5] or '0') > 0 then
-    redis.call('HSET', container, 'state', 'running', 'reason', '')
-    return 'running'
-  end
-  redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
-  return 'finished'
+  redis.call('HSET', container, 'state', 'running', 'reason', '')
+  if tonumber(c[4] or '0') + tonumber(c[5] or '0') == 0 then finish(container, now) end
+  return redis.call('HGET', container, 'state')
 end
 
 -- Recipients that SES accepted, by tenths of an hour, a day long: they tell when how much of the 24 h quota comes free.
@@ -225,12 +278,12 @@ local function close_what_is_over(keys, chunk_id, now)
     redis.call('HSET', container, 'finished', digits(now))
     return 1, 1
   end
-  redis.call('HSET', container, 'state', 'finished', 'reason', '', 'finished', digits(now))
+  local finished = finish(container, now)
   if c[4] then
     -- A message is one chunk: its time to be forgotten starts here. A campaign's is the reaper's business.
     for i = 1, 7 do redis.call('EXPIRE', keys[i], c[4]) end
   end
-  return 1, 1
+  return 1, finished
 end
 
 -- ---- what becomes of recipients --------------------------------------------------------------------------------------
@@ -333,18 +386,6 @@ local function forget_with(records, ...)
   end
 end
 
--- A campaign stands still, or goes on: that time is not part of its rate.
-local function stand_still(container, now)
-  if redis.call('HEXISTS', container, 'started') == 1 then redis.call('HSETNX', container, 'idle_since', digits(now)) end
-end
-
-local function go_on(container, now)
-  local since = redis.call('HGET', container, 'idle_since')
-  if not since then return end
-  redis.call('HINCRBY', container, 'idle', digits(math.max(0, now - tonumber(since))))
-  redis.call('HDEL', container, 'idle_since')
-end
-
 -- SES accepted n recipients, so what it was parked for is over. The rate is measured from the first answer to the last: what
 -- the first one was for is not part of it.
 local function note_accepted(container, n, now)
@@ -369,6 +410,9 @@ local function reopen(keys, active, chunk_id, n, now)
     go_on(container, now)
     redis.call('HSET', container, 'state', 'running')
     redis.call('HDEL', container, 'finished')
+  elseif redis.call('HDEL', container, 'waits') == 1 and redis.call('HGET', container, 'state') == 'parked' then
+    go_on(container, now)
+    redis.call('HSET', container, 'state', 'running', 'reason', '')
   end
   for i = 1, 7 do redis.call('PERSIST', keys[i]) end
   if not redis.call('HGET', container, 'keep') then

@@ -11,6 +11,7 @@ if not c[1] or not all then
   redis.call('ZREM', doubt, chunk_id)
   return 0
 end
+note_policy(container, policy, policy)
 -- Of what is not to be sent any more, nobody is sent to again; and nobody who may have got it is called `expired`.
 if policy == 'resend' and (c[1] == 'cancelled' or (c[2] and tonumber(c[2]) <= now)) then policy = 'hold' end
 
@@ -44,6 +45,7 @@ if n > 0 then
   end
   change_doubt(chunk, doubt, chunk_id, -n, now)
 end
+decided(container, now)
 -- Those that are held are looked at again after another grace, in case the lane says something else by then.
 redis.call('ZADD', doubt, 'XX', digits(oldest and oldest * 1000 or now), chunk_id)
 return n

@@ -106,4 +106,5 @@ if opened ~= 0 then
   redis.call('HINCRBY', chunk, 'open', digits(opened))
   close_what_is_over(KEYS, chunk_id, now)
 end
+if doubtful ~= 0 then decided(container, now) end
 return out

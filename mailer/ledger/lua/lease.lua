@@ -1,11 +1,13 @@
 -- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
--- ARGV: chunk id, owner, lease (ms)
+-- ARGV: chunk id, owner, lease (ms), what becomes of a campaign's recipients in doubt, in the transactional lane and in bulk; ''
+--       where the caller does not say it
 -- Returns {status, fence, records, now (ms)}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its time has not come)
 -- | the container's state, if not sending.
 local container, chunk, records, window, details, _, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
+note_policy(container, ARGV[4], ARGV[5])
 
 local state = begin_when_due(container, now)
 local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size')
