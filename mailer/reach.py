@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
+from . import metrics
 from .errors import ConfigError, MailerError
 from .gates.quota import STALE_AFTER_REFRESHES, Quota
 from .gates.register import Register
@@ -80,7 +81,11 @@ class Reaches:
         # A role of our own account has our own quota, and must not get a second limiter.
         another = number is not None and number != await self.own.gateway.own_account()
         gateway = Gateway(
-            region=route.region, endpoint_url=route.endpoint_url, role_arn=route.role_arn, external_id=route.external_id
+            region=route.region,
+            endpoint_url=route.endpoint_url,
+            role_arn=route.role_arn,
+            external_id=route.external_id,
+            observer=metrics.record_ses_call,
         )
         await self._stack.enter_async_context(gateway)
         account = f"{number}:{gateway.region}" if another else gateway.region

@@ -6,32 +6,27 @@ import asyncio
 import gc
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
-from mailer import metrics
 from mailer.errors import MailerError
-from mailer.gates.quota import STALE_AFTER_REFRESHES
-from mailer.gates.suppression import why_not_known
 from mailer.log import configure_logging
-from mailer.queue import explain_redis, ping
+from mailer.queue import ping
 from mailer.settings import Settings, load_settings
 
 from . import http, maintenance
+from .gauges import collect
 from .lanes import serve_lane
 from .outage import Outage
-from .runtime import Listening, Runtime, cancel, open_runtime
+from .readiness import ready
+from .runtime import cancel, open_runtime
 from .sns import Endpoint
 
 log = structlog.get_logger()
-
-EVENTS_LATE_S = 120.0  # a receive is answered, or has failed, within a minute
 
 
 def main() -> int:
@@ -72,8 +67,8 @@ async def serve(settings: Settings) -> None:
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
         app = http.create_app(
             alive=lambda: {name: not task.done() for name, task in {**upkeep, **lanes}.items()},
-            ready=lambda: _ready(runtime),
-            collect=lambda: _collect(runtime),
+            ready=lambda: ready(runtime),
+            collect=lambda: collect(runtime),
             events=endpoint,
         )
         try:
@@ -112,63 +107,6 @@ def _unheard(outage: Outage, loop: asyncio.AbstractEventLoop, context: dict[str,
         outage.tell(error, "something that nobody waits for any more")
     else:
         loop.default_exception_handler(context)
-
-
-async def _ready(runtime: Runtime) -> Mapping[str, http.Check]:
-    checks = {}
-    try:
-        await runtime.write_mark(runtime.probe)
-        checks["redis"] = http.Check(ok=True, detail="answers, and takes writes")
-        checks["account"] = await _account_check(runtime)
-        checks["suppression"] = await _suppression_check(runtime)
-    except (RedisError, OSError, TimeoutError) as error:
-        checks["redis"] = http.Check(ok=False, detail=explain_redis(error))
-        checks["account"] = http.Check(ok=False, detail="not known without redis")
-        checks["suppression"] = http.Check(ok=False, detail="not known without redis", needed=False)
-    if runtime.settings.events_sqs_url:
-        checks["events"] = _events_check(runtime.listening)
-    missing = [lane.value for lane in runtime.settings.lanes if lane not in runtime.serving]
-    checks["lanes"] = http.Check(ok=not missing, detail=f"not served: {', '.join(missing)}" if missing else "served")
-    return checks
-
-
-async def _account_check(runtime: Runtime) -> http.Check:
-    known = await runtime.accounts.load(runtime.own.account)
-    now_s = await runtime.ledger.scripts.now_ms() / 1000
-    if known is None or abs(now_s - known.refreshed_at.timestamp()) > STALE_AFTER_REFRESHES * runtime.settings.account_refresh_s:
-        why = await runtime.accounts.why_stale(runtime.own.account)
-        return http.Check(ok=False, detail=why or "GetAccount has not answered yet")
-    return http.Check(ok=True, detail=f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h")
-
-
-async def _suppression_check(runtime: Runtime) -> http.Check:
-    """Shown only: our own list is asked anyway, and what needs SES's waits by itself."""
-    account = await runtime.accounts.load(runtime.own.account)
-    if account is not None and not account.suppressed_reasons:
-        return http.Check(ok=True, detail="the list of SES holds for nothing in this account", needed=False)
-    known = await runtime.ledger.suppressed.ses_list(runtime.own.account)
-    why = why_not_known(known, runtime.settings.suppression_sync_s)
-    return http.Check(ok=why is None, detail=why or f"{known.entries:,} entries on the list of SES", needed=False)
-
-
-def _events_check(listening: Listening) -> http.Check:
-    """Shown only: what is sent does not wait for events, and another process may receive them."""
-    if listening.trouble:
-        return http.Check(ok=False, detail=listening.trouble, needed=False)
-    if not listening.received_at:
-        return http.Check(ok=False, detail="the queue of SES's events has not answered yet", needed=False)
-    ago_s = max(0.0, time.time() - listening.received_at)
-    return http.Check(ok=ago_s < EVENTS_LATE_S, detail=f"the queue answered {ago_s:.0f} s ago", needed=False)
-
-
-async def _collect(runtime: Runtime) -> None:
-    with suppress(RedisError, OSError):
-        for lane in runtime.settings.lanes:
-            metrics.set_queue_depth(lane, await runtime.ledger.queue_depth(lane))
-        metrics.set_in_doubt(await runtime.ledger.in_doubt())
-        known = await runtime.accounts.load(runtime.own.account)
-        if known:
-            metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
 
 
 if __name__ == "__main__":

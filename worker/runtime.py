@@ -25,6 +25,7 @@ from mailer.errors import StoreFailed
 from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.accounts import Accounts
+from mailer.ledger.census import Census
 from mailer.ledger.control import Control
 from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
@@ -119,6 +120,8 @@ class Runtime:
         self.since = datetime.now(UTC)
         self.beaten: frozenset[Lane] | None = None  # what the last heartbeat said that it serves, and when that was
         self.beaten_at = 0.0
+        self.census: Census | None = None  # the last one, and when it was taken
+        self.census_at = 0.0
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer

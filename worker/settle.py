@@ -294,6 +294,7 @@ async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlemen
     shift.over = shift.over or settled.closed
     shift.finished = shift.finished or settled.finished
     metrics.record_duplicates(settled.twice)
+    metrics.record_settle()
     lane, age = shift.work.spec.lane, time.time() + (shift.clock_ms - shift.work.created_ms) / 1000
     for outcome in {s.outcome for s in settlements} - {Outcome.QUEUED}:
         count = sum(s.outcome is outcome for s in settlements)

@@ -31,6 +31,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from ..address import bare
 from ..mime import header_senders
+from .observing import Observer, observe
 from .pages import NotSes, Page, foreign
 from .refusals import Kind, Refusal, Written, classify_call, classify_entry, unusable
 from .session import open_session
@@ -207,7 +208,10 @@ class Gateway:
         endpoint_url: str | None = None,
         role_arn: str | None = None,
         external_id: str | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        """`observer` is told of each call that only asks; those that send are its caller's to tell."""
+        self._observer = observer
         self._session = open_session(region, role_arn, external_id)
         self._endpoint_url = endpoint_url
         self._own_account: str | None = None
@@ -233,6 +237,8 @@ class Gateway:
                 self._sender.meta.events.register(f"before-call.sesv2.{operation}", _put_body)
                 self._sender.meta.events.register(f"before-send.sesv2.{operation}", _watch_body)
             self._reader = await self._client(reading)
+            if self._observer is not None:
+                observe(self._reader, self._observer)
         except BaseException:
             await self._stack.aclose()
             raise

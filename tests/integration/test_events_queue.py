@@ -16,12 +16,11 @@ from structlog.testing import capture_logs
 from mailer import Mailer, Settings
 from mailer.events import read
 from mailer.simulator import Simulator, SimulatorConfig, sqs
-from worker import __main__ as worker_main
-from worker import events, maintenance
+from worker import events, maintenance, readiness
 from worker.runtime import Runtime, cancel
 
 from ..conftest import simulated_ses
-from ..ses_events import ANA, notified
+from ..ses_events import ANA, notified, published
 from .test_events_in import archived, bounced, metric, taking_in, truth, until
 from .test_worker_http import asked
 
@@ -48,7 +47,7 @@ async def test_a_queue_that_is_not_there_is_seen_in_readyz_which_stays_200_and_s
         async with Runtime(settings.model_copy(update={"events_sqs_url": there})) as runtime:
             runtime.serving.update(settings.lanes)
             await maintenance.read_accounts(runtime)
-            async with asked(ready=lambda: worker_main._ready(runtime)) as client:
+            async with asked(ready=lambda: readiness.ready(runtime)) as client:
 
                 async def shown(ok: bool, words: str) -> bool:
                     response = await client.get("/readyz")
@@ -64,12 +63,12 @@ async def test_a_queue_that_is_not_there_is_seen_in_readyz_which_stays_200_and_s
                 async with listening(runtime, there):
                     await until(lambda: shown(True, "the queue answered 0 s ago"))
                     assert time.time() - metric(RECEIVED_AT) < 10
-                runtime.listening.received_at -= 2 * worker_main.EVENTS_LATE_S
+                runtime.listening.received_at -= 2 * readiness.EVENTS_LATE_S
                 assert await shown(False, "the queue answered 24")
 
 
 async def test_readyz_has_no_entry_for_events_where_no_queue_is_set(settings: Settings, ses: Simulator) -> None:
-    async with Runtime(settings) as runtime, asked(ready=lambda: worker_main._ready(runtime)) as client:
+    async with Runtime(settings) as runtime, asked(ready=lambda: readiness.ready(runtime)) as client:
         await maintenance.read_accounts(runtime)
         assert "events" not in (await client.get("/readyz")).json()
 
@@ -97,8 +96,10 @@ async def test_an_event_of_a_type_that_is_not_known_is_counted_as_other_and_not_
 ) -> None:
     other, unmatched = metric("mailer_events_total", type="other"), metric("mailer_events_unmatched_total")
     new = {"eventType": "Forwarded", "mail": {"messageId": "0102", "tags": {"mailer_id": ["c-0-0-1"]}}}
+    foreign = published("Delivery")
+    foreign["mail"]["tags"] = {"team": ["growth"]}
     async with Runtime(settings) as runtime:
-        assert not await events.apply(runtime, [read(json.dumps(new)), read(json.dumps(notified("Delivery")))])
+        assert not await events.apply(runtime, [read(json.dumps(new)), read(json.dumps(foreign))])
     assert metric("mailer_events_total", type="other") - other == 1
     assert metric("mailer_events_unmatched_total") - unmatched == 1
 

@@ -20,7 +20,7 @@ from mailer.doctor import redis as doctor
 from mailer.ledger import Ledger
 from mailer.queue import connect, disconnect, explain_redis, not_stored
 from mailer.simulator import Simulator
-from worker.__main__ import _ready
+from worker.readiness import ready
 from worker.runtime import Runtime
 
 from ..conftest import running_worker
@@ -158,7 +158,7 @@ async def test_sending_goes_on_within_seconds_nobody_is_lost_and_nobody_sent_to_
         assert status.counts == {"sent": ROWS}
         for id in singles:
             await until(lambda id=id: _sent(mailer, id))  # type: ignore[misc]
-        assert (await _ready(runtime))["redis"].ok
+        assert (await ready(runtime))["redis"].ok
     told = [line for line in said if "redis" in line["event"]]
     assert all(line["log_level"] != "error" for line in said), said
     assert {line["reason"] for line in told if "reason" in line} <= {
@@ -207,7 +207,7 @@ async def test_an_idle_worker_leaves_the_demoted_server_too_and_says_that_it_was
 
 
 async def _says(runtime: Runtime, words: str) -> bool:
-    check = (await _ready(runtime))["redis"]
+    check = (await ready(runtime))["redis"]
     return check.detail == words and check.ok is (words == "answers, and takes writes")
 
 

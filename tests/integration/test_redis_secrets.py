@@ -23,8 +23,8 @@ from mailer.errors import RedisUnavailable
 from mailer.ledger import Ledger
 from mailer.queue import connect, disconnect, explain_redis
 from mailer.redis import commands
-from worker.__main__ import _ready
 from worker.outage import Outage
+from worker.readiness import ready
 from worker.runtime import Runtime
 
 from ..servers import RedisServer
@@ -110,6 +110,6 @@ async def test_no_part_of_a_password_is_said_of_a_redis_that_cannot_be_used(
 async def test_no_part_of_a_password_is_on_a_worker_s_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0?username=Nutzer3&password={quote(SECRET, safe='')}")
     runtime = Runtime(settings)
-    found = str(await _ready(runtime))
+    found = str(await ready(runtime))
     assert "nothing answers there" in found
     assert not any(part in found for part in PARTS)

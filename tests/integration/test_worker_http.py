@@ -17,8 +17,7 @@ from mailer import Settings, metrics
 from mailer.account import read_account
 from mailer.errors import ConfigError
 from mailer.simulator import Simulator
-from worker import __main__ as worker_main
-from worker import http, maintenance
+from worker import http, maintenance, readiness
 from worker.http import Check, create_app, serve
 from worker.runtime import Runtime
 
@@ -82,7 +81,7 @@ async def test_readyz_has_an_entry_a_check() -> None:
 async def test_readyz_shows_a_suppression_list_that_is_not_known_and_stays_200(settings: Settings, ses: Simulator) -> None:
     async with Runtime(settings) as runtime:
         runtime.serving.update(settings.lanes)
-        async with asked(ready=lambda: worker_main._ready(runtime)) as client:
+        async with asked(ready=lambda: readiness.ready(runtime)) as client:
 
             async def shown() -> tuple[int, Any]:
                 response = await client.get("/readyz")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from prometheus_client import REGISTRY as DEFAULT_REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailer import metrics
 from mailer.email import Lane, Outcome
-from mailer.ses.refusals import Kind
+from mailer.errors import StoreFailed
+from mailer.gates.quota import REASONS, Verdict
+from mailer.ledger.parking import Parked, class_of
+from mailer.ses.refusals import Kind, classify
+from worker.settle import set_paused
 
 # Name in the exposition → its labels. These names are what users type; a renamed one breaks somebody's alert.
 PROMISED = {
@@ -31,7 +37,37 @@ PROMISED = {
     "mailer_events_unmatched_total": (),
     "mailer_events_last_receive_timestamp_seconds": (),
     "mailer_duplicates_total": (),
+    "mailer_recipients_waiting": ("lane",),
+    "mailer_waiting_oldest_seconds": ("lane",),
+    "mailer_workers": ("lane",),
+    "mailer_campaigns": ("state",),
+    "mailer_campaigns_parked": ("reason",),
+    "mailer_last_settle_timestamp_seconds": (),
+    "mailer_sending_enabled": (),
+    "mailer_enforcement": ("state",),
+    "mailer_account_read_timestamp_seconds": (),
+    "mailer_bounce_rate": (),
+    "mailer_bounce_rate_limit": ("action",),
+    "mailer_complaint_rate": (),
+    "mailer_complaint_rate_limit": ("action",),
+    "mailer_suppression_read_timestamp_seconds": (),
+    "mailer_last_event_timestamp_seconds": (),
+    "mailer_redis_up": (),
+    "mailer_redis_writable": (),
+    "mailer_redis_memory_bytes": (),
+    "mailer_redis_memory_max_bytes": (),
+    "mailer_redis_persistence_ok": (),
+    "mailer_redis_aof_enabled": (),
 }
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+NO_CREDENTIALS = classify(NoCredentialsError()).reason
+
+
+def refused(code: str, text: str) -> str:
+    """The reason of a campaign that waits after SES refused a send."""
+    return f"waiting: {classify(ClientError({'Error': {'Code': code, 'Message': text}}, 'SendEmail')).reason}"
 
 
 def value(name: str, **labels: str) -> float:
@@ -56,6 +92,57 @@ def test_every_promised_metric_is_there_before_anything_happened_with_exactly_it
         assert {tuple(label for label, _ in combination) for combination in of} == {tuple(sorted(labels))}, name
     ours = {re.sub(r"_(count|sum|bucket|created)$", "", name) for name in there if name.startswith("mailer_")}
     assert ours - {name.removesuffix("_total") for name in PROMISED} == {name for name in PROMISED if name.endswith("_total")}
+
+
+def test_the_document_has_every_metric_with_its_labels_and_type_and_no_other() -> None:
+    rows = re.findall(r"^\| `(mailer_\w+)` \|\s*(.*?)\s*\| (counter|gauge|histogram) \|", DOCUMENT, re.MULTILINE)
+    assert {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels, _ in rows} == PROMISED
+    assert len(rows) == len(PROMISED)
+    types = {
+        f"{family.name}_total" if family.type == "counter" else family.name: family.type
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+    }
+    assert {name: type for name, _, type in rows} == {name: type for name, type in types.items() if name.startswith("mailer_")}
+
+
+def test_what_the_document_says_to_alert_on_is_there_with_those_labels() -> None:
+    alerts = DOCUMENT.partition("## What to be woken for")[2]
+    there, named = series(), set(re.findall(r"mailer_\w+", alerts))
+    assert len(named) > 10
+    assert named <= set(PROMISED)
+    for name, label, value in re.findall(r"(mailer_\w+)\{(\w+)!?=\"(\w+)\"\}", alerts):
+        assert (label, value) in {pair for combination in there[name] for pair in combination}, name
+
+
+def test_there_are_no_created_series_and_every_label_is_one_of_a_few() -> None:
+    there = series()
+    assert [name for name in there if name.endswith("_created")] == []
+    assert len(metrics.exposition().decode().splitlines()) < 500
+    values = {value for name in there if name.startswith("mailer_") for labels in there[name] for _, value in labels}
+    assert {"quota", "account_paused", "PROBATION", "review", "parked", "GetAccount"} <= values
+    assert {str(parked.value) for parked in Parked} <= values
+
+
+REASONS_OF = {
+    Parked.QUOTA: [
+        "waiting for the 24 h quota, about 310/h come free",
+        "waiting: it has 40 recipients, and the account's 24 h quota is 20",
+    ],
+    Parked.PAUSED: [REASONS[Verdict.PAUSED], refused("SendingPausedException", "Sending paused for this account.")],
+    Parked.SUSPENDED: [REASONS[Verdict.SUSPENDED], refused("AccountSuspendedException", "It is suspended")],
+    Parked.SET: [set_paused("news"), refused("SendingPausedException", "Sending paused for configuration set <news>.")],
+    Parked.ACCOUNT: [REASONS[Verdict.STALE]],
+    Parked.CREDENTIALS: [refused("ExpiredTokenException", "The security token is expired"), f"waiting: {NO_CREDENTIALS}"],
+    Parked.UNREACHABLE: [f"waiting: {classify(EndpointConnectionError(endpoint_url='https://email')).reason}"],
+    Parked.SUPPRESSION: ["waiting: the suppression list of SES has not been read yet"],
+    Parked.STORE: [f"waiting: {StoreFailed(url='file:///x', why='it has not answered within 6 s')}"],
+    Parked.OTHER: ["waiting: the verified identities of the SES account are being listed", ""],
+}
+
+
+@pytest.mark.parametrize(("parked", "reason"), [(parked, reason) for parked, some in REASONS_OF.items() for reason in some])
+def test_each_reason_to_wait_has_its_class(parked: Parked, reason: str) -> None:
+    assert class_of(reason) is parked
 
 
 def test_labels_are_the_states_the_lanes_and_the_kinds() -> None:
