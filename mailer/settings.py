@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     daily_reserve: int = Field(0, ge=0)  # recipients of the 24 h quota that only the transactional lane may use
     bulk_calls_per_s: Literal["auto", "unlimited"] | PositiveFloat = "auto"  # SendBulkEmail calls of the whole account
     secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
+    unsubscribe_page: bool = False  # a worker serves /unsubscribe/{token}
     account_refresh_s: float = Field(60, gt=0)
     suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
     events_sqs_url: str | None = None  # the queue that carries SES's events

@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 import structlog
+from fastapi import APIRouter
 from redis.exceptions import RedisError
 
 from mailer.errors import MailerError
 from mailer.log import configure_logging
 from mailer.queue import ping
 from mailer.settings import Settings, load_settings
+from mailer.unsubscribe_page import UnsubscribePage
 
 from . import http, maintenance
 from .gauges import collect
@@ -57,6 +59,7 @@ async def serve(settings: Settings) -> None:
     runtime = await open_runtime(settings)
     endpoint = None
     try:
+        pages = _pages(runtime)
         if settings.events_topic_arns:
             endpoint = await runtime.enter(Endpoint(runtime.redis, runtime.ledger.keys, settings.events_topic_arns))
         await ping(runtime.redis, settings)
@@ -70,6 +73,7 @@ async def serve(settings: Settings) -> None:
             ready=lambda: ready(runtime),
             collect=lambda: collect(runtime),
             events=endpoint,
+            pages=pages,
         )
         try:
             async with http.serve(app, settings.http_host, settings.http_port) as port:
@@ -82,6 +86,14 @@ async def serve(settings: Settings) -> None:
         log.info("stopped; nothing is in flight")
     finally:
         await runtime.__aexit__(None, None, None)
+
+
+def _pages(runtime: Runtime) -> list[APIRouter]:
+    """Raises ConfigError."""
+    settings = runtime.settings
+    if not settings.unsubscribe_page:
+        return []
+    return [UnsubscribePage(runtime.ledger.suppressed, settings.secret_keys, settings.senders).router()]
 
 
 def _settle_memory() -> None:

@@ -11,12 +11,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -47,10 +47,11 @@ def create_app(
     ready: Callable[[], Awaitable[Mapping[str, Check]]],
     collect: Callable[[], Awaitable[None]],
     events: Callable[[bytes, Mapping[str, str]], Awaitable[int]] | None = None,
+    pages: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """The three pages. `alive`: each loop of the process, is it running. `ready`: each check. `collect` refreshes the gauges.
 
-    `events` is given what SNS posts, body and headers, and says the status; without it there is no such page.
+    `events` is given what SNS posts, body and headers, and says the status; without it there is no such page. `pages`: more.
     """
     app = FastAPI(openapi_url=None)  # and so no documentation pages either
 
@@ -77,6 +78,8 @@ def create_app(
 
     if events is not None:
         _take_events(app, events)
+    for router in pages:
+        app.include_router(router)
     return app
 
 

@@ -41,11 +41,8 @@ class StoredTemplate:
 
     @property
     def mentions(self) -> frozenset[str]:
-        """Of what the service gives to each row: where the template is not known, it may use the link."""
-        if self.parts is None:
-            return frozenset((LINK,))
-        uses = any(part.plain is None or any(path.segments[:1] == (LINK,) for path in part.plain) for part in self.parts)
-        return frozenset((LINK,)) if uses else frozenset()
+        """Of what the service gives to each row. Whether it uses the link is not always known, so it gets it."""
+        return frozenset((LINK,))
 
     def values(self, data: dict[str, Any]) -> Values:
         """Raises RenderFailed, which names the variable that is missing."""

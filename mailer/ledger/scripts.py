@@ -66,6 +66,7 @@ _NAMES = (
     "release",
     "renew",
     "reschedule",
+    "resubscribe",
     "resume",
     "retire",
     "retry",

@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -104,6 +104,7 @@ class SesList:
 
 
 class Checked(NamedTuple):
+    now: datetime  # Redis's clock
     hits: Mapping[int, Found]  # by the place among the addresses that were asked about
     ses: SesList | None  # None where SES's list was not asked about
 
@@ -198,7 +199,9 @@ class Suppressed:
             for number, own, ses in zip(hits[::3], hits[1::3], hits[2::3], strict=True)
         }
         return Checked(
-            found, None if account is None else _ses_list(dict(zip(fields[::2], fields[1::2], strict=True)), _moment(now))
+            _moment(now),
+            found,
+            None if account is None else _ses_list(dict(zip(fields[::2], fields[1::2], strict=True)), _moment(now)),
         )
 
     async def own_entries(self) -> int:
@@ -248,6 +251,18 @@ class Suppressed:
         args = [place(folded), folded, "*" if stream is None else pack_stream(stream)]
         [gone] = await self._run("unsuppress", [self._keys.suppressed_own], args)
         return unpack_own(folded, gone)
+
+    async def is_young(self, entry: NewEntry, within_s: int) -> bool:
+        """Whether the same entry, of the same reason and stream, was made so short a time ago."""
+        now, hits, _ = await self.check([entry.address], account=None)
+        mine = [one for one in (hits[0].own if hits else ()) if (one.reason, one.stream) == (entry.reason, entry.stream)]
+        return any(now - one.since <= timedelta(seconds=within_s) for one in mine)
+
+    async def resubscribe(self, address: str, stream: str, *, within_s: int) -> bool:
+        """Take back an unsubscription from the stream that is so young; False where there is none. Nothing else is removed."""
+        folded = fold(address)
+        args = [place(folded), folded, pack_stream(stream), within_s]
+        return bool(await self._run("resubscribe", [self._keys.suppressed_own], args))
 
     # ---- SES's ---------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ CALLS: dict[str, Call] = {
     "unsuppress": lambda mailer: mailer.unsuppress("ana@example.org"),
     "suppressed": lambda mailer: mailer.suppressed("ana@example.org"),
 }
-OF_NO_REDIS = {"aclose", "advice", "explain", "explain_campaign", "preview", "unsubscribed"}
+OF_NO_REDIS = {"aclose", "advice", "explain", "explain_campaign", "preview", "unsubscribe_url", "unsubscribed"}
 STORING = {"send", "start_campaign"}
 
 

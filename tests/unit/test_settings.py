@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "daily_reserve": ("500", "500", 500),
     "bulk_calls_per_s": ("2.5", "2.5", 2.5),
     "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
+    "unsubscribe_page": ("true", "true", True),
     "account_refresh_s": ("5", "5", 5.0),
     "suppression_sync_s": ("30", "30", 30.0),
     "events_sqs_url": ("https://sqs.example/1/q", '"https://sqs.example/1/q"', "https://sqs.example/1/q"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import orjson
 import pytest
 
 from mailer import Campaign, Email, Mailer, Settings
@@ -175,20 +176,14 @@ def test_sess_own_link_without_a_contact_list_is_refused_with_what_to_do() -> No
 
 
 @pytest.mark.parametrize(
-    ("source", "known", "has"),
-    [
-        ("{{name}} {{unsubscribe_url}}", True, True),
-        ("{{name}}", True, False),
-        ("{{#if x}}{{name}}{{/if}}", True, True),
-        ("", False, True),
-    ],
+    ("source", "known"), [("{{name}} {{unsubscribe_url}}", True), ("{{#if x}}{{name}}{{/if}}", True), ("", False)]
 )
-def test_a_template_that_ses_stores_gets_the_link_where_it_may_use_it(source: str, known: bool, has: bool) -> None:
+def test_a_template_that_ses_stores_gets_the_link(source: str, known: bool) -> None:
     spec, _ = PREPARATION.campaign(Campaign(sender="news", ses_template="welcome"))
     template = StoredTemplate("welcome", (compile_template(source),) if known else None)
     made = Material(spec=spec, source=template, files=(), tokens=TOKENS).item("m0-0", 0, entry(), 1)
     assert isinstance(made.content, Values)
-    assert (header_url(made) in made.content.json) is has
+    assert orjson.loads(made.content.json)["unsubscribe_url"] == header_url(made)
     spec, _ = PREPARATION.campaign(Campaign(sender="plain", ses_template="welcome"))
     material = Material(spec=spec, source=template, files=(), tokens=TOKENS)
     if "unsubscribe_url" in source:
