@@ -25,7 +25,7 @@ from .gauges import collect
 from .lanes import serve_lane
 from .outage import Outage
 from .readiness import ready
-from .runtime import cancel, open_runtime
+from .runtime import Runtime, cancel, open_runtime
 from .sns import Endpoint
 
 log = structlog.get_logger()

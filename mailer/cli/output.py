@@ -59,7 +59,7 @@ BAD = {"failed", "rejected", "bounced", "complained", "stopped", "unknown"}
 
 def agreed(question: str) -> bool:
     """What the person at the terminal answers; yes, where standard input is none."""
-    return not _is_terminal(sys.stdin) or typer.confirm(question, err=True)
+    return not is_terminal(sys.stdin) or typer.confirm(question, err=True)
 
 
 def say(text: str, style: str | None = None) -> None:
