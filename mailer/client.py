@@ -58,6 +58,11 @@ class Mailer:
         self._handover = Handover(self.settings, self._line, self._ledger, self._queue, self._objects)
         self._prepare = self._handover.prepare
 
+    @property
+    def not_told(self) -> str:
+        """Why the queue does not have what was stored last, half a sentence; empty where it has it."""
+        return self._handover.not_told
+
     async def __aenter__(self) -> Mailer:
         try:
             with self._line.asking():

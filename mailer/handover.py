@@ -62,6 +62,7 @@ class Handover:
         self._objects = objects
         self._disk = Disk(ledger.redis, ledger.keys) if settings.intake_fsync else None
         self.prepare = prepare.Preparation(settings)
+        self.not_told = ""  # why the queue does not have what was stored last; half a sentence
 
     async def close(self) -> None:
         if self._disk is not None:
@@ -126,11 +127,9 @@ class Handover:
         try:
             await self._queue.wake_all(lane, chunks)
         except (RedisError, OSError) as error:
-            log.warning(
-                "it is stored, and its queue could not be told: %s; a worker finds it within %.0f s once Redis takes writes",
-                explain_redis(error),
-                WAKE_PATIENCE_MS / 1000,
-            )
+            within_s = WAKE_PATIENCE_MS / 1000
+            self.not_told = f"its queue could not be told: {explain_redis(error)}; a worker looks for it {within_s:.0f} s later"
+            log.warning("what was stored is sent later: %s", self.not_told)
 
     # ---- a campaign ----------------------------------------------------------------------------
 

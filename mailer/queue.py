@@ -21,7 +21,7 @@ from .email import Lane
 from .errors import ConfigError, RedisUnavailable
 from .ledger.keys import Keys
 from .ledger.redis import RedisClient
-from .redis.commands import Patience, Patient, Tries
+from .redis.commands import Patience, Patient, PatientPipeline, Tries
 from .redis.connection import Era, open_pool
 from .redis.errors import advise_redis, explain_redis, has_moved, is_refused, not_stored, passes
 from .redis.url import parse, safe_url
@@ -39,6 +39,7 @@ __all__ = [
     "disconnect",
     "dump_job",
     "explain_redis",
+    "for_arq",
     "has_moved",
     "is_refused",
     "load_job",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 JOB = "deliver"
+ARQ = "arq:"  # that all keys of arq begin with
 APPLICATION_TIMEOUT_S = 5.0  # of a command to Redis, in which a fail-over or an outage is waited out
 COMMAND_TIMEOUT_S = 15.0  # the same where a person waits: a fail-over by Sentinel takes 5 to 6 s
 # What a Mailer has where it is given none.
@@ -57,6 +59,39 @@ call_timeout_s: ContextVar[float] = ContextVar("call_timeout_s", default=APPLICA
 
 
 class Client(Patient, ArqRedis): ...  # type: ignore[misc]  # redis-py's stubs contradict each other
+
+
+class _OfArq(Client):
+    """What arq is given: its keys are put under the namespace. It says nothing but keys that begins as they do: the ids of its
+    jobs are those of chunks, and their content is JSON."""
+
+    names: Keys
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await super().execute_command(*_under(self.names, args), **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _PipelineOfArq:
+        return _PipelineOfArq(self, transaction)
+
+
+class _PipelineOfArq(PatientPipeline):
+    def __init__(self, client: _OfArq, transaction: bool) -> None:
+        super().__init__(client, transaction)
+        self._names = client.names
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return super().execute_command(*_under(self._names, args), **options)
+
+
+def _under(keys: Keys, args: Sequence[Any]) -> list[Any]:
+    return [keys.of_arq(arg) if isinstance(arg, str) and arg.startswith(ARQ) else arg for arg in args]
+
+
+def for_arq(redis: Client, keys: Keys) -> ArqRedis:
+    """The same connections, for arq."""
+    client = _OfArq(pool_or_conn=redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job)
+    client.patience, client.names = redis.patience, keys
+    return client
 
 
 def dump_job(job: dict[str, Any]) -> bytes:
@@ -84,7 +119,7 @@ def connect(settings: Settings, *, retries: int = 3, timeout: float | None = Non
         pool = open_pool(url, era, timeout=timeout)
     except ValueError as error:
         raise ConfigError(where="MAILER_REDIS_URL", why=str(error)) from None
-    client = Client(pool_or_conn=pool, job_serializer=dump_job, job_deserializer=load_job)
+    client = Client(pool_or_conn=pool)
     client.patience = Patience(retries=retries, timeout=timeout, era=era, of_sentinels=url.of_sentinels)
     return client
 
@@ -113,7 +148,8 @@ def unavailable(error: BaseException, settings: Settings, *, known: str = "") ->
 
 class Queue:
     def __init__(self, redis: Client, keys: Keys) -> None:
-        self._redis = redis
+        self._redis = for_arq(redis, keys)
+        self._patience = redis.patience
         self._keys = keys
 
     async def wake_again(self, lane: Lane, chunk: str, fence: int) -> None:
@@ -134,7 +170,7 @@ class Queue:
 
     async def _enqueue(self, chunk: str, job_id: str, queue: str) -> bool:
         """False where arq has it already. It watches the job's key, and under a watch no command is repeated by itself."""
-        tries = Tries(self._redis.patience)
+        tries = Tries(self._patience)
         while True:
             try:
                 return await self._redis.enqueue_job(JOB, chunk, _job_id=job_id, _queue_name=queue) is not None

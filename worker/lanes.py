@@ -4,6 +4,7 @@ Rules that are kept here, each because of what arq's source does otherwise:
  - the job never raises (an exception or a time-out ends a job for good), and what it names is in the ledger;
  - `max_tries` is out of reach: arq counts starts, a deploy's cancellations among them, and the ledger counts failures;
  - JSON, not pickle; identifiers only as arguments; no results kept, none logged;
+ - it begins with INFO, which a user of Redis need not be allowed: nobody reads what it logs of that;
  - `queue_read_limit` is above all that can be running: running jobs stay in the queue's sorted set and hide what is behind;
  - one time-out for every job of a queue, and a short one: a crashed worker's job is blocked for the longest of them;
  - the health key is one a queue and any worker's stop deletes it, so it is not used: `/healthz` is;
@@ -19,12 +20,13 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
+import arq.worker
 import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from mailer.email import Lane
-from mailer.queue import JOB, connect, disconnect, dump_job, load_job
+from mailer.queue import JOB, connect, disconnect, dump_job, for_arq, load_job
 
 from .deliver import deliver
 from .runtime import Runtime, cancel
@@ -40,6 +42,12 @@ DRAIN_S = 25.0  # on SIGTERM; what is in flight is settled long before, unless S
 # Then. A call ends by its time-outs, and a settle without Redis after RETRY_AT_STOP_S; only an upload that crawls takes longer.
 CLOSE_S = 60.0
 RESTART_S = (0.2, 5.0)  # backoff of the supervisor
+
+
+async def _nothing(*_: object) -> None: ...
+
+
+arq.worker.log_redis_info = _nothing  # type: ignore[assignment,attr-defined]
 
 
 async def run_job(ctx: dict[str, Any], chunk: str) -> None:
@@ -80,7 +88,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
         redis, jobs = connect(runtime.settings, era=runtime.redis.patience.era), set[asyncio.Task[Any]]()
         worker = Worker(
             queue_name=runtime.ledger.keys.queue(lane),
-            redis_pool=redis,
+            redis_pool=for_arq(redis, runtime.ledger.keys),
             handle_signals=False,
             **arq_options(lane, {"runtime": runtime, "jobs": jobs}),
         )

@@ -7,8 +7,9 @@ from typing import Any
 
 from mailer.email import Lane
 from mailer.errors import MailerError
+from mailer.ledger.keys import Keys
 from mailer.log import configure_logging
-from mailer.queue import connect, disconnect, ping
+from mailer.queue import connect, disconnect, for_arq, ping
 from mailer.settings import Settings, load_settings
 
 from . import maintenance
@@ -42,8 +43,8 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         (),
         {
             **arq_options(lane, {}),
-            "queue_name": f"{settings.namespace}:queue:{lane.value}",
-            "redis_pool": connect(settings),
+            "queue_name": Keys(settings.namespace).queue(lane),
+            "redis_pool": for_arq(connect(settings), Keys(settings.namespace)),
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
             "job_completion_wait": int(DRAIN_S),

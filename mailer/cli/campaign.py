@@ -209,6 +209,8 @@ async def read_in(
             campaign, recipients, reading=reading, selection=selection, idempotency_key=key, progress=show, confirm=confirm
         )
         bar.update(task, completed=seen, total=seen)  # Redis is not asked: it is stored, and the caller gets its id
+    if mailer.not_told:
+        say(f"it is stored and will be sent, but {mailer.not_told}", "yellow")
     return id
 
 

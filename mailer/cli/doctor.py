@@ -15,6 +15,8 @@ from rich.text import Text
 from .. import load_settings
 from ..address import normalise
 from ..errors import ConfigError, InvalidAddress, MailerError
+from ..redis.access import LATER, rule
+from ..redis.url import parse
 from .options import Json
 from .output import err, one_line, out, print_json, say
 from .run import run
@@ -34,14 +36,27 @@ def doctor(
     ] = None,
     from_: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="A From address that no sender has.")] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help="Whether this recipient could be written to.")] = None,
+    redis_acl: Annotated[
+        bool, typer.Option("--redis-acl", help="Print the Redis command that makes a user with the least rights; ask nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check everything that a first real send needs. Nothing is sent.
 
     Exit status 0 where nothing is wrong (there may be warnings), else 1.
     """
+    if redis_acl:
+        _print_rule()
+        return
     address = None if to is None else _address(to, "--to")
     run(_doctor(sender, None if from_ is None else _address(from_, "--from"), address, as_json))
+
+
+def _print_rule() -> None:
+    settings = load_settings()
+    typer.echo(rule(settings.namespace, parse(settings.redis_url).username))
+    older = ", ".join(f"before Redis {since} leave out +{name}" for name, since in LATER.items())
+    say(f"put a password in the place of PASSWORD; {older}")
 
 
 def _address(text: str, option: str) -> str:

@@ -69,6 +69,8 @@ async def _send(email: Email, key: str | None, wait: bool, as_json: bool) -> Non
             typer.echo(id)
         elif not wait:
             print_json({"id": id})
+        if mailer.not_told:
+            say(f"it is stored and will be sent, but {mailer.not_told}", "yellow")
         if not wait:
             return
         look = f"mailer status {id}"

@@ -43,9 +43,18 @@ class Keys:
         """String: the write behind which WAITAOF waits, and by which is seen whether Redis can store something."""
         return f"{self.namespace}:mark"
 
+    @property
+    def trial(self) -> str:
+        """Not there but for a moment: what `mailer doctor` tries commands on."""
+        return f"{self.namespace}:trial"
+
     def queue(self, lane: Lane) -> str:
         """Sorted set of arq's: the wake-ups of a lane."""
         return f"{self.namespace}:queue:{lane.value}"
+
+    def of_arq(self, key: str) -> str:
+        """arq's own: `arq:job:…`, `arq:in-progress:…`, `arq:retry:…` are names that all its installations share."""
+        return f"{self.namespace}:{key}"
 
     # ---- what becomes of recipients ------------------------------------------------------------
     @property

@@ -95,7 +95,10 @@ def has_moved(error: BaseException) -> bool:
 
 
 def not_stored(error: BaseException) -> bool:
-    """Nothing of the command was stored: it never went out, or Redis refused it each time it did. Else it may have been."""
+    """Nothing of the command was stored: it never went out, or Redis refused it each time it did. Else it may have been; a script
+    that failed on its way has stored a part."""
+    if type(error) is ResponseError and "script" in str(error):
+        return False
     return isinstance(error, RedisError | OSError) and getattr(error, "unanswered", 1) == 0
 
 
@@ -127,14 +130,15 @@ def of_tls(error: BaseException) -> bool:
 
 
 def _refusal(error: BaseException) -> _Refusal | None:
-    said = next((one for one in _causes(error) if isinstance(one, AuthenticationError)), None)
-    if said is not None:
-        asked = "required" in _words(said)
+    login = next((one for one in _causes(error) if isinstance(one, AuthenticationError)), None)
+    if login is not None:
+        asked = "required" in _words(login)
         why = "it wants a user and password" if asked else "it does not take this user and password"
         return _Refusal("", AuthenticationError, why, _LOGIN)
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or (isinstance(error, ResponseError) and "ACL failure" in str(error)):
         do = "allow this user what `mailer doctor` names, or put another one into MAILER_REDIS_URL"
-        return _Refusal("", NoPermissionError, f"this user may not do that: {_words(error)}", do, passes=False)
+        said = _words(error).removeprefix("ACL failure in script: ")
+        return _Refusal("", NoPermissionError, f"this user may not do that: {said}", do, passes=False)
     for one in _REFUSALS:
         if isinstance(error, one.kind) and (not one.code or _words(error).split(" ")[0] == one.code):
             return one
@@ -176,7 +180,7 @@ def _trouble(error: BaseException) -> Trouble:
         if found := _of_tls(one) or _of_the_system(one):
             return found
     if isinstance(error, InvalidResponse) or any(isinstance(one, InvalidResponse) for one in _causes(error)):
-        return Trouble("what answers there is not Redis, or wants TLS", f"{_NOT_REDIS}, and with TLS begin it with rediss://")
+        return Trouble("what answers there is not Redis", _NOT_REDIS)
     text = _words(error)
     if "Connect call failed" in text or "Connection refused" in text:  # asyncio's, of a name that stands for several addresses
         return _REFUSED

@@ -199,7 +199,7 @@ class Play:
 
     async def _delete_keys(self) -> None:
         redis = connect(self._settings)
-        for pattern in ("arq:*", f"{self._settings.namespace}:queue:*"):
+        for pattern in (f"{self._settings.namespace}:arq:*", f"{self._settings.namespace}:queue:*"):
             async for key in redis.scan_iter(pattern, count=1000):
                 await redis.delete(key)
         await disconnect(redis)

@@ -144,7 +144,7 @@ async def test_the_worker_says_in_one_line_what_is_wrong_at_its_start(settings: 
     table = [
         ({"MAILER_REDIS_URL": "redis://127.0.0.1:9/0"}, "Redis at redis://127.0.0.1:9/0 cannot be used: nothing answers there."),
         ({"MAILER_REDIS_URL": "redis://:secret@127.0.0.1:9/0"}, "Redis at redis://***@127.0.0.1:9/0 cannot be used"),
-        ({"MAILER_REDIS_URL": "http://x"}, "use redis://, rediss://, unix:// or redis+sentinel://"),
+        ({"MAILER_REDIS_URL": "http://x"}, "use redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"),
         ({"MAILER_LANES": "express"}, "`lanes`"),
         ({"AWS_REGION": ""}, "set AWS_REGION"),
     ]

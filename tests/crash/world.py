@@ -174,7 +174,9 @@ class Mail:
         a while has run out then, too, and is ended here: turns at reading something of SES's, what arq writes of a job that
         runs, and the patience with a wake-up that got lost."""
         redis, keys = self.ledger.redis, self.ledger.keys
-        await redis.delete(*(f"{in_progress_key_prefix}{chunk}:{fence}" for chunk in self.chunks for fence in range(5)))
+        await redis.delete(
+            *(keys.of_arq(f"{in_progress_key_prefix}{chunk}:{fence}") for chunk in self.chunks for fence in range(5))
+        )
         async for key in redis.scan_iter(match=f"{self.settings.namespace}:*", count=1000):
             if 0 < await redis.pttl(key) <= MINUTE_MS:
                 await redis.delete(key)

@@ -411,7 +411,7 @@ async def test_resume_wakes_at_once_what_was_taken_out(runtime_only: Runtime, ma
     ledger = runtime_only.ledger
     id = await mailer.start_campaign(letter(), rows(2000))
     await mailer.pause(id)
-    await ledger.redis.delete(ledger.keys.queue(Lane.BULK), *[f"arq:job:{id}-{n}:0" for n in range(4)])
+    await ledger.redis.delete(ledger.keys.queue(Lane.BULK), *[ledger.keys.of_arq(f"arq:job:{id}-{n}:0") for n in range(4)])
     await mailer.resume(id)
     waiting = {job.decode().split(":")[0] for job in await ledger.redis.zrange(ledger.keys.queue(Lane.BULK), 0, -1)}
     assert waiting == {f"{id}-{n}" for n in range(4)}

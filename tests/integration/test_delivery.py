@@ -276,11 +276,13 @@ async def test_deleting_every_key_of_arq_loses_nothing(
     monkeypatch.setattr("worker.runtime.PATIENCE_MS", 300)
     monkeypatch.setattr(maintenance, "PATIENCE_MS", 300)
     change_account(ses, AccountChange(max_send_rate=1000))
-    id = await mailer.start_campaign(letter(), rows(3000))
+    id, deleted = await mailer.start_campaign(letter(), rows(3000)), 0
     for _ in range(6):
         await asyncio.sleep(0.15)
-        keys = [key async for key in runtime.redis.scan_iter("arq:*")]
+        keys = [key async for key in runtime.redis.scan_iter(runtime.ledger.keys.of_arq("arq:*"))]
+        deleted += len(keys)
         await runtime.redis.delete(runtime.ledger.keys.queue(letter().lane), *keys)
+    assert deleted
     assert (await finished(mailer, id, 60)).counts == {"sent": 3000}
     assert set(accepted(ses).values()) == {1}
 

@@ -38,7 +38,7 @@ async def test_a_wake_up_that_waits_is_not_queued_again_and_the_next_lease_s_is(
     waiting = await ledger.redis.zrange(ledger.keys.queue(Lane.BULK), 0, -1)
     assert sorted(waiting) == [b"c1-0:0", b"c1-0:1"]
     assert await ledger.queue_depth(Lane.TRANSACTIONAL) == 0
-    await ledger.redis.delete(*[f"arq:job:{job.decode()}" for job in waiting])
+    await ledger.redis.delete(*[ledger.keys.of_arq(f"arq:job:{job.decode()}") for job in waiting])
 
 
 async def test_a_wake_up_is_queued_anew_where_only_the_queue_was_lost(ledger: Ledger) -> None:
@@ -52,17 +52,20 @@ async def test_a_wake_up_is_queued_anew_where_only_the_queue_was_lost(ledger: Le
 async def test_a_job_whose_worker_died_before_the_lease_is_free_for_another_with_the_next_wake_up(ledger: Ledger) -> None:
     queue = Queue(ledger.redis, ledger.keys)
     await queue.wake(Lane.TRANSACTIONAL, "m1-0")
-    await ledger.redis.set("arq:in-progress:m1-0:0", b"1", px=70_000)  # as arq does when it takes a job
+    taken = ledger.keys.of_arq("arq:in-progress:m1-0:0")
+    await ledger.redis.set(taken, b"1", px=70_000)  # as arq does when it takes a job
     await queue.wake(Lane.TRANSACTIONAL, "m1-0")
-    assert await ledger.redis.exists("arq:in-progress:m1-0:0")  # an earlier wake-up of the same lease takes it from nobody
+    assert await ledger.redis.exists(
+        ledger.keys.of_arq("arq:in-progress:m1-0:0")
+    )  # an earlier wake-up of the same lease takes it from nobody
     await queue.wake_again(Lane.TRANSACTIONAL, "m1-0", 0)
-    assert not await ledger.redis.exists("arq:in-progress:m1-0:0")
+    assert not await ledger.redis.exists(taken)
     assert await ledger.redis.zcard(ledger.keys.queue(Lane.TRANSACTIONAL)) == 1
 
 
 async def test_a_job_in_redis_is_json_that_names_a_chunk_and_nothing_else(ledger: Ledger) -> None:
     await Queue(ledger.redis, ledger.keys).wake(Lane.BULK, "c2-7", 3)
-    packed = await ledger.redis.getdel("arq:job:c2-7:3")
+    packed = await ledger.redis.getdel(ledger.keys.of_arq("arq:job:c2-7:3"))
     job = load_job(packed)
     assert (job["f"], job["a"], job["k"]) == ("deliver", ["c2-7"], {})
 

@@ -140,6 +140,14 @@ async def test_a_command_that_a_redis_does_not_answer_in_time_may_be_stored(own_
         assert await redis.get("t:x") in (b"1", None)
 
 
+async def test_a_script_that_fails_on_its_way_has_stored_a_part(server: RedisServer) -> None:
+    async with client(server.url) as redis:
+        for failing in ("redis.call('INCR', KEYS[1])", "error('mistake')"):
+            error = await raised_by(redis.eval(f"redis.call('SET', KEYS[1], 'text') {failing}", 1, "t:x"))
+            assert not not_stored(error)
+        assert await redis.getdel("t:x") == b"text"
+
+
 def test_of_an_error_that_is_not_of_a_command_nobody_says_that_nothing_was_stored() -> None:
     assert not not_stored(redis.ConnectionError())
     assert not not_stored(ValueError())

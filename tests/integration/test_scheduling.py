@@ -52,7 +52,7 @@ async def test_its_time_is_kept_when_the_queue_is_lost_and_every_worker_was_away
     id = await mailer.send(email(send_at=in_(1)))
     campaign = await mailer.start_campaign(letter(send_at=in_(1)), rows(20))
     redis = mailer._redis
-    async for key in redis.scan_iter("arq:*"):
+    async for key in redis.scan_iter(ledger.keys.of_arq("arq:*")):
         await redis.delete(key)
     await redis.delete(f"{settings.namespace}:queue:transactional", f"{settings.namespace}:queue:bulk")
     await asyncio.sleep(1.2)

@@ -12,6 +12,7 @@ import typer.main
 
 from mailer import Campaign, Email, Sender, Settings
 from mailer.cli.app import app
+from mailer.redis.access import rule
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -115,3 +116,7 @@ def test_the_lock_of_npm_names_versions_and_hashes_and_no_registry() -> None:
         assert "resolved" not in package, name
         assert package["version"]
         assert package["integrity"].startswith("sha512-")
+
+
+def test_the_readme_has_the_least_rights_of_a_user_of_redis() -> None:
+    assert f"\n{rule('mailer')}\n" in README
