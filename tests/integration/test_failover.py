@@ -14,11 +14,12 @@ import redis.asyncio
 from redis.exceptions import ReadOnlyError
 from structlog.testing import capture_logs
 
-from mailer import Campaign, Email, Mailer, Settings
+from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.doctor import State as Found
 from mailer.doctor import redis as doctor
 from mailer.ledger import Ledger
-from mailer.queue import connect, disconnect, explain_redis, not_stored
+from mailer.ledger.keys import Keys
+from mailer.queue import Queue, connect, disconnect, explain_redis, not_stored
 from mailer.simulator import Simulator
 from worker.readiness import ready
 from worker.runtime import Runtime
@@ -244,6 +245,23 @@ async def test_what_is_read_in_the_middle_of_it_is_not_read_from_the_demoted_ser
         await asyncio.sleep(0.3)
         name.leads_to = becomes
         await writing
+        assert await clients(was) == 0, "also of those that nobody has used since"
         assert await asyncio.gather(*(client.get("t:x") for _ in range(20))) == [b"2"] * 20
-        assert await clients(was) == 0
+        await disconnect(client)
+
+
+async def test_a_wake_up_that_met_a_replica_is_queued_with_the_next_master(
+    settings: Settings, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    was, becomes = pair
+    async with Name(was).open() as name:
+        client, keys = connect(named(settings, name), timeout=10), Keys(settings.namespace)
+        await client.ping()
+        await fail_over(was, becomes)
+        waking = asyncio.ensure_future(Queue(client, keys).wake(Lane.BULK, "c1-0"))
+        await asyncio.sleep(0.5)
+        assert not waking.done()
+        name.leads_to = becomes
+        await waking
+        assert await client.zrange(keys.queue(Lane.BULK), 0, -1) == [b"c1-0:0"]
         await disconnect(client)

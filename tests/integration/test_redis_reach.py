@@ -245,23 +245,24 @@ def knows(port: int, *, replicas: int = 0, password: str | None = None) -> None:
 
 
 async def test_a_command_and_a_call_wait_out_a_fail_over_by_sentinel(folder: Path, namespace: str) -> None:
-    master, replica = RedisServer(), RedisServer()
+    master = RedisServer(options=("--repl-diskless-sync-delay", "0"))
     master.start()
     replica = RedisServer(options=("--replicaof", "127.0.0.1", str(master.port)))
     replica.start()
     letter = Email(to="ana@example.org", from_="news@example.com", subject="Hello", text="Hello")
     try:
-        with sentinel(folder, master) as port:
+        with sentinel(folder, master, "sentinel down-after-milliseconds main 2000") as port:
             knows(port, replicas=1)
             settings = Settings(redis_url=f"redis+sentinel://127.0.0.1:{port}/main/0", namespace=namespace)
             async with Mailer(settings, timeout=15) as mailer:
                 ids = [await mailer.send(letter)]
                 with redis.Redis.from_url(master.url) as client:
-                    assert client.wait(1, 5000) == 1
+                    client.set("t:x", 1)  # WAIT is for the writes of its connection, and of what came before
+                    assert client.wait(1, 15_000) == 1
                 master.stop(signal.SIGKILL)
-                ids.append(await mailer.send(letter))  # by connections that were open
+                by_open_connections = asyncio.ensure_future(mailer.send(letter))
                 async with Mailer(settings, timeout=15) as another:  # which knows of nothing
-                    ids.append(await another.send(letter))
+                    ids += [await another.send(letter), await by_open_connections]
                 assert {(await mailer.status(id)).state for id in ids} == {"queued"}
             with redis.Redis.from_url(replica.url) as client:
                 assert client.info("replication")["role"] == "master"
