@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from .masking import masked
 from .settings import LogFormat
 
 REDACTED = "[address]"
@@ -120,6 +121,7 @@ def _line(text: str) -> str:
 
 
 def _without_addresses(text: str) -> str:
+    text = masked(text)
     if "@" not in text and "%40" not in text:
         return text
     return _ADDRESS.sub(REDACTED, text)

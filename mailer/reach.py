@@ -14,6 +14,7 @@ from .gates.quota import STALE_AFTER_REFRESHES, Quota
 from .gates.register import Register
 from .ledger import Ledger, Route
 from .ledger.identities import Identities
+from .masking import masked
 from .ses.gateway import Gateway
 from .ses.refusals import classify_question
 from .settings import Settings
@@ -29,7 +30,9 @@ def set_up() -> Iterator[None]:
     except MailerError:
         raise
     except ValueError as error:  # what botocore says of an address that is none
-        raise ConfigError(where="AWS_ENDPOINT_URL_SESV2", why=f"{error}; it must be a URL, as http://127.0.0.1:9100") from None
+        raise ConfigError(
+            where="AWS_ENDPOINT_URL_SESV2", why=f"{masked(str(error))}; it must be a URL, as http://127.0.0.1:9100"
+        ) from None
     except Exception as error:
         raise ConfigError(where="AWS", why=classify_question(error).reason) from None
 

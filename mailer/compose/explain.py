@@ -14,6 +14,7 @@ from typing import Any
 from ..email import Campaign, Email, Mode
 from ..errors import InvalidEmail, RenderFailed
 from ..ledger import Entry, Ledger, Literal, Route, Spec
+from ..masking import masked
 from ..templates import Compiled, Content
 from ..unsubscribe import Tokens, has_token
 from .limits import MAX_ENTRIES
@@ -194,7 +195,7 @@ class _Reasons:
             ("role", route.role_arn),
             ("external id", "given" if route.external_id else None),
             ("region", route.region),
-            ("endpoint", route.endpoint_url),
+            ("endpoint", masked(route.endpoint_url or "")),
         )
         return f"It goes through {', '.join(f'{name} {value}' for name, value in ways if value)}: of sender {self.given.sender}."
 

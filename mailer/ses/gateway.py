@@ -30,6 +30,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from ..address import bare
+from ..masking import keep_secret, masked
 from ..mime import header_senders
 from .observing import Observer, observe
 from .pages import NotSes, Page, foreign
@@ -212,6 +213,7 @@ class Gateway:
     ) -> None:
         """`observer` is told of each call that only asks; those that send are its caller's to tell."""
         self._observer = observer
+        keep_secret(endpoint_url)
         self._session = open_session(region, role_arn, external_id)
         self._endpoint_url = endpoint_url
         self._own_account: str | None = None
@@ -259,7 +261,8 @@ class Gateway:
 
     @property
     def endpoint_url(self) -> str:
-        return str(self._sender.meta.endpoint_url)
+        """As it may be shown: without user and password."""
+        return masked(str(self._sender.meta.endpoint_url))
 
     async def account(self) -> AccountState:
         """Raises what botocore raises; `classify` explains it."""

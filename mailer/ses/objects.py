@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigError, RecipientsNotFound, StoreFailed
+from ..masking import masked
 from .session import open_session
 
 AT_ONCE = 16  # requests of one process at the same time
@@ -142,7 +143,7 @@ def _why(error: BaseException) -> str:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         return f"{error.operation_name}: {said.get('Message') or said.get('Code') or 'refused'}"[:300].rstrip(".")
-    return (str(error) or type(error).__name__)[:300].rstrip(".")
+    return masked(str(error) or type(error).__name__)[:300].rstrip(".")
 
 
 class _Reader(io.RawIOBase):

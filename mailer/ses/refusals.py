@@ -25,6 +25,7 @@ import aiohttp
 from botocore import exceptions as boto
 
 from ..address import identities_of
+from ..masking import masked, proxy_trouble
 from .failures import BEFORE_REQUEST, BROKEN, CREDENTIAL_CALLS, CREDENTIAL_HOSTS, WHILE_CONNECTING
 from .pages import NotSes, Page, page
 from .rules import (
@@ -159,6 +160,8 @@ def _classify(error: BaseException, sending: _Sending | None, action: str = "") 
     if CREDENTIAL_HOSTS.match(str(getattr(error, "kwargs", {}).get("endpoint_url", ""))):
         return _refusal(Kind.CREDENTIALS, code, str(error), DO_NETWORK)
     cause = _cause(error)
+    if isinstance(cause, aiohttp.InvalidURL | aiohttp.ClientConnectorError) and (why := _proxy_trouble(error)):
+        return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {why}", "")
     if isinstance(cause, WHILE_CONNECTING):
         do = DO_TLS if isinstance(cause, aiohttp.ClientSSLError) else DO_NETWORK
         return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {cause}", do)
@@ -167,6 +170,10 @@ def _classify(error: BaseException, sending: _Sending | None, action: str = "") 
     if sending.written is Written.NOTHING or (sending.written is Written.PART and isinstance(cause, BROKEN)):
         return _refusal(Kind.UNREACHABLE, code, f"SES did not get the whole request: {_told(cause)}", DO_NETWORK)
     return _refusal(Kind.AMBIGUOUS, code, f"no answer of SES was read: {_told(cause)}", DO_OPEN)
+
+
+def _proxy_trouble(error: BaseException) -> str:
+    return proxy_trouble(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
 
 
 def unusable(why: str) -> Refusal:
@@ -322,7 +329,6 @@ _SECRETS = (
         re.compile(r"((?:secret|token|signature|credential|password)\w{0,40}['\"]?\s*[=:]\s*)['\"]?[^\s,'\"]+", re.IGNORECASE),
         r"\1…",
     ),
-    (re.compile(r"(?<=://)[^/\s@]+@"), "…@"),
 )
 _LONG_TOKEN = re.compile(r"(?<![\w/+=])[A-Za-z0-9/+=]{40,}(?![\w/+=])")  # a secret key has 40 characters, a token more
 
@@ -331,7 +337,7 @@ def _refusal(
     kind: Kind, code: str, text: str, do: str, *, named: bool = False, alone: bool = False, foreign: bool = False
 ) -> Refusal:
     """Puts the sentence together: SES's own text, cut if need be, then what to do about it."""
-    said = text[:MAX_TEXT]
+    said = masked(text[:MAX_TEXT])
     for pattern, replacement in _SECRETS:
         said = pattern.sub(replacement, said)
     if kind is Kind.CREDENTIALS:
