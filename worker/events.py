@@ -45,6 +45,7 @@ REDIS_PAUSE_S = (0.5, 5.0)  # between two looks whether Redis is there again; do
 BACK_AT_ONCE = 16  # archived chunks that are being taken back into Redis
 BACK_S = 5.0  # for all of a batch: meanwhile what was received is hidden, 30 s where the queue has SQS's default
 REST_S = 30.0
+QUEUE, QUEUE_TOLD_S = "the queue of events", 600.0  # the line about a queue that does not answer, and how often it is said again
 
 RECEIVED = "the queue of SES's events has notifications of received mail, which are left there; give them a queue of their own"
 _SILENT = "the store does not answer in time"
@@ -72,7 +73,8 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
         return first | {middle + place for place in await apply(runtime, events[middle:])}
     if left:
         reason = next(iter(left.values()))
-        log.warning("events wait for chunks that cannot be had now; they come again", events=len(left), reason=reason)
+        text = "events wait for chunks that cannot be had now; they come again"
+        runtime.repeats.tell(log.warning, "events wait", text, events=len(left), reason=reason)
     return left.keys()
 
 
@@ -190,7 +192,8 @@ async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
             runtime, {event.destination[0]: known or _streams(runtime.settings.senders, event) for event in gone}, container
         )
         if spec is None:
-            log.info("events are of a message that is not known here", id=container, events=len(found))
+            text = "events are of messages that are not known here"
+            runtime.repeats.tell(log.info, "not known", text, id=container, events=len(found))
         else:
             await owe(runtime, _owed(container, spec, found))
 
@@ -234,13 +237,15 @@ async def from_sqs(runtime: Runtime, url: str) -> None:
                 await intake.run()
         except QueueUnavailable as error:
             listening.trouble = str(error)
-            log.warning("the queue of SES's events does not answer; trying again", reason=str(error))
+            text = "the queue of SES's events does not answer; trying again"
+            runtime.repeats.tell(log.warning, QUEUE, text, str(error), every_s=QUEUE_TOLD_S, reason=str(error))
         except (RedisError, OSError) as error:
             listening.trouble = REDIS_AWAY
             runtime.outage.tell(error, "taking in events, which come again")
         except Exception as error:
             listening.trouble = f"events were not taken in ({type(error).__name__}); the log says why"
-            log.exception("events were not taken in; they come again")
+            kind = type(error).__name__
+            runtime.repeats.tell(log.exception, ("not taken in", kind), "events were not taken in; they come again")
         if intake is not None and intake.applied:
             pause = PAUSE_S[0]
         await asyncio.sleep(pause)
@@ -304,6 +309,7 @@ class Intake:
             while True:
                 found = await self._queue.receive(wait_s)
                 self._runtime.listening.received()
+                self._runtime.repeats.over(log.info, QUEUE, "the queue of SES's events answers again")
                 if found:
                     await self._found.put(found)
                 if len(found) == BATCH and self._pollers < POLLERS:
@@ -329,8 +335,9 @@ class Intake:
             except NotAnEvent as error:
                 # It is left alone: after its visibility time-out it comes again, until the queue's policy takes it away.
                 metrics.record_unread()
+                text, why = "a message of the queue is no event of SES", str(error)
                 if message.times <= 1:
-                    log.warning("a message of the queue is no event of SES", reason=str(error))
+                    self._runtime.repeats.tell(log.warning, ("no event", why), text, reason=why)
             else:
                 if event.type is EventType.RECEIVED:
                     self._runtime.repeats.change(log.warning, "received mail", RECEIVED, what=True)
@@ -349,6 +356,7 @@ class Intake:
             parts = [receipts[first : first + BATCH] for first in range(0, len(receipts), BATCH)]
             left = sum(await asyncio.gather(*map(self._queue.delete, parts)))
             if left:
-                log.warning("events could not be deleted from the queue; they come again", messages=left)
+                text = "events could not be deleted from the queue; they come again"
+                self._runtime.repeats.tell(log.warning, "not deleted", text, messages=left)
         finally:
             self._deleting.release()

@@ -24,7 +24,7 @@ from mailer.ses.refusals import classify_question
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 
-from . import events, heartbeat, owed, sns, untagged, waiting
+from . import events, heartbeat, owed, sns, telling, untagged, waiting
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -107,7 +107,7 @@ async def archive(runtime: Runtime) -> None:
         while due == ARCHIVE_LIMIT:
             due = await runtime.ledger.archive.archive_due(limit=ARCHIVE_LIMIT, quiet_ms=quiet_ms, doubt_quiet_ms=doubt_ms)
     except StoreFailed as error:
-        log.warning("a chunk cannot be archived; trying again", reason=str(error))
+        runtime.repeats.tell(log.warning, "archive", "a chunk cannot be archived; trying again", reason=str(error))
 
 
 async def _count_out(runtime: Runtime, id: str) -> None:
@@ -121,8 +121,8 @@ async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:
     id = campaign.id
     if campaign.retired:  # it was stopped, and whoever resumed it may have died in the middle
         await runtime.ledger.revive_campaign(id)
-    if campaign.state in _GUARDED and (reason := await runtime.ledger.scripts.guard(id)):
-        log.warning("a campaign is paused by its guard", id=id, reason=reason)
+    if campaign.state in _GUARDED:
+        await runtime.ledger.scripts.guard(id)
     lane = await runtime.ledger.lane(id)
     if lane is not None:
         await runtime.feed(id, lane)
@@ -149,8 +149,11 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             raise
         except Exception as error:
             refusal = classify_question(error)
-            log.warning("the state of the SES account cannot be read", code=refusal.code, reason=refusal.reason)
+            text = "the state of the SES account cannot be read"
+            runtime.repeats.tell(log.warning, ("account", account), text, refusal.code, code=refusal.code, reason=refusal.reason)
             await runtime.accounts.trouble(account, refusal.reason)
+        else:
+            runtime.repeats.over(log.info, ("account", account), "the state of the SES account can be read again")
     known = await runtime.accounts.load(account)
     if known:
         reach.quota.remember_rate(known.max_send_rate)
@@ -174,8 +177,9 @@ async def read_suppression(runtime: Runtime) -> None:
 async def _read_suppression(runtime: Runtime, reach: Reach) -> None:
     every_s = runtime.settings.suppression_sync_s
     refusal = await Sync(runtime.ledger.suppressed, reach.account, reach.gateway, every_s=every_s).when_due()
+    key, text = ("suppression", reach.account), "the suppression list of SES cannot be read"
     if refusal is not None:
-        log.warning("the suppression list of SES cannot be read", code=refusal.code, reason=refusal.reason)
+        runtime.repeats.tell(log.warning, key, text, refusal.code, code=refusal.code, reason=refusal.reason)
 
 
 async def settle_doubts(runtime: Runtime) -> None:
@@ -206,8 +210,9 @@ async def repeat(what: Callable[[Runtime], Awaitable[None]], runtime: Runtime, e
         except (RedisError, OSError) as error:
             runtime.outage.tell(error, what.__name__)
             await asyncio.sleep(1)
-        except Exception:
-            log.exception("a step of the upkeep failed; trying again", step=what.__name__)
+        except Exception as error:
+            text = "a step of the upkeep failed; trying again"
+            runtime.repeats.tell(log.exception, ("upkeep", what.__name__, type(error).__name__), text, step=what.__name__)
             await asyncio.sleep(1)
         await asyncio.sleep(every_s)
 
@@ -229,6 +234,7 @@ LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "identities": (read_identities, ACCOUNT_CHECK_S),
     "index": (untagged.decide, untagged.EVERY_S),
     "unmatched": (waiting.look_again, untagged.EVERY_S),
+    "telling": (telling.tell, telling.EVERY_S),
     "outcomes": (forget_outcomes, OUTCOMES_EVERY_S),
     "suppressing": (owed.pay, owed.EVERY_S),
 }

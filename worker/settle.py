@@ -267,10 +267,11 @@ async def stop(runtime: Runtime, shift: Shift, reason: str) -> None:
     """A configuration error. A campaign stops with one reason and keeps its recipients queued; a message is refused."""
     shift.over = True
     container = container_of(shift.work.chunk)
-    log.warning("stopped by a configuration error", id=container, reason=reason)
     if not is_message(container):
-        await runtime.ledger.stop(container, reason)
-    elif 0 in shift.queued:  # not settled by an answer yet
+        await runtime.ledger.stop(container, reason)  # said by telling.py, once for all of its chunks
+        return
+    log.warning("stopped by a configuration error", id=container, reason=reason)
+    if 0 in shift.queued:  # not settled by an answer yet
         await settle(runtime, shift, [shift.settlement(0, shift.attempts[0], Outcome.REJECTED, reason=reason)])
 
 

@@ -23,6 +23,7 @@ from mailer.ledger.keys import Keys
 from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Scripts
 from mailer.queue import explain_redis
+from mailer.repeats import Repeats
 from mailer.tasks import to_the_end
 
 from .events import apply
@@ -49,6 +50,7 @@ class Endpoint:
     def __init__(self, redis: RedisClient, keys: Keys, topics: Sequence[str], verifier: Verifier | None = None) -> None:
         """Raises ConfigError where a topic is not one."""
         self._scripts = Scripts(redis, keys)
+        self._repeats = Repeats()  # anyone can post here as often as they please
         self._certificates: Certificates | None = None
         if verifier is None:
             self._certificates = Certificates(Trust.of_this_machine(), fetch, shelf=Shelf(redis, keys))
@@ -70,16 +72,19 @@ class Endpoint:
         except SeenBefore:
             return 200  # it is queued, or applied
         except CannotVerify as error:
-            log.info("an SNS message cannot be verified now; it comes again", reason=str(error))
+            self._say(log.info, "an SNS message cannot be verified now; it comes again", str(error))
             return 503
         except NotBelieved as error:
             metrics.record_unread()
-            log.warning("a request that is no message of ours was refused", reason=str(error))
+            self._say(log.warning, "a request that is no message of ours was refused", str(error))
             return 403
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("an SNS message was not queued; it comes again", reason=explain_redis(error))
+            self._say(log.warning, "an SNS message was not queued; it comes again", explain_redis(error))
             return 503
         return 200
+
+    def _say(self, say: Callable[..., object], text: str, reason: str) -> None:
+        self._repeats.tell(say, reason, text, reason=reason)
 
     async def _queue(self, believed: Believed) -> None:
         """The id is noted with it, in one step: either it is queued, or SNS brings it again and it is new. Raises SeenBefore."""
@@ -170,7 +175,8 @@ async def _apply(runtime: Runtime, entries: Sequence[Entry]) -> None:
                 ids.append(id)
         except NotAnEvent as error:
             metrics.record_unread()
-            log.warning("a message of a topic of ours is no event of SES", reason=str(error))
+            text = "a message of a topic of ours is no event of SES"
+            runtime.repeats.tell(log.warning, ("no event", str(error)), text, reason=str(error))
             done.append(id)
     if events:
         left = {ids[place] for place in await apply(runtime, events)}

@@ -35,6 +35,7 @@ KEYS_CHUNKS = 100  # chunks whose keys one script goes through: less than a mill
 STORE_S = 6.0  # a worker waits so long for a payload, well within its lease
 STORE_PAUSE_MS = 10_000  # after which it asks again
 ACTIVE_FIELDS = ("state", "ready", "finished", "retired", "chunks", "archived", "over", "enlisted")
+GLANCED = ("state", "reason", "rows", "lane", "created", "finished", *(f"n:{outcome.value}" for outcome in Outcome))
 READS = 5  # of a chunk that is archived or taken back while it is being read
 OUTLIVES_S = 3600  # chunks outlive their campaign by so much, or a twentieth: one that is resumed in its last moment is whole
 
@@ -455,6 +456,16 @@ class Ledger:
                 pipe.hgetall(self.keys.container(id))
             found = await pipe.execute()
         return [campaign_status(id, fields) for id, fields in zip(ids, found, strict=True) if fields]
+
+    async def glance(self, ids: Sequence[str]) -> dict[str, CampaignStatus | None]:
+        """How campaigns stand, without their names, rates and reasons not to be sent; None of those that Redis does not know."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for id in ids:
+                pipe.hmget(self.keys.container(id), *GLANCED)
+            found = await pipe.execute()
+        names = [name.encode() for name in GLANCED]
+        glanced = [{name: value for name, value in zip(names, values, strict=True) if value is not None} for values in found]
+        return {id: campaign_status(id, fields) if fields else None for id, fields in zip(ids, glanced, strict=True)}
 
     async def message(self, id: str) -> MessageStatus:
         """Raises NotFound."""

@@ -11,6 +11,8 @@ class Parked(StrEnum):
     PAUSED = "account_paused"
     SUSPENDED = "account_suspended"
     SET = "configuration_set"  # sending is paused for it
+    SENDER = "sender"  # SES refuses what one sender sends, though the account may send
+    ALIKE = "refused_alike"  # SES refuses one recipient after another for the same reason
     CREDENTIALS = "credentials"
     UNREACHABLE = "unreachable"  # SES, or what is between it and us
     SUPPRESSION = "suppression_list"  # SES's has not been read
@@ -21,6 +23,8 @@ class Parked(StrEnum):
 
 # The first that fits. The sentences are those of `gates`, `ses/refusals.py` and `worker/settle.py`; a test has them all.
 _WORDS = (
+    (Parked.SENDER, r"though the account may send"),
+    (Parked.ALIKE, r"in a row for the same reason"),
     (Parked.QUOTA, r"24 h quota|daily (message|sending) quota|24-hour window"),
     (Parked.SET, r"paused for the configuration set|resume sending in the configuration set"),
     (Parked.SUSPENDED, r"suspended|shut ?down|AWS Support Center"),

@@ -779,6 +779,19 @@ async def test_a_subscription_is_confirmed_at_snss_own_address(idle: Runtime, mo
     assert await idle.redis.xlen(idle.ledger.keys.inbox) == 0
 
 
+async def test_requests_that_are_refused_are_told_once_for_each_reason_however_many_come(idle: Runtime) -> None:
+    ours = signed.Sns()
+    async with posted(idle, ours) as client:
+        with capture_logs() as logs:
+            for _ in range(40):
+                assert (await client.post("/events/ses", content=b"{}")).status_code == 403
+                foreign = signed.body(ours.notification(TopicArn=f"{signed.TOPIC}-of-others"))
+                assert (await client.post("/events/ses", content=foreign)).status_code == 403
+    told = [(entry["event"], entry["reason"]) for entry in logs]
+    assert [event for event, _ in told] == ["a request that is no message of ours was refused"] * 2
+    assert len(set(told)) == 2
+
+
 async def test_a_believed_certificate_is_kept_in_redis_until_it_ends_and_a_redis_that_is_away_costs_no_belief(
     idle: Runtime, own_server: RedisServer
 ) -> None:

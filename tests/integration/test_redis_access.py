@@ -26,7 +26,8 @@ from mailer.queue import connect, disconnect
 from mailer.redis.access import COMMANDS, LATER, Access, access, rule
 from mailer.simulator import SimulatorConfig
 from worker import sns
-from worker.__main__ import _collect, _ready
+from worker.gauges import collect
+from worker.readiness import ready
 from worker.runtime import Runtime
 
 from ..conftest import running_worker, simulated_ses
@@ -135,8 +136,8 @@ async def test_with_the_printed_list_all_of_the_service_works_and_nothing_in_it_
             async with running_worker(here) as runtime, Mailer(here) as mailer:
                 await send(mailer, key)
                 await hear(runtime, mailer)
-                assert (await _ready(runtime))["redis"].ok
-                await _collect(runtime)
+                assert (await ready(runtime))["redis"].ok
+                await collect(runtime)
         client = connect(one)
         await doctor.redis(one, client)
         await disconnect(client)

@@ -131,6 +131,10 @@ REASONS_OF = {
     Parked.PAUSED: [REASONS[Verdict.PAUSED], refused("SendingPausedException", "Sending paused for this account.")],
     Parked.SUSPENDED: [REASONS[Verdict.SUSPENDED], refused("AccountSuspendedException", "It is suspended")],
     Parked.SET: [set_paused("news"), refused("SendingPausedException", "Sending paused for configuration set <news>.")],
+    Parked.SENDER: [
+        "waiting: SES refuses what a@x.example by tenant t sends, though the account may send: SendingPaused: Sending paused."
+    ],
+    Parked.ALIKE: ["waiting: SES refused 10 recipients in a row for the same reason: MessageRejected: Daily message quota …"],
     Parked.ACCOUNT: [REASONS[Verdict.STALE]],
     Parked.CREDENTIALS: [refused("ExpiredTokenException", "The security token is expired"), f"waiting: {NO_CREDENTIALS}"],
     Parked.UNREACHABLE: [f"waiting: {classify(EndpointConnectionError(endpoint_url='https://email')).reason}"],
