@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from mailer import metrics
+from mailer.connections import bounds
 from mailer.errors import ConfigError
 from mailer.events.sns import MAX_BODY
 
@@ -135,7 +136,14 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
     """
     listener = _bind(host, port)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=GRACE_S
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        **bounds(),
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
