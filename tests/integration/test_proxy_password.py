@@ -16,7 +16,7 @@ from mailer.log import configure_logging
 from mailer.reach import Reaches
 from mailer.ses import gateway
 from mailer.settings import LogFormat
-from worker import __main__ as worker_main
+from worker.readiness import ready
 
 from ..conftest import running_worker
 from .test_delivery import FROM, letter, parked_with, rows
@@ -40,7 +40,7 @@ async def test_a_proxys_password_is_shown_nowhere(
         async with asyncio.timeout(20):
             while "SES was not reached" not in (status := (await mailer.status(message)).reason):
                 await asyncio.sleep(0.05)
-        shown += [status, *(check.detail for check in (await worker_main._ready(runtime)).values())]
+        shown += [status, *(check.detail for check in (await ready(runtime)).values())]
         shown += [str(finding) for finding in await examine(Patient(settings=settings, senders={}))]
         async with Reaches(settings, runtime.ledger, asyncio.Event()) as reaches:
             with pytest.raises(AccountUnknown) as caught:
