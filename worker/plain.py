@@ -26,10 +26,11 @@ def worker_settings(lane_name: str, class_name: str) -> type:
     except MailerError as error:
         raise SystemExit(f"mailer: {error}") from None
     configure_logging(settings.log_format, settings.log_level)
+    redis = connect(settings)
 
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx["jobs"] = set()
-        ctx["runtime"] = runtime = await open_runtime(settings)
+        ctx["runtime"] = runtime = await open_runtime(settings, redis.patience.era)
         runtime.serving.add(lane)
         ctx["upkeep"] = await maintenance.start(runtime)
 
@@ -44,7 +45,7 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         {
             **arq_options(lane, {}),
             "queue_name": Keys(settings.namespace).queue(lane),
-            "redis_pool": for_arq(connect(settings), Keys(settings.namespace)),
+            "redis_pool": for_arq(redis, Keys(settings.namespace)),
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
             "job_completion_wait": int(DRAIN_S),

@@ -31,7 +31,7 @@ from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
 from mailer.ledger.redis import RedisClient
 from mailer.ledger.workers import Workers
-from mailer.queue import Queue, connect, disconnect
+from mailer.queue import Era, Queue, connect, disconnect
 from mailer.reach import Reach, Reaches, set_up
 from mailer.repeats import Repeats
 from mailer.ses.refusals import classify_question
@@ -68,10 +68,10 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
-async def open_runtime(settings: Settings) -> Runtime:
+async def open_runtime(settings: Settings, era: Era | None = None) -> Runtime:
     """A runtime that is entered; leaving it is the caller's. Raises MailerError where AWS or the store is not set up."""
     with set_up():
-        runtime = await Runtime(settings).__aenter__()
+        runtime = await Runtime(settings, era=era).__aenter__()
     try:
         await runtime.check_store()
     except BaseException:
@@ -95,11 +95,11 @@ class Listening:
 class Runtime:
     """An async context manager; leaving it closes what it opened."""
 
-    def __init__(self, settings: Settings, *, clock: str | None = None) -> None:
+    def __init__(self, settings: Settings, *, clock: str | None = None, era: Era | None = None) -> None:
         self.settings = settings
         self.doubt = {lane: settings.unknown(lane).value for lane in Lane}  # what becomes of recipients in doubt
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-        self.redis = connect(settings)
+        self.redis = connect(settings, era=era)
         # For `/readyz`, which has to know at once what Redis says now.
         self.probe = connect(settings, retries=0, timeout=PROBE_S, era=self.redis.patience.era)
         self.outage = Outage()

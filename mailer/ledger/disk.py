@@ -14,10 +14,11 @@ from typing import NamedTuple
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..errors import ConfigError, NotOnDisk, StartedAnew
+from ..redis.errors import explain_redis
 from .keys import Keys
 from .redis import RedisClient
 
-WAIT_MS = 4000  # less than a connection waits for an answer; `appendfsync everysec` takes one second, two where the disk is slow
+WAIT_MS = 4000  # less than a command may take; `appendfsync everysec` takes one second, two where the disk is slow
 MARK_S = 60  # the write that WAITAOF waits for is a key that stays so long
 
 _SETTING = "MAILER_INTAKE_FSYNC"
@@ -96,15 +97,17 @@ class Disk:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
+        timeout = self._redis.patience.timeout
+        wait_ms = WAIT_MS if timeout is None else min(WAIT_MS, int(timeout * 800))
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.info("server")
                 pipe.set(self._keys.mark, 1, ex=MARK_S)
-                pipe.execute_command("WAITAOF", 1, 0, WAIT_MS)
+                pipe.execute_command("WAITAOF", 1, 0, wait_ms)
                 server, _, (here, _) = await pipe.execute()
         except (RedisError, OSError) as error:
-            return _Synced("", f"Redis did not say that it is on its disk ({str(error).rstrip('.') or type(error).__name__})")
-        why = "" if here else f"Redis has not written it to its disk within {WAIT_MS / 1000:g} s"
+            return _Synced("", f"Redis did not say that it is on its disk ({explain_redis(error)})")
+        why = "" if here else f"Redis has not written it to its disk within {wait_ms / 1000:g} s"
         return _Synced(str(server.get("run_id", "")), why)
 
     async def close(self) -> None:

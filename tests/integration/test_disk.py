@@ -104,6 +104,14 @@ async def test_what_is_not_on_the_disk_in_time_is_told_also_to_whoever_asks_agai
             assert len(await mailer.campaigns()) == 1
 
 
+@needs_waitaof
+async def test_a_call_with_little_time_is_told_within_it_that_the_disk_has_not_answered() -> None:
+    with a_server("no") as server:
+        async with Mailer(set_up(server), timeout=1.0) as mailer:
+            with pytest.raises(NotOnDisk, match=r"has not written it to its disk within 0\.8 s"):
+                await mailer.send(letter())
+
+
 NO_FILE = ("--appendonly", "no")
 NO_WAITAOF = ("--rename-command", "WAITAOF", "") if has_waitaof() else ()
 NO_CONFIG = ("--rename-command", "CONFIG", "")
