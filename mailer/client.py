@@ -24,7 +24,7 @@ from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
 from .queue import Queue, call_timeout_s, connect, disconnect, ping
-from .recipients import BadRow, Reading, Source, open_recipients
+from .recipients import BadRow, Reading, Recipient, Source, open_recipients
 from .recipients.reading import AS_IT_IS
 from .selection import ALL, Selection
 from .settings import Settings, load_settings
@@ -301,10 +301,11 @@ class Mailer:
             await self.resume(id)
         return n
 
-    def advice(self, content: Email | Campaign) -> Sequence[str]:
-        """What would be sent as it is, and is still likely to be a mistake: a sentence each."""
-        spec, _ = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
-        return prepare.advice(content, spec)
+    def advice(self, content: Email | Campaign, sample: Sequence[Recipient] = ()) -> Sequence[str]:
+        """What would be sent as it is, and is still likely to be a mistake: a sentence each. `sample` are a campaign's first
+        rows, as `Understood.sample` has them: what a reader would see wrongly shows only there."""
+        spec, blobs = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
+        return [*prepare.advice(content, spec), *self._prepare.hints(content, spec, blobs, [entry_of(row) for row in sample])]
 
     def explain(self, email: Email) -> Explanation:
         """Which SES call it would become, and why. Asks neither Redis nor SES, so the context need not be entered.

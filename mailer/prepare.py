@@ -13,6 +13,7 @@ from typing import Any
 
 from .checks import mailbox
 from .compose import choose
+from .compose.hints import NO_NAMES, hints
 from .compose.link import BY_SES, why_no_link
 from .compose.material import Material, StoredTemplate
 from .compose.variables import own_variables
@@ -28,12 +29,12 @@ from .selection import Naming
 from .sender import TOKEN, Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, Pieces, TemplateFolder
+from .templates.folder import PARTS
 from .templates.names import EMAIL, GIVEN, LINK, ROW, SES_LINK, Names, variables
 from .unsubscribe import Tokens, has_token
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 LINKS = frozenset((LINK, SES_LINK))
-NO_NAMES = Names(required=frozenset(), optional=frozenset(), conditions=frozenset())
 SHOWN_NAMES = 5
 COMPILED = 32  # templates, the last ones used: compiling one takes longer than all the rest of a call
 MAX_KEPT = 1 << 16  # bytes of one of them, compressed
@@ -132,6 +133,21 @@ class Preparation:
             why = f"sender {name} has no list_unsubscribe with a `url`" if name else "give the name of a sender profile"
             raise InvalidEmail(field="unsubscribe_url", why=why)
         return unsubscribe.url.replace(TOKEN, Tokens(self._settings.secret_keys).make(addresses[0], name or ""))
+
+    def hints(self, given: Email | Campaign, spec: Spec, blobs: Sequence[bytes], entries: Sequence[Entry]) -> list[str]:
+        """What a reader would see wrongly: of a message, or of a campaign's first rows."""
+        packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+        source = spec.literal if packed is None else _compiled(packed)
+        found = []
+        if given.template is not None and (unused := self._folder.unused(given.template)):
+            why = "AMP is not supported" if any(".amp." in name for name in unused) else "its parts are " + ", ".join(PARTS)
+            found.append(f"{', '.join(unused)} of template {given.template} is not sent: {why}")
+        if source is None:  # SES has the template, or the message is the caller's own
+            return found
+        if isinstance(given, Email):
+            entries = [Entry(1, ", ".join(spec.to))]
+        material = Material(spec=spec, source=source, files=(), tokens=Tokens(self._settings.secret_keys or [STAND_IN]))
+        return [*found, *hints(material, entries, NO_NAMES if packed is None else variables(Content.load(packed)))]
 
     def template(self, name: str) -> bytes:
         """A template of the folder, packed. Raises TemplateError."""

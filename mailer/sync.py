@@ -22,7 +22,7 @@ from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import WorkerSeen
-from .recipients import Reading, Source
+from .recipients import Reading, Recipient, Source
 from .recipients.reading import AS_IT_IS
 from .selection import ALL, Selection
 from .settings import Settings, load_settings
@@ -231,9 +231,9 @@ class SyncMailer:
 
     # ---- without asking anybody ----------------------------------------------------------------
 
-    def advice(self, content: Email | Campaign) -> Sequence[str]:
+    def advice(self, content: Email | Campaign, sample: Sequence[Recipient] = ()) -> Sequence[str]:
         """What would be sent as it is, and is still likely to be a mistake: a sentence each."""
-        return self._here.advice(content)
+        return self._here.advice(content, sample)
 
     def explain(self, email: Email) -> Explanation:
         """Which SES call it would become, and why."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..summary import Summary
-from .output import one_line, print_json, say, when
+from .output import hint, one_line, print_json, say, when
 
 SHOWN_REASONS = 3
 
@@ -19,10 +19,13 @@ class Asked:
     dry_run: bool
     yes: bool  # nobody is asked
     as_json: bool
+    hints: Callable[[Summary], Sequence[str]] = lambda summary: ()  # what is likely to be a mistake
 
     async def confirm(self, summary: Summary) -> bool:
         for sentence in sentences(summary):
             say(one_line(sentence))
+        for sentence in self.hints(summary):
+            hint(one_line(sentence))
         if self.dry_run:
             if self.as_json:
                 print_json(summary_json(summary))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
@@ -159,8 +160,7 @@ async def _start(
 ) -> None:
     as_json = asked.as_json
     async with Mailer(load_settings()) as mailer:
-        for sentence in mailer.advice(campaign):
-            hint(sentence)
+        asked = replace(asked, hints=lambda summary: mailer.advice(campaign, summary.understood.sample))
         try:
             with on_interrupt(
                 "stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"

@@ -108,6 +108,10 @@ def _show(found: Explanation, full: bool, as_json: bool) -> None:
         _line(f"  {near.name}: {near.used:,} of {near.limit:,} {near.unit}")
     if not found.near:
         _line("  none: each has 10 % or more left")
+    if found.hints:
+        _title("hints")
+        for sentence in found.hints:
+            _line(f"  {sentence}")
     _title("request")
     whole = full or not out.is_terminal
     for line in request_lines(found.request) if whole else page_lines(shortened(found.request)):

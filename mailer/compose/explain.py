@@ -16,7 +16,9 @@ from ..errors import InvalidEmail, RenderFailed
 from ..ledger import Entry, Ledger, Literal, Route, Spec
 from ..masking import masked
 from ..templates import Compiled, Content
+from ..templates.names import Names, variables
 from ..unsubscribe import Tokens, has_token
+from .hints import NO_NAMES, hints
 from .limits import MAX_ENTRIES
 from .material import Material, StoredTemplate
 from .nearness import Near, near_limits
@@ -38,6 +40,7 @@ class Explanation:
     mode: Mode
     reasons: tuple[str, ...]
     near: tuple[Near, ...]  # limits that are closer than 10 %
+    hints: tuple[str, ...]  # what a reader would see wrongly
     request: Mapping[str, Any]
 
     def json(self) -> dict[str, Any]:
@@ -46,6 +49,7 @@ class Explanation:
             "mode": self.mode.value,
             "reasons": self.reasons,
             "near": [near._asdict() for near in self.near],
+            "hints": self.hints,
             "request": self.request,
         }
 
@@ -65,7 +69,8 @@ def explain(
     """
     by_digest = {Ledger.digest(content): content for content in contents}
     files = [Loaded(file, by_digest[file.digest]) for file in spec.files]
-    items, failed = _items(given, spec, by_digest, files, entries, keys)
+    material = Material(spec=spec, source=_source(spec, by_digest), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
+    items, failed = _items(given, material, entries)
     if failed and not items:
         raise failed[0][1]
     planned = plan(spec, items, files)
@@ -80,6 +85,7 @@ def explain(
         mode=first.mode,
         reasons=(*why.sentences(), *_left_out(unusable, "cannot be used"), *_left_out(lost, "would fail")),
         near=near_limits(spec, planned.calls, files),
+        hints=tuple(hints(material, entries, _names(spec, by_digest))),
         request=first.params,
     )
 
@@ -88,15 +94,9 @@ def explain(
 
 
 def _items(
-    given: Email | Campaign,
-    spec: Spec,
-    contents: Mapping[str, bytes],
-    files: Sequence[Loaded],
-    entries: Sequence[Entry],
-    keys: list[str],
+    given: Email | Campaign, material: Material, entries: Sequence[Entry]
 ) -> tuple[list[Item], list[tuple[int, RenderFailed]]]:
     """The messages as a worker would make them, and the rows that fail."""
-    material = Material(spec=spec, source=_source(spec, contents), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
     chunk = f"{'m' if isinstance(given, Email) else 'c'}{_ID}-0"
     items: list[Item] = []
     failed: list[tuple[int, RenderFailed]] = []
@@ -116,6 +116,10 @@ def _source(spec: Spec, contents: Mapping[str, bytes]) -> Compiled | Literal | S
     if spec.raw is not None:
         return Mime(contents[spec.raw])
     return Compiled(Content.load(contents[spec.content or ""]))
+
+
+def _names(spec: Spec, contents: Mapping[str, bytes]) -> Names:
+    return variables(Content.load(contents[spec.content])) if spec.content else NO_NAMES
 
 
 # ---- the reasons -----------------------------------------------------------------------------------------------------

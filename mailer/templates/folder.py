@@ -50,6 +50,12 @@ class TemplateFolder:
             text=parts.get("body.txt"),
         )
 
+    def unused(self, name: str) -> list[str]:
+        """Files of the template that are named like its parts and are none: `body.amp.html`, `subject.html`."""
+        folder = self._inside(name, name)
+        near = (path.name for path in folder.glob("*.*") if path.name.startswith(("body.", "subject.")))
+        return sorted(one for one in near if one not in PARTS)
+
     def _closure(self, name: str, wanted: list[str]) -> dict[str, str]:
         """Sources of the wanted files and of everything that they name, as far as it is there or has to be."""
         found: dict[str, str] = {}

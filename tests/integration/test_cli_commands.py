@@ -100,7 +100,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def fill(folder: Path) -> None:
     """Lists and templates, good and bad."""
     letters = {
-        "letter": ("Hello {{ name }}", "<p>{{ name }}</p>"),
+        "letter": ("Hello {{ name }}", "<p>{{ name }}</p><p>To unsubscribe, write to leave@example.com.</p>"),
+        "wrong": ("Hello {{ name }}", "<p>{% if vip %}Our offer{% endif %} {{ name }} <img src='logo.png'></p>"),
         "broken": ("Hello {{ name", "x"),
         "outside": ("Hello", '{% include "../../secret.html" %}'),
     }
@@ -119,6 +120,7 @@ def fill(folder: Path) -> None:
         "good.csv": good.encode(),
         "good.csv.gz": gzip.compress(good.encode()),
         "cut.csv.gz": gzip.compress(good.encode())[:-12],
+        "vip.csv": b"email,name,vip\na@example.org,Ana,TRUE\nb@example.org,Bo,FALSE\n",
         "columns.csv": b"post,name\na@example.org,Ana\n",
         "empty.csv": b"",
         "bad.csv": b"email\nnobody\n",
@@ -541,12 +543,30 @@ def test_explain_asks_nobody(here: Installation) -> None:
 def test_explain_json_is_what_is_sent(here: Installation) -> None:
     words = ("--sender", "news", "--to", "same@example.org", *HI, "--attach", "logo.png;cid=logo", "--tag", "a=b")
     found = here.json("explain", *words)
-    assert list(found) == ["operation", "mode", "reasons", "near", "request"]
+    assert list(found) == ["operation", "mode", "reasons", "near", "hints", "request"]
     assert (found["operation"], found["mode"], found["near"]) == ("SendEmail", "simple", [])
     assert found["request"]["Content"]["Simple"]["Attachments"][0]["RawContent"] == b64encode(PNG).decode()
     message = delivered(here, *words[3:])
     assert {pair["Name"]: pair["Value"] for pair in found["request"]["Content"]["Simple"]["Headers"]} == message["headers"]
     assert message["tags"].keys() == {tag["Name"] for tag in found["request"]["EmailTags"]}
+
+
+HINTS = [
+    "{% if vip %} holds also for 'FALSE', because that is a text, and only an empty one is false; write {% if vip == 'TRUE' %}",
+    "the HTML has addresses that lead nowhere from a mail: 'logo.png'; write them whole, with https://",
+    "the mail has no unsubscribe link that a reader sees",
+]
+
+
+def test_what_a_reader_would_see_wrongly_is_said_by_explain_and_at_the_start(here: Installation) -> None:
+    words = ("--sender", "news", "--template", "wrong", "--recipients", "vip.csv")
+    assert here.json("explain", *words)["hints"] == HINTS
+    shown = here.mailer("explain", *words).out
+    assert all(f"  {hint}\n" in shown for hint in HINTS)
+    said = here.mailer("campaign", "start", *words)
+    assert said.status == 0
+    assert [line for line in said.err.splitlines() if line.startswith("hint: ")] == [f"hint: {hint}" for hint in HINTS]
+    assert here.json("explain", "--sender", "news", "--template", "letter", "--recipients", "vip.csv")["hints"] == []
 
 
 def test_explain_for_a_person_cuts_base64_and_obeys_nothing(here: Installation) -> None:

@@ -82,7 +82,7 @@ def test_mode_and_operation(nowhere: Mailer, email: Email, mode: str, operation:
     assert (found.mode, found.operation) == (mode, operation)
     assert found.reasons[0].startswith(f"Mode {mode}: ")
     assert all(sentence.endswith(".") and not sentence.endswith("..") for sentence in found.reasons)
-    assert list(found.json()) == ["operation", "mode", "reasons", "near", "request"]
+    assert list(found.json()) == ["operation", "mode", "reasons", "near", "hints", "request"]
     assert orjson.loads(orjson.dumps(found.json()))["request"] == found.request
 
 

@@ -1,0 +1,176 @@
+"""What would be sent as it is, and a reader would see wrongly: a sentence each, from the first rows as they are rendered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from urllib.parse import unquote, urlsplit
+
+from ..email import Lane
+from ..errors import RenderFailed
+from ..ledger.spec import Entry, Literal, Spec
+from ..templates import Pieces
+from ..templates.names import GIVEN, LINK, SES_LINK, Names
+from ..templates.tags import Tag, attributes_of, tokens
+from .link import BY_SES
+from .material import Material
+from .variables import own_variables
+
+LOOKED_AT = 3  # rows that are rendered
+CLIPPED = 102_000  # bytes of HTML: what Gmail shows of a message, which it calls 102 kB
+SHOWN = 3  # values of a kind in one sentence
+MAX_SHOWN = 60  # characters of one of them
+NO_NAMES = Names(required=frozenset(), optional=frozenset(), conditions=frozenset())
+
+_TRUE = frozenset(("true", "yes", "y", "1", "on", "x", "wahr", "ja", "j", "oui", "o", "vrai", "si", "sí", "verdadero"))
+_FALSE = frozenset(("false", "no", "n", "0", "off", "falsch", "nein", "non", "faux", "falso", "null", "none", "nan", "n/a", "-"))
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_OWN_MACHINE = re.compile(
+    r"localhost|.*\.(?:localhost|local|internal|test)|127\.[0-9.]+|0\.0\.0\.0|::1|10\.[0-9.]+|192\.168\.[0-9.]+"
+    r"|172\.(?:1[6-9]|2[0-9]|3[01])\.[0-9.]+"
+)
+_SHOWS = ("src", "background", "poster")
+_LEFT_OVER = re.compile(
+    r"\*\|[A-Za-z0-9_:.]{1,40}\|\*|%%[A-Za-z_]{1,40}%%|\[(?:FIRSTNAME|LASTNAME|FNAME|LNAME|EMAIL)\]|\{token\}"
+)
+_JINJA = re.compile(r"\{\{[^{}]{1,80}\}\}|\{%[^{}]{1,80}%\}")
+_WAYS_OUT = re.compile(
+    r"unsubscri|opt[ -]?out|preferences|abmeld|abbestell|austrag|d[ée]sabonn|d[ée]sinscri|darse de baja|cancelar|desuscri"
+    r"|disiscri|cancella|uitschrijv|afmeld|avsluta|avregistr|avprenumer|frameld|meld(?:e)? (?:deg|dig) av|peruuta|wypisz|rezygn"
+    r"|odhlás|leiratkoz|dezabon|отпис|відпис|配信停止|退订|取消订阅|수신거부",
+    re.IGNORECASE,
+)
+
+
+def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES) -> list[str]:
+    """`entries` are the first rows that can be sent to, and `names` the variables of the template."""
+    spec = material.spec
+    found = [*_conditions(names, entries), *_absent(names, spec, entries)]
+    if isinstance(material.source, Literal):
+        found += _not_a_template(spec, material.source)
+    made = list(_rendered(material, entries))
+    bodies = [body for pieces in made for body in (_joined(pieces.html), _joined(pieces.text)) if body]
+    html = [body for pieces in made if (body := _joined(pieces.html))]
+    found += [*_size(html), *_addresses(spec, html), *_left_over([*bodies, *(pieces.subject for pieces in made)])]
+    if bodies:
+        found += _no_way_out(spec, bodies)
+    return found
+
+
+def _rendered(material: Material, entries: Sequence[Entry]) -> Iterator[Pieces]:
+    for entry in entries[:LOOKED_AT]:
+        try:
+            content = material.item("", 0, entry, 1).content
+        except RenderFailed:
+            continue
+        if isinstance(content, Pieces):
+            yield content
+
+
+def _joined(pieces: list[str] | None) -> str:
+    return "".join(pieces or ())
+
+
+# ---- the rows --------------------------------------------------------------------------------------------------------
+
+
+def _conditions(names: Names, entries: Sequence[Entry]) -> Iterator[str]:
+    """A CSV's values are texts, and every text but the empty one is true."""
+    rows = [own_variables(entry) for entry in entries]
+    for name in sorted(names.conditions):
+        texts = {value.strip() for row in rows if isinstance(value := row.get(name), str) and value.strip()}
+        false = sorted(text for text in texts if text.lower() in _FALSE)
+        if false and all(text.lower() in _TRUE | _FALSE for text in texts):
+            true = min((text for text in texts if text.lower() in _TRUE), default="TRUE")
+            yield (
+                f"{{% if {name} %}} holds also for '{false[0]}', because that is a text, and only an empty one is false; "
+                f"write {{% if {name} == '{true}' %}}"
+            )
+
+
+def _absent(names: Names, spec: Spec, entries: Sequence[Entry]) -> Iterator[str]:
+    """What the template only asks for may be absent; where no row has it, but a name that is near, it is likely to be a slip."""
+    there = {name for entry in entries for name in own_variables(entry)} | spec.data.keys() | GIVEN
+    for name in sorted(names.optional - there) if entries else ():
+        if near := get_close_matches(name, there, 1, 0.75):
+            yield f"the template asks for '{name}', which none of the first rows has; is '{near[0]}' meant?"
+
+
+# ---- the message -----------------------------------------------------------------------------------------------------
+
+
+def _size(html: Sequence[str]) -> Iterator[str]:
+    most = max((len(body.encode()) for body in html), default=0)
+    if most > CLIPPED:
+        yield f"the HTML has {most / 1000:,.0f} kB, and Gmail clips a message at 102 kB"
+
+
+def _addresses(spec: Spec, html: Sequence[str]) -> Iterator[str]:
+    shown, linked = dict[str, None](), dict[str, None]()  # in order, each once
+    for body in html:
+        for tag in tokens(body):
+            if isinstance(tag, Tag) and not tag.ends:
+                attributes = attributes_of(tag)
+                shown |= dict.fromkeys(attributes[name].strip() for name in _SHOWS if name in attributes)
+                if tag.name in ("a", "area") and "href" in attributes:
+                    linked[attributes["href"].strip()] = None
+    attached = {file.content_id for file in spec.files}
+    if missing := [one for one in shown if one.lower().startswith("cid:") and unquote(one[4:]) not in attached]:
+        attach = f"attach it as FILE;cid={missing[0][4:44]}"
+        yield f"the HTML shows {_listed(missing)}, and no attachment has that content id; {attach}"
+    every = [*shown, *(one for one in linked if one not in shown)]
+    if relative := [one for one in every if _is_relative(one)]:
+        yield f"the HTML has addresses that lead nowhere from a mail: {_listed(relative)}; write them whole, with https://"
+    if own := [one for one in every if _is_of_own_machine(one)]:
+        yield f"the HTML has addresses that only your own machine or network reaches: {_listed(own)}"
+
+
+def _is_relative(address: str) -> bool:
+    return bool(address) and not _SCHEME.match(address) and not address.startswith(("#", "{{"))
+
+
+def _is_of_own_machine(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return parts.scheme.lower() == "file" or (parts.scheme.lower() in ("http", "https") and bool(_OWN_MACHINE.fullmatch(host)))
+
+
+def _left_over(texts: Sequence[str]) -> Iterator[str]:
+    """What other services put a name in for, and here goes out as it stands."""
+    found = dict.fromkeys(match[0] for text in texts for match in _LEFT_OVER.finditer(text))
+    if "{token}" in found:
+        del found["{token}"]
+        yield f"{{token}} stands in the mail as it is; the recipient's own link is {{{{ {LINK} }}}}"
+    if found:
+        yield f"{_listed(found)} stands in the mail as it is, for it is another service's; here a value is {{{{ name }}}}"
+
+
+def _no_way_out(spec: Spec, bodies: Sequence[str]) -> Iterator[str]:
+    """Where there is not even a header, or several recipients may not have one, the advice about that comes first."""
+    together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
+    has_header = not together and (spec.unsubscribe_url or spec.unsubscribe_mailto or spec.contact_list)
+    if spec.lane is Lane.BULK and has_header and not any(BY_SES in body or _WAYS_OUT.search(body) for body in bodies):
+        own = f"; {{{{ {LINK} }}}} is the recipient's own" if spec.link_url else ""
+        yield f"the mail has no unsubscribe link that a reader sees{own}"
+
+
+def _not_a_template(spec: Spec, literal: Literal) -> Iterator[str]:
+    parts = [part for part in (literal.subject, literal.html, literal.text) if part]
+    found = dict.fromkeys(match[0] for part in parts for match in _JINJA.finditer(part))
+    by_ses = [one for one in found if SES_LINK in one]
+    for one in by_ses:
+        del found[one]
+    if by_ses and not spec.contact_list:
+        yield f"{_listed(by_ses)} stands in the mail as it is: SES fills it in only for a contact_list"
+    if found:
+        yield f"{_listed(found)} stands in the mail as it is: content without data is no template; give data, if only {{}}"
+
+
+def _listed(values: Iterable[str]) -> str:
+    given = list(values)
+    shown = [f"'{one if len(one) <= MAX_SHOWN else one[:MAX_SHOWN] + '…'}'" for one in given[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(given) - SHOWN} more" if len(given) > SHOWN else "")

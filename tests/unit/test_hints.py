@@ -1,0 +1,225 @@
+"""What a reader would see wrongly is said before anything is sent, once, and nothing is said of what is right."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailer import Attachment, Campaign, Email, Mailer, Sender, Settings
+from mailer.compose.hints import CLIPPED
+from mailer.recipients import Recipient
+
+WAYS = {"url": "https://e.example/u/{token}"}
+SENDERS = {
+    "news": Sender(from_="news@example.com", list_unsubscribe=WAYS),
+    "mail": Sender(from_="news@example.com", list_unsubscribe={"mailto": "u@e.example"}),
+}
+SETTINGS = Settings(senders=SENDERS)
+STOP = "<a href='{{ unsubscribe_url }}'>Unsubscribe</a>"
+LOGO = Attachment(name="logo.png", content=b"x", content_id="logo")
+
+
+def rows(*data: dict[str, Any]) -> list[Recipient]:
+    return [Recipient(n, f"p{n}@example.org", one) for n, one in enumerate(data, 1)]
+
+
+def advised(html: str, *data: dict[str, Any], **fields: Any) -> list[str]:
+    campaign = Campaign(**{"sender": "news", "subject": "s", "html": html, **fields})
+    return list(Mailer(SETTINGS).advice(campaign, rows(*(data or ({},)))))
+
+
+# ---- conditions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "false", "true"),
+    [
+        (["TRUE", "FALSE"], "FALSE", "TRUE"),
+        (["0", "1", ""], "0", "1"),
+        (["yes", "no"], "no", "yes"),
+        (["Ja", "Nein"], "Nein", "Ja"),
+        (["no"], "no", "TRUE"),
+        (["TRUE", "FALSE", "0", "no"], "0", "TRUE"),
+    ],
+)
+def test_words_for_true_and_false_in_a_condition_are_hinted_at(values: list[str], false: str, true: str) -> None:
+    wanted = (
+        f"{{% if vip %}} holds also for '{false}', because that is a text, and only an empty one is false; "
+        f"write {{% if vip == '{true}' %}}"
+    )
+    for condition in ("{% if vip %}a{% endif %}", "{{ 'a' if vip else 'b' }}", "{% if not vip or x %}a{% endif %}"):
+        assert advised(f"x{condition}{STOP}", *({"vip": value} for value in values)) == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("source", "values"),
+    [
+        ("{% if vip %}a{% endif %}", [True, False]),  # of NDJSON and of programs
+        ("{% if vip %}a{% endif %}", ["gold", "no"]),
+        ("{% if vip %}a{% endif %}", ["yes", ""]),
+        ("{% if vip == 'TRUE' %}a{% endif %}", ["TRUE", "FALSE"]),
+        ("{{ vip }}", ["TRUE", "FALSE"]),
+        ("{% if vip|int > 0 %}a{% endif %}", ["0", "1"]),
+    ],
+)
+def test_conditions_that_are_right_are_not(source: str, values: list[Any]) -> None:
+    assert advised(f"x{source}{STOP}", *({"vip": value} for value in values)) == []
+
+
+def test_a_slip_in_what_the_template_only_asks_for_is_hinted_at() -> None:
+    source = f"x{{% if frist_name %}}a{{% endif %}}{{{{ nothing_like_it|default('-') }}}}{STOP}"
+    assert advised(source, {"first_name": "Ana"}, {}) == [
+        "the template asks for 'frist_name', which none of the first rows has; is 'first_name' meant?"
+    ]
+    assert advised(source, {"first_name": "Ana", "frist_name": "A"}) == []
+    assert advised(source, {"first_name": "Ana"}, data={"frist_name": "A"}) == []
+
+
+# ---- the message -----------------------------------------------------------------------------------------------------
+
+
+def test_html_that_gmail_clips_is_hinted_at() -> None:
+    assert advised("x" * (CLIPPED - 200) + STOP) == []
+    assert advised("x" * CLIPPED + STOP) == ["the HTML has 102 kB, and Gmail clips a message at 102 kB"]
+    grows = f"{{% for n in range(count) %}}<p>paragraph</p>{{% endfor %}}{STOP}"
+    assert advised(grows, {"count": 10}, {"count": 10_000}) == ["the HTML has 160 kB, and Gmail clips a message at 102 kB"]
+
+
+def nowhere(listed: str) -> list[str]:
+    return [f"the HTML has addresses that lead nowhere from a mail: {listed}; write them whole, with https://"]
+
+
+def own(listed: str) -> list[str]:
+    return [f"the HTML has addresses that only your own machine or network reaches: {listed}"]
+
+
+def attach(listed: str, first: str) -> list[str]:
+    return [f"the HTML shows {listed}, and no attachment has that content id; attach it as FILE;cid={first}"]
+
+
+@pytest.mark.parametrize(
+    ("html", "hints"),
+    [
+        ('<img src="cid:logo" alt="Logo">', []),
+        ('<img src="cid:Logo.png">', attach("'cid:Logo.png'", "Logo.png")),
+        ('<td background="cid:a"><img src=cid:b>', attach("'cid:a', 'cid:b'", "a")),
+        ('<img src="a.png"><img src="/i/a.png"><a href="/page">x</a>', nowhere("'a.png', '/i/a.png', '/page'")),
+        ('<img src="//cdn.example/a.png">', nowhere("'//cdn.example/a.png'")),
+        ('<a href="www.example.com">x</a>', nowhere("'www.example.com'")),
+        ('<img src="http://localhost:3000/a.png">', own("'http://localhost:3000/a.png'")),
+        ('<a href="https://127.0.0.1/x">x</a>', own("'https://127.0.0.1/x'")),
+        ('<a href="http://192.168.1.7/x">x</a><a href="http://[::1]/">y</a>', own("'http://192.168.1.7/x', 'http://[::1]/'")),
+        ('<img src="file:///home/ana/a.png">', own("'file:///home/ana/a.png'")),
+        ('<a href="{{ link }}">x</a>', []),
+        ('<a href="#top">x</a><a href="mailto:a@b.example">x</a><a href="tel:+41">x</a><a name="x">x</a><a href="">x</a>', []),
+        ('<img src="https://e.example/a.png"><img src="HTTP://e.example/a.png"><img src="data:image/png;base64,iVBO">', []),
+        ("<!--[if mso]><img src='logo.png'><![endif]--><style>a { background: url(x.png) }</style>", []),
+        ("<a href='http://localhost.example.com/'>x</a><a href='https://10.example/'>x</a>", []),
+    ],
+)
+def test_addresses_that_show_nothing_to_a_reader_are_hinted_at(html: str, hints: list[str]) -> None:
+    assert advised(f"x{html}{STOP}", {"link": "https://e.example/"}, attachments=[LOGO]) == hints
+
+
+def test_many_addresses_are_one_line() -> None:
+    html = "".join(f"<img src='{n}.png'>" for n in range(50)) + f"<a href='/{'x' * 200}'>x</a>{STOP}"
+    (hint,) = advised(html)
+    assert "'0.png', '1.png', '2.png' and 48 more; write" in hint
+
+
+def test_an_address_that_only_a_row_makes_relative_is_hinted_at() -> None:
+    links = ({"link": "https://e.example/"}, {"link": "www.e.example"})
+    assert advised(f"<a href='{{{{ link }}}}'>x</a>{STOP}", *links) == nowhere("'www.e.example'")
+
+
+@pytest.mark.parametrize(
+    ("html", "hint"),
+    [
+        ("<p>x</p>", "the mail has no unsubscribe link that a reader sees; {{ unsubscribe_url }} is the recipient's own"),
+        ("<a href='{{ unsubscribe_url }}'>leave us</a>", None),  # the address has the word in it
+        ("<p>Newsletter abbestellen</p>", None),
+        ("<p>Se désabonner</p>", None),
+        ("<p>Manage your preferences</p>", None),
+    ],
+)
+def test_bulk_mail_without_a_link_to_leave_is_hinted_at(html: str, hint: str | None) -> None:
+    senders = {"news": Sender(from_="a@example.com", list_unsubscribe={"url": "https://e.example/unsubscribe/{token}"})}
+    mailer = Mailer(Settings(senders=senders))
+    campaign = Campaign(sender="news", subject="s", html=html)
+    assert list(mailer.advice(campaign, rows({}))) == ([] if hint is None else [hint])
+    single = Campaign(sender="news", subject="s", html=html, lane="transactional")
+    assert list(mailer.advice(single, rows({}))) == []
+
+
+def test_only_the_more_important_hint_about_leaving_is_given() -> None:
+    (hint,) = advised("<p>x</p>", sender=None, from_="news@example.com")
+    assert "List-Unsubscribe header" in hint
+    assert advised("<p>x</p>", sender="mail") == ["the mail has no unsubscribe link that a reader sees"]
+    assert advised("<a href='{{ unsubscribe_url }}'>x</a>", contact_list="readers") == []
+
+
+OTHERS = "'*|FNAME|*', '%%first_name%%', '[FIRSTNAME]' stands in the mail as it is, for it is another service's"
+
+
+@pytest.mark.parametrize(
+    ("html", "hint"),
+    [
+        ("Dear *|FNAME|* %%first_name%% [FIRSTNAME]", f"{OTHERS}; here a value is {{{{ name }}}}"),
+        ("u/{token}", "{token} stands in the mail as it is; the recipient's own link is {{ unsubscribe_url }}"),
+        ("100% of [x] and {x} and 5%% more", None),
+    ],
+)
+def test_what_another_service_would_have_filled_in_is_hinted_at(html: str, hint: str | None) -> None:
+    assert advised(f"{html}{STOP}") == ([] if hint is None else [hint])
+    assert advised(STOP, subject=html) == ([] if hint is None else [hint])
+
+
+def test_a_message_that_is_sent_as_it_is_is_looked_at_too() -> None:
+    def of(**fields: Any) -> list[str]:
+        basis = {"sender": "news", "to": "ana@example.org", "subject": "s", "text": "t"}
+        return list(Mailer(SETTINGS).advice(Email(**{**basis, **fields})))
+
+    as_it_is = "stands in the mail as it is: content without data is no template; give data, if only {}"
+    by_ses = "'{{amazonSESUnsubscribeUrl}}' stands in the mail as it is: SES fills it in only for a contact_list"
+    assert of() == []
+    assert of(html=f"<p>{STOP}</p>") == [f"'{{{{ unsubscribe_url }}}}' {as_it_is}"]
+    named = "'{{ name }}', '{% if x %}', '{% endif %}'"
+    assert of(subject="Hi {{ name }}", html="<p>{% if x %}a{% endif %}</p>") == [f"{named} {as_it_is}"]
+    assert of(text="{{amazonSESUnsubscribeUrl}}") == [by_ses]
+    assert of(text="{{amazonSESUnsubscribeUrl}}", contact_list="readers") == []
+    assert of(html="<img src='a.png'>") == nowhere("'a.png'")
+    assert of(html="<p>{{ name }}</p>", data={"name": "Ana"}) == []
+
+
+def test_files_of_a_template_that_are_not_sent_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    for name in ("subject.txt", "body.html", "body.amp.html", "notes.md", "part.html"):
+        (folder / name).write_text("x")
+    mailer = Mailer(Settings(templates_dir=tmp_path))
+    email = Email(from_="a@example.com", to="ana@example.org", template="t", data={})
+    assert list(mailer.advice(email)) == ["body.amp.html of template t is not sent: AMP is not supported"]
+    (folder / "body.amp.html").rename(folder / "body.htm")
+    assert list(mailer.advice(email)) == ["body.htm of template t is not sent: its parts are subject.txt, body.html, body.txt"]
+
+
+def test_rows_that_fail_and_templates_of_ses_give_no_hint_and_no_error() -> None:
+    assert advised(f"{{{{ name }}}}<img src='a.png'>{STOP}", {}, {}) == []
+    campaign = Campaign(sender="news", ses_template="welcome")
+    assert list(Mailer(SETTINGS).advice(campaign, rows({"a": 1}))) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.sampled_from(["<img src='", "<a href=", "<!--", "<img ", "*|", "%%", "{{", "cid:", "<a b='", "&", "http://["]),
+    st.integers(0, 20_000),
+)
+def test_no_html_keeps_the_hints_waiting(piece: str, count: int) -> None:
+    began = time.perf_counter()
+    advised("{{ body|safe }}" + STOP, {"body": "." + piece * count})
+    assert time.perf_counter() - began < 3
