@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -52,12 +53,8 @@ class ListDigest:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, rows: list[Row]) -> None:
-        for row in rows:
-            self.add_entry(_entry(row))
-
-    def add_entry(self, entry: bytes) -> None:
-        self._hash.update(entry)
+    def add(self, rows: Sequence[Row]) -> None:
+        self._hash.update(_written(rows) + b",")
 
     def text(self) -> str:
         return self._hash.hexdigest()[:32]
@@ -74,8 +71,7 @@ class Intake:
         self._id = id
         self._spec = spec
         self._pending: list[NewChunk] = []  # the last may be added to
-        self._pending_bytes = 0
-        self._last_bytes = 0  # of the last chunk
+        self._bytes: list[int] = []  # of each of them
         self.rows = 0
         self.chunks = 0
         self.counts: Counter[Outcome] = Counter()
@@ -83,27 +79,41 @@ class Intake:
         self.digest = ListDigest() if with_digest else None
 
     async def add(self, rows: list[Row]) -> None:
-        for row in rows:
-            entry = _entry(row)
-            if self.digest:
-                self.digest.add_entry(entry)
-            used = usable(self._spec, row)
-            self._put(entry if used is row else _entry(used), used)
-            if len(self._pending) > STORE_CHUNKS or self._pending_bytes - self._last_bytes > STORE_BYTES:
+        if self.digest:
+            self.digest.add(rows)
+        if self._spec.contact_list is not None:
+            rows = [usable(self._spec, row) for row in rows]
+        at = 0
+        while at < len(rows):
+            room = CHUNK_ROWS - len(self._pending[-1].outcomes) if self._pending else 0
+            part = rows[at : at + (room or CHUNK_ROWS)]
+            at += len(part)
+            self._put(part)
+            if len(self._pending) > STORE_CHUNKS or sum(self._bytes) > STORE_BYTES:
                 await self._write(len(self._pending) - 1)
         self.rows += len(rows)
 
-    def _put(self, entry: bytes, row: Row) -> None:
-        if not self._pending or len(self._pending[-1].rows) >= CHUNK_ROWS or self._last_bytes + len(entry) > CHUNK_BYTES:
-            self._pending.append(NewChunk([], [], {}))
-            self._last_bytes = 0
-        chunk = self._pending[-1]
-        if isinstance(row, BadRow):
-            chunk.reasons[len(chunk.rows)] = row.reason
-        chunk.rows.append(orjson.Fragment(entry))
-        chunk.outcomes.append(row.outcome if isinstance(row, BadRow) else Outcome.QUEUED)
-        self._last_bytes += len(entry)
-        self._pending_bytes += len(entry)
+    def _put(self, rows: Sequence[Row]) -> None:
+        """Into the last chunk, or into new ones where it has no room. There are no more than a chunk may have."""
+        written = _written(rows)
+        if len(written) > CHUNK_BYTES and len(rows) > 1:
+            half = len(rows) // 2
+            self._put(rows[:half])
+            self._put(rows[half:])
+            return
+        last = self._pending[-1] if self._pending else None
+        if last is None or len(last.outcomes) + len(rows) > CHUNK_ROWS or self._bytes[-1] + len(written) > CHUNK_BYTES:
+            last = NewChunk([], [], {})
+            self._pending.append(last)
+            self._bytes.append(0)
+        last.rows.append(orjson.Fragment(written))
+        self._bytes[-1] += len(written)
+        for row in rows:
+            if isinstance(row, BadRow):
+                last.reasons[len(last.outcomes)] = row.reason
+                last.outcomes.append(row.outcome)
+            else:
+                last.outcomes.append(Outcome.QUEUED)
 
     async def stay_alive(self) -> None:
         """Say every now and then that the list is being read, however long its next rows take. For ever."""
@@ -116,8 +126,7 @@ class Intake:
         await self._write(len(self._pending))
 
     async def _write(self, count: int) -> None:
-        chunks, self._pending = self._pending[:count], self._pending[count:]
-        self._pending_bytes = self._last_bytes if self._pending else 0
+        chunks, self._pending, self._bytes = self._pending[:count], self._pending[count:], self._bytes[count:]
         for chunk in chunks:
             self.counts.update(chunk.outcomes)
             self._count_reasons(chunk)
@@ -136,13 +145,17 @@ def entry_of(row: Recipient) -> Entry:
     return Entry(row.row, row.address, row.data, row.cc, row.bcc, row.tags, display_name(row.name, row.address))
 
 
-def _entry(row: Row) -> bytes:
-    """A row as a chunk's payload has it, and as `Entry` reads it."""
+def _written(rows: Sequence[Row]) -> bytes:
+    """Rows as a chunk's payload has them: what stands between the brackets around all of them."""
+    return dumps([_entry(row) for row in rows])[1:-1]
+
+
+def _entry(row: Row) -> list[Any]:
+    """A row as `Entry` reads it."""
     if isinstance(row, BadRow):
-        return dumps([row.row, row.to])
-    fields: list[Any] = [row.row, row.address, row.data]
-    if row.cc or row.bcc or row.tags or row.name:
-        fields += [row.cc, row.bcc, row.tags]
+        return [row.row, row.to]
     if row.name:
-        fields.append(display_name(row.name, row.address))
-    return dumps(fields)
+        return [row.row, row.address, row.data, row.cc, row.bcc, row.tags, display_name(row.name, row.address)]
+    if row.cc or row.bcc or row.tags:
+        return [row.row, row.address, row.data, row.cc, row.bcc, row.tags]
+    return [row.row, row.address, row.data]

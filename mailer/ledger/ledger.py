@@ -57,7 +57,7 @@ class Work:
 class NewChunk:
     """Consecutive rows of one list, ready to be stored: `[row, to, data, …]` each, its record, and reasons by position."""
 
-    rows: list[Any]  # as `pack_entries` takes them, also as JSON (orjson.Fragment)
+    rows: list[Any]  # as `pack_entries` takes them; an orjson.Fragment may be of several, with commas between them
     outcomes: list[Outcome]
     reasons: dict[int, str]
 

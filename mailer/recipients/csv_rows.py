@@ -15,13 +15,13 @@ from ..errors import InvalidAddress
 from .blocks import ByteSource
 from .csv_table import Records, Unreadable, counts, parse
 from .encoding import why_broken
-from .header import Header, find_header, unquoted
+from .header import Found, Header, find_header, unquoted
 from .lines import Block
 from .reading import Reading
 from .reserved import NAMES, Reserved
 from .row import MAX_ROW_BYTES, TOO_LONG, Group, Recipient, Refused, Row, check_data, extras, rejected
 
-GROUP_BYTES: Final = 1 << 20  # of rows as they are stored, after which a group is handed on
+GROUP_BYTES: Final = 512 * 1024  # of rows as they are stored, after which a group is handed on
 _JSON: Final = 6  # bytes that a character may take in JSON, and bytes around a name and a value
 
 _TEXT_MARK = "'"  # by which Excel keeps a cell a text
@@ -29,13 +29,14 @@ _TEXT_MARK = "'"  # by which Excel keeps a cell a text
 
 def csv_rows(file: ByteSource, blocks: Iterator[Block], reading: Reading, reserved: Reserved) -> tuple[Header, Iterator[Group]]:
     """The header row, and the rows as they come. Raises NoEmailColumn, EmptyRecipients, NotUtf8, and RecipientsError."""
-    header, text, line, odd = find_header(file.name, blocks, reading)
-    rows = _Rows(file, header, reading, reserved)
-    return header, rows.groups(records_of(blocks, header, text, line, odd))
+    found = find_header(file.name, blocks, reading)
+    rows = _Rows(file, found.header, reading, reserved)
+    return found.header, rows.groups(records_of(found))
 
 
-def records_of(blocks: Iterator[Block], header: Header, text: str, line: int, odd: bool) -> Iterator[tuple[Records, int]]:
-    """The records of a text whose first line is `line`, and of the blocks that follow, with the bytes of each stretch."""
+def records_of(found: Found) -> Iterator[tuple[Records, int]]:
+    """The records that follow a header row, and the bytes of each stretch of them."""
+    header, text, line, odd, blocks = found
     # Rows are bounded here, so the module's own limit of 131,072 characters a field is only in the way.
     csv.field_size_limit(max(csv.field_size_limit(), 4 * MAX_ROW_BYTES))
     records, size = parse(text, line, header, final=False, odd=odd), len(text)
@@ -80,22 +81,25 @@ class _Rows:
             yield from self._check(records, size)
 
     def _check(self, records: Records, size: int) -> Iterator[Group]:
-        group, held = Group([], [], size), 0
+        group, header, most = Group([], [], 0), self._header, max(1, GROUP_BYTES // max(self._overhead, 1))
+        long = self._overhead + _JSON * records.longest > MAX_ROW_BYTES
         for line, fields in zip(records.lines, records.found, strict=True):
             if isinstance(fields, list):
-                fields = list(map(str.strip, fields)) if self._header.quotes else [unquoted("".join(fields).strip())]
+                fields = list(map(str.strip, fields)) if header.quotes else [unquoted("".join(fields).strip())]
                 if not any(fields):
                     continue
             self._row += 1
-            held += self._overhead
             group.lines.append(line)
-            group.rows.append(self._row_of(line, fields, records.odd))
-            if held >= GROUP_BYTES:
+            group.rows.append(self._row_of(line, fields, records.odd, long))
+            if len(group.rows) >= most:
+                group.size = GROUP_BYTES
                 yield group
-                group, held = Group([], [], 0), 0
+                group = Group([], [], 0)
+        group.size = size + len(group.rows) * self._overhead
         yield group
 
-    def _row_of(self, line: int, fields: list[str] | Unreadable, odd: bool) -> Row:
+    def _row_of(self, line: int, fields: list[str] | Unreadable, odd: bool, long: bool) -> Row:
+        header, number = self._header, self._row
         try:
             if isinstance(fields, Unreadable):
                 raise Refused(fields.why)
@@ -103,18 +107,17 @@ class _Rows:
                 raise Refused(why)
             if len(fields) < self._reach:
                 fields += [""] * (self._reach - len(fields))
-            elif len(fields) > self._header.width and any(fields[self._header.width :]):
-                raise Refused(counts(len(fields), self._header.width))
-            given = fields[self._header.email]
-            name, address = cell(given.removeprefix(_TEXT_MARK))
+            elif len(fields) > header.width and any(fields[header.width :]):
+                raise Refused(counts(len(fields), header.width))
+            name, address = cell(fields[header.email].removeprefix(_TEXT_MARK))
             data = dict(zip(self._names, self._pick(fields), strict=True))
-            if self._overhead + _JSON * sum(map(len, fields)) > MAX_ROW_BYTES:
+            if long:
                 check_data(data)
             if self._extras:
-                return self._with_extras(Recipient(self._row, address, data, name=name), fields)
-            return Recipient(self._row, address, data, name=name) if name else Recipient(self._row, address, data)
+                return self._with_extras(Recipient(number, address, data, name=name), fields)
+            return Recipient(number, address, data, name=name) if name else Recipient(number, address, data)
         except (InvalidAddress, Refused) as error:
-            return rejected(self._row, self._shown(fields), f"line {line}: ", str(error))
+            return rejected(number, self._shown(fields), f"line {line}: ", str(error))
 
     def _with_extras(self, row: Recipient, fields: list[str]) -> Recipient:
         values = dict.fromkeys(NAMES, "")

@@ -52,6 +52,7 @@ class Records:
     rest: str = ""  # the beginning of a row that the text does not finish
     rest_line: int = 0
     odd: bool = False  # a byte somewhere in it is NUL or not of the list's encoding
+    longest: int = MAX_ROW_BYTES  # characters of a row, at most
 
 
 def parse(text: str, line: int, layout: Layout, *, final: bool, odd: bool = False) -> Records:
@@ -72,7 +73,7 @@ def parse(text: str, line: int, layout: Layout, *, final: bool, odd: bool = Fals
             starts.append(line + at)
             found.append(fields)
             at = end
-    return Records(starts, found, odd=odd)
+    return Records(starts, found, odd=odd, longest=len(text))
 
 
 def fields_of(lines: Iterable[str], delimiter: str, *, strict: bool = True) -> list[str]:
@@ -86,7 +87,8 @@ def _parse_plain(text: str, line: int, delimiter: str, *, odd: bool) -> Records:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.removesuffix("\n").split("\n") if text else []
     # One by one: thousands of lists at a time would set the garbage collector to work.
-    return Records(range(line, line + len(lines)), (one.split(delimiter) if one else [] for one in lines), odd=odd)
+    found = (one.split(delimiter) if one else [] for one in lines)
+    return Records(range(line, line + len(lines)), found, odd=odd, longest=max(map(len, lines), default=0))
 
 
 def _parse_while_right(

@@ -47,6 +47,7 @@ _UMLAUTS = frozenset("äöüÄÖÜß")  # a test has them in a row
 _COMMON = "\xa0\xad«»‹›“”„‘’‚´¨…–—·•ªº°®™©¿¡€£§"
 _ODD = re.compile(
     rf"(?:(?<=[^\W\d_])|(?=.[^\W\d_]))(?:[^\w\x00-\x7f{_COMMON}]|[ŠšŽžŸƒ¹²³])"  # a sign beside a letter
+    r"|(?<=[^\W\d_])[“”„‚‘«»](?=[^\W\d_])"  # a quote within a word
     r"|[£¥](?=[^\W\d_])|(?<=[a-zß-öø-ÿ])[À-ÖØ-Þ]|ÿ|\udcff"  # a capital behind a small letter; what no language of the West has
 )
 

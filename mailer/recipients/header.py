@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from ..address import cell, stripped
@@ -33,6 +33,7 @@ class Found(NamedTuple):
     rest: str  # the text that follows it in its block
     line: int  # on which that text starts
     odd: bool  # the text has a byte that is NUL or not of the list's encoding
+    blocks: Iterator[Block]  # what follows it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,11 @@ def find_header(source: str, blocks: Iterator[Block], reading: Reading, bare: tu
     found = None
     for block in blocks:
         if block.too_long:
-            raise RecipientsError(source=source, why=f"line {block.line} is too long for a header row")
+            if not lines:
+                raise RecipientsError(source=source, why=f"line {block.line} is too long for a header row")
+            blocks = chain([block], blocks)
+            found = _Search(source, lines, line, reading, delimiter, bare).header()
+            break
         line = line if text else block.line
         more, broken = block.text()
         text, odd = text + more, odd or broken
@@ -85,7 +90,7 @@ def find_header(source: str, blocks: Iterator[Block], reading: Reading, bare: tu
     if found is None:
         raise RecipientsError(source=source, why=f"the header row on line {line} opens a quote and never closes it")
     header, count = found
-    return Found(header, "".join(lines[count:]), line + count, odd)
+    return Found(header, "".join(lines[count:]), line + count, odd, blocks)
 
 
 def _without_blanks(lines: list[str], line: int) -> tuple[list[str], int]:

@@ -29,7 +29,7 @@ from .seen import Seen
 from .understood import Format, Tally, Understood, columns_of_header, columns_of_rows
 
 BATCH_ROWS: Final = 1000  # rows of one batch: some 5 ms of work
-BATCH_BYTES: Final = 1 << 20  # of the source, after which a batch is full: rows can be 256 KiB each
+BATCH_BYTES: Final = 512 * 1024  # of the source, after which a batch is full: rows can be 256 KiB each, and 25 times that as data
 
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 T = TypeVar("T")

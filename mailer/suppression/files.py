@@ -106,9 +106,9 @@ def read(file: ByteSource, format: Format | None, reading: Reading = AS_IT_IS) -
 
 
 def _csv(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Line | Unusable]:
-    header, text, line, odd = find_header(file.name, blocks, reading, bare=_BARE)
-    columns = _columns(header)
-    for records, _ in records_of(blocks, header, text, line, odd):
+    found = find_header(file.name, blocks, reading, bare=_BARE)
+    header, columns = found.header, _columns(found.header)
+    for records, _ in records_of(found):
         for number, fields in zip(records.lines, records.found, strict=True):
             if isinstance(fields, Unreadable):
                 yield Unusable(number, fields.why)
