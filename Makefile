@@ -42,7 +42,7 @@ test: $(VENV)/.dev ## every test
 	@$(BIN)/python -m pytest -m alone
 
 # A server is not the same as the next one in its scripts, streams, time-outs, persistence and access control.
-SERVER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,scripts redis_commands failover queue ledger limiter_model events_model \
+SERVER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,scripts redis_access redis_commands redis_reach failover queue ledger limiter_model events_model \
   events events_in campaign_control suppression suppressed_sending maybe_stored until_stored unclaim late_and_lost identities \
   archive delivery disk doctor)) tests/crash/test_outage.py
 REDIS_SERVER ?= redis-server

@@ -18,13 +18,13 @@ _OF_STRINGS = (
     *("get", "set", "mset", "psetex", "incrby", "strlen"),
     *("getrange", "setrange", "setbit", "bitfield_ro"),
 )
-_OF_HASHES = ("hget", "hmget", "hgetall", "hkeys", "hset", "hsetnx", "hincrby", "hdel")
+_OF_HASHES = ("hexists", "hget", "hmget", "hgetall", "hkeys", "hset", "hsetnx", "hincrby", "hdel")
 _OF_SETS = (
     *("sadd", "srem", "scard", "smembers"),
     *("zadd", "zrem", "zcard", "zcount", "zscore", "zrange", "zrevrange", "zrangebyscore", "zremrangebyscore"),
 )
 _OF_STREAMS = (
-    *("xadd", "xack", "xdel", "xreadgroup", "xautoclaim"),
+    *("xadd", "xack", "xdel", "xtrim", "xreadgroup", "xautoclaim"),
     *("xgroup|create", "xgroup|delconsumer", "xinfo|consumers"),
 )
 OPTIONAL = ("waitaof", "info", "config|get")  # all is sent without: they are for MAILER_INTAKE_FSYNC and the doctor
@@ -63,6 +63,7 @@ _TRIED: Mapping[str, str] = {
     "setrange": "KEY 0 1",
     "setbit": "KEY 0 0",
     "bitfield_ro": "KEY GET u1 0",
+    "hexists": "KEY f",
     "hget": "KEY f",
     "hmget": "KEY f",
     "hset": "KEY f 1",
@@ -82,6 +83,7 @@ _TRIED: Mapping[str, str] = {
     "xadd": "KEY * f 1",
     "xack": "KEY g 0-1",
     "xdel": "KEY 0-1",
+    "xtrim": "KEY MAXLEN 0",
     "xreadgroup": "GROUP g c STREAMS KEY >",
     "xautoclaim": "KEY g c 0 0",
     "xgroup|create": "KEY g 0",

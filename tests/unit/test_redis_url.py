@@ -10,7 +10,6 @@ from urllib.parse import quote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from mailer import Settings, load_settings
 from mailer.errors import ConfigError
@@ -130,9 +129,9 @@ def texts(text: str) -> list[str]:
             settings = load_settings()
     except ConfigError as error:
         said += [str(error), repr(error)]
-        with pytest.raises(ValidationError) as raised:
+        with pytest.raises(ConfigError) as raised:
             Settings(redis_url=text)
-        said += [str(raised.value), repr(raised.value)]
+        said += [str(raised.value), repr(raised.value), str(raised.value.__context__)]
     else:
         client = connect(settings)
         said += [str(settings), repr(settings), repr(parse(text)), repr(client), repr(client.connection_pool), str(client)]
