@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from .masking import masked
+from .printable import escaped, escaped_text
 from .settings import LogFormat
 
 REDACTED = "[address]"
@@ -31,7 +32,6 @@ WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq")
 _LOCAL = r"""(?:"[^"\n]{1,64}"|(?:[^\s<>"'(),;:\[\]{}\\]|(?<=\w)'){1,320})"""
 _DOMAIN = r"""(?:\[[^\s\]]+\]|[^\s<>"'(),;:=\[\]{}\\]+)"""
 _ADDRESS = re.compile(rf"{_LOCAL}(?:@|%40){_DOMAIN}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MANY_LINES = ("exception", "stack")  # written by us from a traceback; everything else is one line
 
 
@@ -101,7 +101,7 @@ def _renderer(format: LogFormat, colours: bool) -> Processor:
 
 def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Leaves plain data without addresses and, tracebacks apart, without line breaks, so that a text cannot forge a line."""
-    return {name: _without_addresses(value) if name in _MANY_LINES else _plain(value) for name, value in event.items()}
+    return {_line(name): _text(value) if name in _MANY_LINES else _plain(value) for name, value in event.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -117,7 +117,12 @@ def _plain(value: Any) -> Any:
 
 
 def _line(text: str) -> str:
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], _without_addresses(text))
+    return escaped(_without_addresses(text))
+
+
+def _text(text: str) -> str:
+    """Of several lines, as a traceback is."""
+    return escaped_text(_without_addresses(text))
 
 
 def _without_addresses(text: str) -> str:

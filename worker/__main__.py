@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from mailer.errors import MailerError
 from mailer.log import configure_logging
+from mailer.printable import one_line
 from mailer.queue import ping
 from mailer.settings import Settings, load_settings
 from mailer.unsubscribe_page import UnsubscribePage
@@ -38,7 +39,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings))
     except MailerError as error:
-        sys.stderr.write(f"mailer: {error}\n")
+        sys.stderr.write(f"mailer: {one_line(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         return 130

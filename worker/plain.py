@@ -9,6 +9,7 @@ from mailer.email import Lane
 from mailer.errors import MailerError
 from mailer.ledger.keys import Keys
 from mailer.log import configure_logging
+from mailer.printable import one_line
 from mailer.queue import connect, disconnect, for_arq, ping
 from mailer.settings import Settings, load_settings
 
@@ -24,7 +25,7 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         settings = load_settings()
         asyncio.run(_check(settings))
     except MailerError as error:
-        raise SystemExit(f"mailer: {error}") from None
+        raise SystemExit(f"mailer: {one_line(str(error))}") from None
     configure_logging(settings.log_format, settings.log_level)
     redis = connect(settings)
 

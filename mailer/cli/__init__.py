@@ -30,7 +30,7 @@ def _run(debug: bool) -> None:
     if sys.stdout is None:  # closed by the caller (`>&-`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end
     from .app import app
-    from .output import ReaderGone
+    from .output import Plain, ReaderGone
 
     if isinstance(sys.stdout, TextIOWrapper):  # another program gets UTF-8, a terminal what it can show
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
@@ -40,6 +40,8 @@ def _run(debug: bool) -> None:
         configure_logging(None, "DEBUG")
     else:
         logging.disable()  # what is to be said, the commands say themselves
+    if sys.stderr is not None:
+        sys.stderr = Plain(sys.stderr)
     try:
         app(prog_name="mailer")
     except ReaderGone:
@@ -47,7 +49,8 @@ def _run(debug: bool) -> None:
 
 
 def _fail(error: Exception) -> None:
-    from .output import err, one_line
+    from ..printable import one_line
+    from .output import err
     from .words import WrongWords
 
     err.print(f"mailer: {one_line(_explain(error))}", style="red", markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from email.header import decode_header, make_header
@@ -15,28 +15,53 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from ..data import plain
 from ..email import Outcome
 from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
+from ..printable import escaped_json, printable_text
+from ..printable import one_line as one_line  # the commands have it from here
+from ..printable import printable as printable
 
 REASONS_SHOWN = 3
 PIPE_WIDTH = 100_000  # columns: what another program reads is neither wrapped nor cut
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ReaderGone(Exception):
     """Whoever read our standard output (`| head`) has enough."""
 
 
-class _Output(Console):
+class _Safe(Console):
+    """Whatever it is given to show, a terminal obeys nothing in it but rich's own."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(
+            one if one.control else Segment(printable_text(one.text), one.style, one.control) for one in buffer
+        )
+
+
+class Plain:
+    """Standard error, for what is written to it past rich, as what quotes wrong words of the command line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream  # which rich writes to
+
+    def write(self, text: str) -> int:
+        return self.rich_proxied_file.write(printable_text(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+class _Output(_Safe):
     def on_broken_pipe(self) -> None:
         raise ReaderGone
 
 
-class _Messages(Console):
+class _Messages(_Safe):
     def on_broken_pipe(self) -> None:
         self.quiet = True  # nobody reads what we say; that is no reason to stop what we do
 
@@ -72,17 +97,8 @@ def hint(text: str) -> None:
     say(f"hint: {one_line(text)}", "yellow")
 
 
-def one_line(text: str) -> str:
-    """Part of it may be somebody else's: no line breaks, nothing that a terminal would obey."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
 def print_json(value: Any) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.write(escaped_json(orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)))
     sys.stdout.buffer.flush()
 
 
@@ -240,13 +256,14 @@ class Report:
     def add(self, line: RecipientStatus) -> None:
         if self._csv is None:
             option = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-            sys.stdout.buffer.write(plain(self._json(line), option))
+            sys.stdout.buffer.write(escaped_json(plain(self._json(line), option)))
             return
         values = line_json(line) | {"updated_at": line.updated_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        cells = [_cell(values[name]) for name in LINE]
+        cells = [printable(_cell(values[name])) for name in LINE]
         if self._columns is not None:
             row = [_mailbox(line), *[line.data.get(name) for name in self._columns], ";".join(line.cc), ";".join(line.bcc)]
-            cells = [_cell(_flat(value)) for value in (*row, _tags(line.tags))] + cells
+            given = [_cell(_flat(value)) for value in (*row, _tags(line.tags))]  # as in the list, where it is to be one again
+            cells = ([printable(cell) for cell in given] if _out_tty else given) + cells
         self._csv.writerow(cells)
 
     def close(self) -> None:

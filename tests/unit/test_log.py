@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import logging.config
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,6 +155,23 @@ def test_a_text_cannot_forge_a_line_or_colour_the_terminal(format: LogFormat) ->
     structlog.stdlib.get_logger("mailer.x").info("a\nb", reason="c\r\n2026-01-01 [error] forged\x1b[31m\u2028d")
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format", list(LogFormat))
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\u202egnp", "\x90q\x9c", "\ud800", "a\rb"])
+def test_no_text_commands_a_terminal_not_even_one_of_a_traceback(format: LogFormat, text: str) -> None:
+    stream = configured(format)
+    log = structlog.stdlib.get_logger("mailer.x")
+    log.warning(f"a {text}", reason=text, **{f"key{text}": 1})
+    logging.getLogger("uvicorn.error").warning("b %s", text)
+    try:
+        raise RuntimeError(text)
+    except RuntimeError:
+        log.exception("failed")
+    written = stream.getvalue()
+    assert written.count("RuntimeError: ") == 1
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", written)
+    written.encode()
 
 
 def test_a_traceback_keeps_its_lines_and_shows_no_local_variables() -> None:
