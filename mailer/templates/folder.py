@@ -110,7 +110,8 @@ class TemplateFolder:
         try:
             root = self._folder.resolve()
             path = (root / file).resolve()
-            if path != root and path.is_relative_to(root):
+            # A link to itself is still one when it has been resolved; before Python 3.13 resolve() raises there.
+            if path != root and path.is_relative_to(root) and not path.is_symlink():
                 path.exists()  # raises where the name is too long
                 return path
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, a symbolic link to itself
