@@ -21,7 +21,7 @@ from .ledger import Added, Key, Ledger, Spec
 from .ledger.disk import Disk
 from .ledger.store import Objects
 from .line import Line
-from .queue import Queue, explain_redis, is_refused, not_stored, passes
+from .queue import Queue, explain_redis, is_refused, not_stored
 from .recipients import Reading, Source, open_recipients
 from .recipients.reading import AS_IT_IS
 from .selection import ALL, Selected, Selection
@@ -95,7 +95,7 @@ class Handover:
             return await self._ledger.add_message(id, spec, keep_s=keep_s, patience_ms=WAKE_PATIENCE_MS, send_at=send_at, key=key)
         except (RedisError, OSError) as error:
             # Of a repetition that is refused, after an answer that got lost, the ledger may know more.
-            if not_stored(error) or (is_refused(error) and (not passes(error) or await self._is_missing(id))):
+            if not_stored(error) or (is_refused(error) and await self._is_missing(id)):
                 raise
             raise _maybe_stored(id, key, error) from None
 

@@ -37,6 +37,14 @@ def has_waitaof() -> bool:
     return version() >= ("Redis", (7, 2))  # each Valkey is later
 
 
+@cache
+def has_tls() -> bool:
+    """The embedded Valkey is built without. One that has it ends at once, for it is given no certificate."""
+    command = [server_binary(), "--port", "0", "--tls-port", str(free_port()), "--save", ""]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    return "connection type tls" not in said
+
+
 class RedisServer:
     """A server of the test's own, which it may stop, kill and start again on the same data and port."""
 

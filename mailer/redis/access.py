@@ -120,7 +120,7 @@ async def access(redis: Redis, key: str) -> Access:
     for name, answer in zip(COMMANDS, answers, strict=False):
         # Of EXEC it says so in other words: it aborts a transaction that there is not.
         lacks = isinstance(answer, NoPermissionError) or (isinstance(answer, ResponseError) and "NOPERM" in str(answer))
-        if lacks and "access a key" in str(answer):
+        if lacks and "to access" in str(answer):
             keys = True
         elif lacks:
             refused.append(name)

@@ -22,7 +22,8 @@ from .connection import Era, is_transient
 from .errors import NoSentinel, UnknownService, has_moved, note_answered, note_unanswered, of_tls, unanswered
 
 FAILOVER_S = 5.0  # that a command waits for another master, where it has no time limit
-SILENT_S = 0.5  # the limit of a command after one whose time was over
+SILENT_S = 0.5  # the limit of a command after one whose time was over, so that a call of several ends soon after it
+SILENT_FOR_S = 2.0  # for so long: a Redis that is slow, and not away, has all of its time again
 LAST_S = 0.1  # of a time limit, as a part: then the last error is told, and not that the time is over
 _BACKOFF = ExponentialBackoff(cap=0.5, base=0.05)
 
@@ -46,15 +47,16 @@ class Tries:
         self._began = self._clock()
         self._failures = 0
         self._unanswered = 0
-        timeout, silent = patience.timeout, patience.era.silent
-        self._limit = min(timeout, SILENT_S) if timeout and silent else timeout
+        self._limit = patience.timeout
+        if self._limit is not None and self._began < patience.era.silent_until:
+            self._limit = min(self._limit, SILENT_S)
 
     def within(self) -> AbstractAsyncContextManager[Any]:
         """Around one try: the time that is left. Raises TimeoutError when it is over."""
         return nullcontext() if self._limit is None else asyncio.timeout_at(self._began + self._limit)
 
     def done(self) -> None:
-        self._patience.era.answered, self._patience.era.silent = True, False
+        self._patience.era.answered, self._patience.era.silent_until = True, 0.0
 
     async def failed(self, error: RedisError | OSError, *, again: bool = True) -> None:
         """Return when it is time for the next try; raises the error where there is none, with what is known of it."""
@@ -62,7 +64,7 @@ class Tries:
         self._unanswered += unanswered(error)
         if isinstance(error, TimeoutError) and self._limit is not None:
             self._unanswered += unanswered(error.__cause__)
-            self._patience.era.silent = True
+            self._over()
             over = RedisTimeoutError(f"Timeout: no answer within {self._limit:g} s")
             note_unanswered(over, self._unanswered)
             raise over from error
@@ -83,9 +85,16 @@ class Tries:
             return False
         awaited = moving or (patience.of_sentinels and not isinstance(error, NoSentinel | UnknownService))
         if awaited or (self._limit is not None and era.answered):
-            era.silent = after_s >= (FAILOVER_S if self._limit is None else self._limit * (1 - LAST_S))
-            return not era.silent
+            if after_s < (FAILOVER_S if self._limit is None else self._limit * (1 - LAST_S)):
+                return True
+            self._over()
+            return False
         return self._failures <= patience.retries
+
+    def _over(self) -> None:
+        """What was given half a second only says nothing of the next ones."""
+        if self._limit == self._patience.timeout:
+            self._patience.era.silent_until = self._clock() + SILENT_FOR_S
 
 
 class Patient(Redis):

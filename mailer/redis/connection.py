@@ -45,7 +45,7 @@ class Era:
     def __init__(self) -> None:
         self.number = 0
         self.answered = False  # a command was, once
-        self.silent = False  # the time of the last command was over before it was answered
+        self.silent_until = 0.0  # of the event loop: the time of a command was over before it was answered
 
     def end(self, number: int) -> None:
         if number == self.number:  # else another connection has found out before

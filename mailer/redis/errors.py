@@ -135,9 +135,9 @@ def _refusal(error: BaseException) -> _Refusal | None:
         asked = "required" in _words(login)
         why = "it wants a user and password" if asked else "it does not take this user and password"
         return _Refusal("", AuthenticationError, why, _LOGIN)
-    if isinstance(error, NoPermissionError) or (isinstance(error, ResponseError) and "ACL failure" in str(error)):
+    if isinstance(error, NoPermissionError) or _is_of_a_script(error):
         do = "allow this user what `mailer doctor` names, or put another one into MAILER_REDIS_URL"
-        said = _words(error).removeprefix("ACL failure in script: ")
+        said = _words(error).removeprefix("ACL failure in script: ").partition(" script: ")[0]
         return _Refusal("", NoPermissionError, f"this user may not do that: {said}", do, passes=False)
     for one in _REFUSALS:
         if isinstance(error, one.kind) and (not one.code or _words(error).split(" ")[0] == one.code):
@@ -145,6 +145,12 @@ def _refusal(error: BaseException) -> _Refusal | None:
     if isinstance(error, ResponseError):
         return _Refusal("", ResponseError, f"it answers: {_words(error)}", "see `mailer doctor`", passes=False)
     return None
+
+
+def _is_of_a_script(error: BaseException) -> bool:
+    """What a user may not do in a script is said in other words; Redis 7.0 has its own."""
+    text = str(error)
+    return isinstance(error, ResponseError) and ("ACL failure in script" in text or "user executing the script can't" in text)
 
 
 def _words(error: BaseException) -> str:

@@ -32,7 +32,7 @@ TRIES = 50  # of one command: more than there is time for
 
 @pytest.fixture(autouse=True)
 def short_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "call_timeout_s", ContextVar("call_timeout_s", default=1.0))
+    monkeypatch.setattr(client, "call_timeout_s", ContextVar("call_timeout_s", default=1.5))
 
 
 def letter(**more: Any) -> Email:

@@ -180,6 +180,7 @@ async def test_a_message_whose_queue_cannot_be_told_is_stored_and_that_is_said(
         stored = list(admin.keys(f"{namespace}:c:m*"))
         if lacking == "-zadd":  # of its script
             assert (said.returncode, said.stdout) == (1, "")
+            assert "Nothing was stored" not in said.stderr, "a part of it was"
             assert "this user may not do that: " in said.stderr
         else:
             assert (said.returncode, said.stdout.strip()) == (0, stored[0].decode().rpartition(":")[2])

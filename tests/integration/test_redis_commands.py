@@ -18,7 +18,7 @@ from mailer import Email, Mailer, Settings
 from mailer.cli.processes import free_port
 from mailer.errors import MaybeStored
 from mailer.queue import connect, disconnect, not_stored
-from mailer.redis.commands import Patience, Tries
+from mailer.redis.commands import SILENT_FOR_S, Patience, Tries
 from mailer.redis.connection import is_transient
 
 from ..crash.proxy import RedisWire, Stop, Watch, What, When, proxy
@@ -167,6 +167,9 @@ async def test_on_a_redis_that_hangs_a_call_ends_within_its_time_and_the_next_on
             took = [await _took(lambda: mailer.send(letter)) for _ in range(3)]
         assert 1.4 < took[0] < 2.5
         assert max(took[1:]) < 1.2
+        with stopped(own_server):
+            await asyncio.sleep(SILENT_FOR_S)
+            assert await _took(lambda: mailer.send(letter)) > 1.4, "a moment later it has all of its time"
         await mailer.send(letter)  # it answers again
         with stopped(own_server):
             assert await _took(lambda: mailer.send(letter)) > 1.4, "and has all of its time again"

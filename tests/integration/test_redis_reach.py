@@ -18,12 +18,14 @@ import pytest
 import redis
 
 from mailer import Email, Mailer, Settings
-from mailer.cli.processes import free_port, valkey_binary
+from mailer.cli.processes import free_port
 from mailer.errors import ConfigError, RedisUnavailable
 from mailer.queue import connect, disconnect, ping
 
 from ..certificates import Signed, sign
-from ..servers import RedisServer, server_binary
+from ..servers import RedisServer, has_tls, server_binary
+
+needs_tls = pytest.mark.skipif(not has_tls(), reason="this server is built without TLS")
 
 
 @pytest.fixture(scope="session")
@@ -165,18 +167,14 @@ def tls_server(folder: Path, ours: Signed, ca: Signed, *options: str) -> Iterato
     port = free_port()
     files = ("--tls-cert-file", str(ours.pem), "--tls-key-file", str(ours.key_pem), "--tls-ca-cert-file", str(ca.pem))
     server = RedisServer(options=("--tls-port", str(port), *files, *options))
-    try:
-        server.start()
-    except redis.ConnectionError:
-        if server_binary() != valkey_binary():
-            raise
-        pytest.skip("the embedded Valkey is built without TLS")
+    server.start()
     try:
         yield server, port
     finally:
         server.remove()
 
 
+@needs_tls
 async def test_a_server_that_speaks_tls_itself_is_told_as_the_same(folder: Path, ca: Signed) -> None:
     with tls_server(folder, ours := sign(folder, "localhost", ca), ca) as (server, port):
         url = f"rediss://localhost:{port}/0?ssl_ca_certs={ca.pem}"
@@ -316,6 +314,7 @@ async def test_sentinels_may_have_a_password_of_their_own(folder: Path, namespac
         master.remove()
 
 
+@needs_tls
 async def test_sentinels_and_their_servers_may_speak_tls(folder: Path, ca: Signed, namespace: str) -> None:
     ours = sign(folder, "localhost", ca)
     with tls_server(folder, ours, ca, "--tls-auth-clients", "no", "--tls-replication", "yes") as (server, port):
