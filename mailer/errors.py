@@ -192,8 +192,9 @@ class SenderNotVerified(MailerError):
 
 class HeaderNotVerified(SenderNotVerified):
     sentence = (
-        "The message's header {header} names {identity}, which is not verified in SES (region {region}), and SES asks that of it "
-        "as of From: leave that header out, or verify the address or its domain there, for example with `{command}`."
+        "The message's header {header} names {identity}, which is not verified in SES (region {region}), and SES wants it "
+        "verified as it wants From: leave that header out, or verify the address or its domain there, for example with "
+        "`{command}`."
     )
 
 

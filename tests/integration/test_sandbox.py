@@ -225,7 +225,7 @@ async def test_a_header_that_ses_wants_verified_is_named_where_it_is_not(
     assert (refused.state, refused.attempts, fine.state) == ("rejected", 0, "sent")
     assert refused.reason == (
         f"The message's header {header} names bounces+1@lists.example, which is not verified in SES (region eu-west-1), and SES "
-        "asks that of it as of From: leave that header out, or verify the address or its domain there, for example with "
+        "wants it verified as it wants From: leave that header out, or verify the address or its domain there, for example with "
         "`aws sesv2 create-email-identity --region eu-west-1 --email-identity lists.example`."
     )
     assert sends(sandbox) == 1
