@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict, Unpack
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .checks import Model, OneLine, written
+from .checks import Model, OneLine, shown, written
 from .errors import InvalidEmail
 from .mime import MAX_RAW, check_file_name, inner_message
 from .regular import open_regular
@@ -83,7 +83,7 @@ class Attachment(Model):
         if isinstance(fields, dict):
             fields = dict(fields)
             if fields.get("content_type") is None:
-                fields["content_type"] = _guessed_type(str(fields.get("name", "")))
+                fields["content_type"] = _guessed_type(name if isinstance(name := fields.get("name"), str) else "")
             if "inline" not in fields:
                 fields["inline"] = fields.get("content_id") is not None
         return fields
@@ -97,13 +97,15 @@ class Attachment(Model):
     def from_path(cls, path: str | Path, *, name: str | None = None, **more: Unpack[_Described]) -> Attachment:
         """The file under its own name, its type guessed by that. Raises InvalidEmail where it cannot be read, is no regular file,
         or is larger than SES takes."""
-        file = Path(path)
         try:
+            file = Path(path)
             opened, size = open_regular(file)
             with opened:
                 content = opened.read(MAX_RAW + 1)
         except OSError as error:
             raise InvalidEmail(field="Attachment", why=f"{file} cannot be read: {error.strerror}") from None
+        except (TypeError, ValueError):  # no text, or one with a NUL in it
+            raise InvalidEmail(field="Attachment", why=f"{shown(path)} is not the name of a file") from None
         if len(content) > MAX_RAW:
             why = f"{file} has {max(size, len(content)):,} bytes, and SES takes {MAX_RAW:,}, which are 40 MB in base64"
             raise InvalidEmail(field="Attachment", why=why)

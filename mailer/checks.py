@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from email.charset import Charset
 from email.errors import HeaderParseError
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from .address import MAX_CELL, normalise, stripped
 from .data import dumps
 from .errors import InvalidAddress, InvalidEmail
+from .times import in_utc, read_named
 
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
 MAX_HEADERS = 100  # custom headers of one message; SES v2 takes 15 in a structured call, and what has more goes as MIME
@@ -31,11 +32,20 @@ MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API ref
 MAX_HEADER_VALUE = 10_000  # characters; SES v2 takes 870 in a structured call, and its events show 10 KB of all headers
 MAX_HEADER_WORD = 870  # characters without a place to fold: with the longest name they fill a line, 998 (RFC 5322 2.1.1)
 MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
+TOO_DEEP = "a value has too many lists or objects in each other"
 MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
 
 _short = Repr()
 _short.maxstring = 80  # characters of what was given, in an error
-_shown = _short.repr
+
+
+def shown(value: object) -> str:
+    """What was given, for an error: short, whatever it is."""
+    try:
+        return _short.repr(value)
+    except Exception:  # as of a number with more digits than Python writes
+        return f"a value of {type(value).__name__}"
+
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UTF_8 = Charset("utf-8")
@@ -59,7 +69,7 @@ def written(form: str, rule: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
-            raise ValueError(f"{_shown(value)} {rule}")
+            raise ValueError(f"{shown(value)} {rule}")
         return value
 
     return AfterValidator(check)
@@ -129,7 +139,8 @@ def whole(value: str) -> str:
     return value
 
 
-def _data(value: dict[str, Any]) -> dict[str, Any]:
+def data_of(value: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError where it cannot be written as JSON."""
     try:
         dumps(value)
     except (TypeError, ValueError) as error:
@@ -141,7 +152,7 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
         if not _TAG.fullmatch(name) or not _TAG.fullmatch(text):
             raise ValueError(
-                f"tag {_shown(name)}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value"
+                f"tag {shown(name)}: SES takes A-Z a-z 0-9 _ - and at most {MAX_TAG_LEN} characters, for name and value"
             )
         if name == RESERVED_TAG:
             raise ValueError(f"tag {name!r} is the one that this service puts on every message itself")
@@ -160,7 +171,7 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     seen: set[str] = set()
     for name in value:
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"header name {_shown(name)} must be 1 to 126 visible ASCII characters without a colon")
+            raise ValueError(f"header name {shown(name)} must be 1 to 126 visible ASCII characters without a colon")
         if is_reserved_header(name):
             raise ValueError(f"header {name} is set from its own field, not from headers")
         if name.lower() in seen:
@@ -199,20 +210,19 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-def _with_zone(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError("needs a time zone, as in 2026-12-24T18:00:00+01:00 or …T17:00:00Z")
-    return value.astimezone(UTC)
+def _named_zone(value: Any) -> Any:
+    """Pydantic reads the other forms."""
+    return (read_named(value) or value) if isinstance(value, str) else value
 
 
 OneLine = Annotated[str, AfterValidator(one_line)]
 Text = Annotated[str, AfterValidator(whole)]
-Data = Annotated[dict[str, Any], AfterValidator(_data)]
+Data = Annotated[dict[str, Any], AfterValidator(data_of)]
 Mailbox = Annotated[str, AfterValidator(mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Headers = Annotated[dict[str, str], AfterValidator(_headers)]
-Moment = Annotated[datetime, AfterValidator(_with_zone)]
+Moment = Annotated[datetime, BeforeValidator(_named_zone), AfterValidator(in_utc)]
 # Of a configuration set or tenant, SES v2 model.
 Name = Annotated[str, written(r"[A-Za-z0-9_-]{1,64}", "must have 1 to 64 characters, each of A-Z a-z 0-9 _ -")]
 Arn = Annotated[
@@ -257,6 +267,8 @@ class Model(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise InvalidEmail(field=type(self).__name__, why=explain_validation(error)) from None
+        except RecursionError:
+            raise InvalidEmail(field=type(self).__name__, why=TOO_DEEP) from None
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # what RootModel's own constructor says
 
@@ -284,7 +296,7 @@ def _no_such_name(name: str, model: type[Model]) -> str:
 
 
 def _shown_name(name: str) -> str:
-    return f"`{name}`" if name.isidentifier() and len(name) <= _short.maxstring else _shown(name)
+    return f"`{name}`" if name.isidentifier() and len(name) <= _short.maxstring else shown(name)
 
 
 def explain_validation(error: ValidationError) -> str:

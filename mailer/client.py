@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any, overload
 
 from . import prepare
+from .checks import shown
 from .compose.explain import ROWS, Explanation, explain
 from .doubt import doubt_ends
 from .email import Campaign, Email, Outcome, State
-from .errors import ConfigError, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
+from .errors import ConfigError, InvalidEmail, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
 from .handover import Handover, Progress, Start
-from .ids import CampaignId, MessageId, is_message
+from .ids import CampaignId, MessageId, is_message, known_form
 from .intake import entry_of, first_usable, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
@@ -31,7 +32,7 @@ from .settings import Settings, load_settings
 from .storage import open_list, open_objects
 from .summary import Confirm
 from .suppression.entries import checked_address, checked_stream, new_entry
-from .templates import Compiled, Rendered, TemplateFolder
+from .templates import Rendered
 from .unsubscribe import Tokens, Unsubscribed
 
 RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED)
@@ -100,7 +101,7 @@ class Mailer:
     async def status(self, id: str) -> MessageStatus:
         """Raises NotFound."""
         with self._line.asking():
-            return await self._ledger.message(id)
+            return await self._ledger.message(known_form(id))
 
     # ---- campaigns -----------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class Mailer:
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""
         with self._line.asking():
-            return await self._ledger.campaign(id)
+            return await self._ledger.campaign(known_form(id))
 
     async def workers(self) -> list[WorkerSeen]:
         """The workers that are alive, of all machines: each has said so in the last seconds."""
@@ -152,16 +153,18 @@ class Mailer:
 
     async def campaigns(self, limit: int = 100) -> list[CampaignStatus]:
         """The newest first."""
+        if not isinstance(limit, int) or limit < 1:
+            raise InvalidEmail(field="limit", why=f"{shown(limit)} must be a whole number from 1 on")
         with self._line.asking():
             return await self._ledger.campaigns(limit)
 
-    async def outcomes(self, id: str, *, states: Iterable[Outcome | str] = ()) -> AsyncIterator[RecipientStatus]:
+    async def outcomes(self, id: str, *, states: Outcome | str | Iterable[Outcome | str] = ()) -> AsyncIterator[RecipientStatus]:
         """What became of every recipient so far, in the order of the list; with `states`, of those in one of them.
 
         Raises NotFound, StoreFailed; InvalidState where there is no such state.
         """
-        wanted = frozenset(_outcome(state).label for state in states)
-        pages = self._ledger.report_pages(id)
+        wanted = {outcome.label for outcome in _outcomes(states)}
+        pages = self._ledger.report_pages(known_form(id))
         while (page := await self._next(pages)) is not None:
             for line in page:
                 if not wanted or line.state in wanted:
@@ -175,7 +178,7 @@ class Mailer:
         """What became of one recipient so far; its id is that of the report and of the stream of outcomes. Raises NotFound,
         StoreFailed."""
         with self._line.asking():
-            return await self._ledger.recipient(id)
+            return await self._ledger.recipient(known_form(id))
 
     @overload
     async def wait(self, id: MessageId, *, every_s: float = ...) -> MessageStatus: ...
@@ -192,7 +195,7 @@ class Mailer:
         """
         every_s = _seconds("every_s", every_s)
         while True:
-            if is_message(id):
+            if is_message(known_form(id)):
                 message = await self.status(id)
                 if message.state not in ("queued", "claimed") and not await self._may_be_told(message):
                     return message
@@ -217,7 +220,7 @@ class Mailer:
         True where it was not paused before. Raises NotFound, NotACampaign; WrongState where it is over or its list is being read.
         """
         with self._line.asking():
-            return await self._control.pause(id)
+            return await self._control.pause(known_form(id))
 
     async def resume(self, id: str) -> bool:
         """A paused or stopped campaign goes on: at once, or where its send_at is still to come, then.
@@ -225,7 +228,7 @@ class Mailer:
         True where it did not go on before. Raises NotFound, NotACampaign; WrongState where it is over or its list is being read.
         """
         with self._line.asking():
-            switched = await self._control.resume(id)
+            switched = await self._control.resume(known_form(id))
         if switched.changed:
             with suppress(RedisUnavailable), self._line.asking():  # it goes on by itself a second later
                 await self._wake_resumed(id, switched.wake)
@@ -238,7 +241,7 @@ class Mailer:
                 await self._queue.wake(lane, chunk, fence)
             await self._handover.feed(id, lane)
 
-    async def reschedule(self, id: str, send_at: datetime) -> None:
+    async def reschedule(self, id: str, send_at: datetime | str) -> None:
         """A campaign that waits for its send_at, or was paused before it began, gets another one. Repeating it changes nothing.
 
         Raises NotFound, NotACampaign, ExpiresFirst; WrongState where it has begun or its list is being read; InvalidEmail where
@@ -246,7 +249,7 @@ class Mailer:
         """
         moment = prepare.checked_send_at(send_at)
         with self._line.asking():
-            await self._control.reschedule(id, moment)
+            await self._control.reschedule(known_form(id), moment)
 
     async def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
         """Nothing more of the campaign is handed to SES, from the beginning of this on; what is on its way there is settled.
@@ -256,7 +259,7 @@ class Mailer:
         Raises NotFound, NotACampaign; WrongState where it is finished.
         """
         with self._line.asking():
-            changed, left = await self._control.cancel(id), 1
+            changed, left = await self._control.cancel(known_form(id)), 1
         while left:
             with self._line.asking():
                 _, done, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)
@@ -267,7 +270,7 @@ class Mailer:
     async def retry(
         self,
         id: str,
-        states: Iterable[Outcome | str],
+        states: Outcome | str | Iterable[Outcome | str],
         *,
         template: str | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -282,18 +285,18 @@ class Mailer:
         Raises NotFound, NotACampaign, PastExpiry, StoreFailed, TemplateError, NoTemplate; WrongState where it is cancelled or its
         list is being read; InvalidState where a state cannot be sent again.
         """
-        chosen = frozenset(map(_outcome, states))
+        chosen = _outcomes(states)
         if not chosen or not chosen <= set(RETRIABLE):
             raise InvalidState(why=f"only these can be sent again: {', '.join(one.label for one in RETRIABLE)}")
         if template is not None:
             packed = self._prepare.template(template)
             with self._line.asking():
-                await self._ledger.campaign(id)
+                await self._ledger.campaign(known_form(id))
                 await self._ledger.change_template(id, packed)
         n, done, left = 0, 0, 1
         while left:
             with self._line.asking():
-                queued, left = await self._control.retry(id, chosen, done, chunks=CANCEL_CHUNKS)
+                queued, left = await self._control.retry(known_form(id), chosen, done, chunks=CANCEL_CHUNKS)
             n, done = n + queued, done + CANCEL_CHUNKS
             if progress:
                 progress(done, left)
@@ -376,20 +379,30 @@ class Mailer:
 
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:
         """The template rendered for this data: subject, html, text. Raises TemplateError, RenderFailed among them."""
-        return Compiled(TemplateFolder(self.settings.templates_dir).read(template)).render(data)
+        return self._prepare.preview(template, data)
 
 
 def _seconds(name: str, value: float) -> float:
     """Raises ConfigError."""
     if not isinstance(value, int | float) or not 0 < value < inf:
-        raise ConfigError(where=name, why=f"{value!r} must be a number of seconds above 0")
+        raise ConfigError(where=name, why=f"{shown(value)} must be a number of seconds above 0")
     return value
+
+
+def _outcomes(states: Outcome | str | Iterable[Outcome | str]) -> frozenset[Outcome]:
+    """Raises InvalidState."""
+    if isinstance(states, str | Outcome):
+        states = (states,)
+    try:
+        return frozenset(map(_outcome, states))
+    except TypeError:
+        raise InvalidState(why=f"{shown(states)} must be a state, or several of them") from None
 
 
 def _outcome(state: Outcome | str) -> Outcome:
     """Raises InvalidState."""
     try:
-        return state if isinstance(state, Outcome) else Outcome[str(state).upper()]
-    except KeyError:
+        return state if isinstance(state, Outcome) else Outcome[state.upper()]
+    except (KeyError, AttributeError):
         known = ", ".join(outcome.label for outcome in Outcome)
-        raise InvalidState(why=f"there is no state {state!r}; there are: {known}") from None
+        raise InvalidState(why=f"there is no state {shown(state)}; there are: {known}") from None

@@ -29,6 +29,7 @@ from .checks import (
 )
 from .mime import MAX_MESSAGE, Raw, read_mime
 
+MIN_RATE = 1 / 3600  # per second: what is slower holds places and workers for hours, and far below it no clock counts
 MAX_SENDER_NAME = 128  # bytes: an unsubscribe token has it inside, and a header of 870 characters the token
 
 
@@ -99,18 +100,20 @@ def _share(value: float) -> float:
     return value
 
 
-def _rate(value: float) -> float:
-    if not 0 < value < inf:
-        raise ValueError("must be above 0; it is in recipients per second")
+def rate(value: float) -> float:
+    """Of whatever it is, per second."""
+    if not MIN_RATE <= value < inf:
+        raise ValueError("must be at least 0.00028, which is one an hour; it is per second")
     return value
 
 
 def _at_least_one(value: int) -> int:
-    if value < 1:
-        raise ValueError("must be 1 or more")
+    if not 1 <= value <= 1_000_000_000:
+        raise ValueError("must be 1 or more, and at most 1,000,000,000")
     return value
 
 
+Rate = Annotated[float, AfterValidator(rate)]
 Share = Annotated[float, AfterValidator(_share)]
 SesTemplate = Annotated[
     str,
@@ -307,7 +310,7 @@ class Campaign(_Content):
     name: OneLine = ""
     data: Data = Field(default_factory=dict)
     to_name: OneLine | None = None  # Jinja2: each recipient's name in To, in place of the one beside the address in the list
-    max_rate: Annotated[float, AfterValidator(_rate)] | None = None  # recipients per second, below the account's own
+    max_rate: Rate | None = None  # recipients per second, below the account's own
     max_bounce_rate: Share = 0.05
     max_complaint_rate: Share = 0.001
     guard_after: Annotated[int, AfterValidator(_at_least_one)] = 200

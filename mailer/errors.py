@@ -12,6 +12,8 @@ from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T", bound="MailerError")
 
+MAX_FIELD, MAX_WHY = 600, 1_500  # characters of a name that a caller gave, and of a reason, in a sentence
+
 
 class MailerError(Exception):
     """What all errors of this package are. It can be pickled and copied, so that it passes from one process to another."""
@@ -29,11 +31,20 @@ class MailerError(Exception):
         super().__init__(fields)
 
     def __str__(self) -> str:
-        text = " ".join(self.sentence.format(**self.fields).split())
+        fields = {name: _clipped(value, MAX_WHY if name == "why" else MAX_FIELD) for name, value in self.fields.items()}
+        text = " ".join(self.sentence.format(**fields).split())
         return text.encode(errors="backslashreplace").decode()  # half a character that a caller gave could not be printed
 
     def __reduce__(self) -> tuple[Callable[..., MailerError], tuple[Any, ...], dict[str, Any]]:
         return _made_again, (type(self), self.fields), self.__dict__
+
+
+def _clipped(value: Any, most: int) -> str:
+    try:
+        text = str(value)
+    except Exception:  # whatever a caller gave that can be no text
+        text = f"a value of {type(value).__name__}"
+    return text[:most] + "…" if len(text) > most else text
 
 
 def _made_again(kind: type[T], fields: dict[str, Any]) -> T:

@@ -72,7 +72,7 @@ class Handover:
 
     async def send(self, email: Email, idempotency_key: str | None) -> MessageId:
         """See `Mailer.send`."""
-        key = prepare.idempotency_key(idempotency_key, email)
+        key = prepare.idempotency_key(idempotency_key, prepare.expected(Email, email))
         with self._line.asking(NOT_STORED):
             began = await self._began()
             if key and (earlier := await self._ledger.find_key(key)):
@@ -135,7 +135,7 @@ class Handover:
 
     async def start(self, campaign: Campaign, recipients: Source, how: Start) -> CampaignId:
         """See `Mailer.start_campaign`."""
-        key, asking = prepare.idempotency_key(how.idempotency_key, campaign), self._line.asking
+        key, asking = prepare.idempotency_key(how.idempotency_key, prepare.expected(Campaign, campaign)), self._line.asking
         with asking(NOT_STORED):
             began = await self._began()
             earlier = await self._ledger.find_key(key) if key else None

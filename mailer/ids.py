@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import NewType
 
+from .errors import NotFound
+
 # Both are plain text; a type checker knows by them what is waited for.
 CampaignId = NewType("CampaignId", str)
 MessageId = NewType("MessageId", str)
@@ -40,6 +42,13 @@ def new_campaign_id() -> CampaignId:
 
 def new_message_id() -> MessageId:
     return MessageId(_new("m"))
+
+
+def known_form(id: str) -> str:
+    """The id; raises NotFound for what can be none, as a number or half a character can."""
+    if not isinstance(id, str) or not id.isascii() or not id.isprintable():
+        raise NotFound(id=id)
+    return id
 
 
 def is_message(container: str) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from .checks import mailbox
+from .checks import data_of, mailbox, shown, whole
 from .compose import choose
 from .compose.hints import NO_NAMES, hints
 from .compose.link import BY_SES, why_no_link
@@ -28,12 +28,16 @@ from .recipients.names import variable
 from .selection import Naming
 from .sender import TOKEN, Sender, misfit
 from .settings import Settings
-from .templates import Compiled, Content, Pieces, TemplateFolder
+from .templates import Compiled, Content, Pieces, Rendered, TemplateFolder
 from .templates.folder import PARTS
 from .templates.names import EMAIL, GIVEN, LINK, ROW, SES_LINK, Names, variables
+from .times import NoTime, in_utc, read_time
 from .unsubscribe import Tokens, has_token
 
+T = TypeVar("T")
+
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
+AHEAD = timedelta(days=400)  # so long Redis keeps a campaign in the list of them
 LINKS = frozenset((LINK, SES_LINK))
 SHOWN_NAMES = 5
 COMPILED = 32  # templates, the last ones used: compiling one takes longer than all the rest of a call
@@ -54,7 +58,7 @@ class Preparation:
 
     def message(self, email: Email) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError (RenderFailed where `data` does not fit), ModeRefused, InvalidEmail."""
-        sender, blobs = self._sender(email), list[bytes]()
+        sender, blobs = self._sender(expected(Email, email)), list[bytes]()
         more: dict[str, Any] = {"data": email.data or {}, "to": email.to, "cc": email.cc, "bcc": email.bcc}
         if email.raw is not None:
             more["raw"] = _keep(email.raw, blobs)
@@ -86,7 +90,7 @@ class Preparation:
 
     def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
-        sender, blobs = self._sender(campaign), list[bytes]()
+        sender, blobs = self._sender(expected(Campaign, campaign)), list[bytes]()
         more: dict[str, Any] = {"name": campaign.name, "data": campaign.data, "max_rate": campaign.max_rate}
         if campaign.ses_template is None:
             more["content"] = self._content(campaign, blobs)
@@ -149,8 +153,18 @@ class Preparation:
         material = Material(spec=spec, source=source, files=(), tokens=Tokens(self._settings.secret_keys or [STAND_IN]))
         return [*found, *hints(material, entries, NO_NAMES if packed is None else variables(Content.load(packed)))]
 
+    def preview(self, template: str, data: Mapping[str, Any]) -> Rendered:
+        """Raises TemplateError, InvalidEmail."""
+        try:
+            given = data_of(dict(data))
+        except (TypeError, ValueError) as error:
+            raise InvalidEmail(field="data", why=f"must be a mapping that can be written as JSON: {error}") from None
+        return _compiled(self.template(template)).render(given)
+
     def template(self, name: str) -> bytes:
-        """A template of the folder, packed. Raises TemplateError."""
+        """A template of the folder, packed. Raises TemplateError, InvalidEmail."""
+        if not isinstance(name, str):
+            raise InvalidEmail(field="template", why=f"must be a text, not {type(name).__name__}")
         packed = self._folder.read(name).dump()
         _compiled(packed)
         return packed
@@ -161,6 +175,8 @@ class Preparation:
         expires = given.expires_at
         if expires is not None and expires <= datetime.now(UTC):
             raise InvalidEmail(field=type(given).__name__, why="`expires_at` is in the past, so nothing would be sent")
+        if given.send_at is not None:
+            checked_send_at(given.send_at)
         unsubscribe = sender.list_unsubscribe
         link_url = BY_SES if given.contact_list is not None else unsubscribe.url if unsubscribe else None
         # SES writes these headers itself for a contact list; and the message's own word comes before its sender's.
@@ -311,6 +327,13 @@ def as_test(campaign: Campaign, entry: Entry, to: str) -> Email:
     return Email(**fields, to=to, data=data)
 
 
+def expected(kind: type[T], given: T) -> T:
+    """Raises InvalidEmail where a program hands over something else."""
+    if not isinstance(given, kind):
+        raise InvalidEmail(field=kind.__name__, why=f"give an object of this class, not one of {type(given).__name__}")
+    return given
+
+
 def guard_of(campaign: Campaign) -> Guard:
     return Guard(
         max_bounce_rate=campaign.max_bounce_rate, max_complaint_rate=campaign.max_complaint_rate, after=campaign.guard_after
@@ -321,12 +344,21 @@ def route_of(sender: Sender) -> Route:
     return Route(region=sender.region, endpoint_url=sender.endpoint_url, role_arn=sender.role_arn, external_id=sender.external_id)
 
 
-def checked_send_at(moment: datetime) -> datetime:
-    """Raises InvalidEmail."""
-    if moment.tzinfo is None:
-        raise InvalidEmail(field="send_at", why="needs a time zone, as in 2026-12-24T18:00:00+01:00 or …T17:00:00Z")
-    if moment < datetime.now(UTC) - PAST:
+def checked_send_at(given: datetime | str) -> datetime:
+    """Raises InvalidEmail. It is for the first call: one that repeats it with the same idempotency key is found before this."""
+    if not isinstance(given, str | datetime):
+        raise InvalidEmail(field="send_at", why=f"{shown(given)} is not a time")
+    try:
+        moment = read_time(given) if isinstance(given, str) else in_utc(given)
+    except NoTime as error:
+        raise InvalidEmail(field="send_at", why=str(error)) from None
+    now = datetime.now(UTC)
+    if moment < now - PAST:
         raise InvalidEmail(field="send_at", why=f"{moment.isoformat()} is over; give a time that is still to come")
+    if moment > now + AHEAD:
+        raise InvalidEmail(
+            field="send_at", why=f"{moment.isoformat()} is more than {AHEAD.days} days ahead; give an earlier time"
+        )
     return moment
 
 
@@ -346,8 +378,12 @@ def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
     make a retry an error. Raises InvalidEmail."""
     if text is None:
         return None
-    if not 1 <= len(text) <= MAX_KEY:
-        raise InvalidEmail(field="idempotency_key", why=f"must have 1 to {MAX_KEY} characters")
+    if not isinstance(text, str) or not 1 <= len(text) <= MAX_KEY:
+        raise InvalidEmail(field="idempotency_key", why=f"must be a text of 1 to {MAX_KEY} characters")
+    try:
+        whole(text)
+    except ValueError as error:
+        raise InvalidEmail(field="idempotency_key", why=str(error)) from None
     fields = given.model_dump(exclude={"attachments", "raw"})
     files = [(file.model_dump(exclude={"content"}), hashlib.sha256(file.content).hexdigest()) for file in given.attachments]
     raw = given.raw if isinstance(given, Email) else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PositiveFloat, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,8 +26,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .checks import explain_validation, written
-from .email import Lane
+from .checks import TOO_DEEP, explain_validation, written
+from .email import Lane, Rate
 from .errors import ConfigError, UnknownSender
 from .redis.url import parse
 from .sender import Sender
@@ -56,6 +56,8 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+MIN_KEY = 32  # characters of a key that signs unsubscribe tokens
+
 Namespace = Annotated[str, written(r"[A-Za-z0-9_.-]{1,32}", "must have 1 to 32 characters, each of A-Z a-z 0-9 _ . -")]
 
 
@@ -74,10 +76,10 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
     lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)
-    max_send_rate: float | None = Field(None, gt=0)  # recipients per second, where it should stay under the account's own
+    max_send_rate: Rate | None = None  # recipients per second, where it should stay under the account's own
     send_burst: int = Field(0, ge=0)  # recipients that a second may have above the account's rate
     daily_reserve: int = Field(0, ge=0)  # recipients of the 24 h quota that only the transactional lane may use
-    bulk_calls_per_s: Literal["auto", "unlimited"] | PositiveFloat = "auto"  # SendBulkEmail calls of the whole account
+    bulk_calls_per_s: Literal["auto", "unlimited"] | Rate = "auto"  # SendBulkEmail calls of the whole account
     secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
     unsubscribe_page: bool = False  # a worker serves /unsubscribe/{token}
     account_refresh_s: float = Field(60, gt=0)
@@ -110,6 +112,8 @@ class Settings(BaseSettings):
             raise ConfigError(where="MAILER_SENDERS", why='not JSON, as in {"news": {"from": "news@example.com"}}') from None
         except ValidationError as error:
             raise ConfigError(where=_source(error, values, path), why=explain_validation(error)) from None
+        except RecursionError:
+            raise ConfigError(where="settings", why=TOO_DEEP) from None
 
     @field_validator("lanes", "events_topic_arns", mode="before")
     @classmethod
@@ -122,6 +126,16 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("name at least one lane: transactional, bulk")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("secret_key")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        """Whoever guesses it unsubscribes whom they like. What was given is not quoted."""
+        short = [len(key) for key in _keys_of(value) if len(key) < MIN_KEY]
+        if short:
+            why = f"a key has {short[0]} characters, and {MIN_KEY} are the least; make one with: openssl rand -hex 32"
+            raise ValueError(why)
+        return value
 
     @field_validator("events_sqs_url")
     @classmethod
@@ -179,8 +193,7 @@ class Settings(BaseSettings):
 
     @property
     def secret_keys(self) -> list[str]:
-        text = self.secret_key.get_secret_value() if self.secret_key else ""
-        return [key for key in (part.strip() for part in text.split(",")) if key]
+        return _keys_of(self.secret_key)
 
     def sender(self, name: str) -> Sender:
         """The sender profile of that name. Raises UnknownSender, which lists the ones there are."""
@@ -195,6 +208,11 @@ class Settings(BaseSettings):
             else:
                 known = f"no {DEFAULT_CONFIG} was found, so make one with [senders.{name}]"
             raise UnknownSender(name=name, known=known) from None
+
+
+def _keys_of(value: SecretStr | None) -> list[str]:
+    text = value.get_secret_value() if value else ""
+    return [key for key in (part.strip() for part in text.split(",")) if key]
 
 
 def _check_folder(host: str, path: str) -> None:

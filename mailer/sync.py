@@ -172,10 +172,10 @@ class SyncMailer:
         """The newest first."""
         return self._ask(lambda mailer: mailer.campaigns(limit))
 
-    def outcomes(self, id: str, *, states: Iterable[Outcome | str] = ()) -> Iterator[RecipientStatus]:
+    def outcomes(self, id: str, *, states: Outcome | str | Iterable[Outcome | str] = ()) -> Iterator[RecipientStatus]:
         """What became of every recipient so far, in the order of the list; with `states`, of those in one of them."""
         opened = self._open()
-        lines = opened.mailer.outcomes(id, states=list(states))
+        lines = opened.mailer.outcomes(id, states=states)
         try:
             while page := opened.page(lines):
                 yield from page
@@ -207,7 +207,7 @@ class SyncMailer:
         """A paused or stopped campaign goes on."""
         return self._ask(lambda mailer: mailer.resume(id))
 
-    def reschedule(self, id: str, send_at: datetime) -> None:
+    def reschedule(self, id: str, send_at: datetime | str) -> None:
         """Another time for a campaign that has not begun."""
         return self._ask(lambda mailer: mailer.reschedule(id, send_at))
 
@@ -218,15 +218,14 @@ class SyncMailer:
     def retry(
         self,
         id: str,
-        states: Iterable[Outcome | str],
+        states: Outcome | str | Iterable[Outcome | str],
         *,
         template: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Send again to the campaign's recipients that are `failed` or `unknown`; how many those are."""
-        wanted = list(states)
         return self._ask_back(
-            lambda mailer, caller: mailer.retry(id, wanted, template=template, progress=_told(caller, progress))
+            lambda mailer, caller: mailer.retry(id, states, template=template, progress=_told(caller, progress))
         )
 
     # ---- without asking anybody ----------------------------------------------------------------

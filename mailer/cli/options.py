@@ -101,7 +101,7 @@ ContactList = Annotated[
     str | None, typer.Option("--contact-list", metavar="NAME", help="Of SES, which then keeps who has unsubscribed.")
 ]
 Topic = Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the contact list.")]
-SendAt = Annotated[str | None, typer.Option("--send-at", metavar="T", help="Not before; as in 2026-12-24T18:00:00+01:00.")]
+SendAt = Annotated[str | None, typer.Option("--send-at", metavar="T", help="Not before; as in '2026-12-24 18:00 Europe/Berlin'.")]
 ExpiresAt = Annotated[str | None, typer.Option("--expires-at", metavar="T", help="Not afterwards; as in 2026-12-24T17:00:00Z.")]
 Key = Annotated[
     str | None,

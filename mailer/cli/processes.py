@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from .. import private
 from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
 from ..program import worker_command
+from ..settings import MIN_KEY
 from . import ports
 from .ports import Ports
 from .ports import free_port as free_port
@@ -120,7 +121,7 @@ class Stack:
         none; the key is the one of its worker, and protects nobody."""
         return {
             "MAILER_REDIS_URL": self.redis_url,
-            "MAILER_SECRET_KEY": "simulated",
+            "MAILER_SECRET_KEY": "simulated".ljust(MIN_KEY, "-"),
             "MAILER_EVENTS_SQS_URL": self.events_url,
             "AWS_ENDPOINT_URL_SESV2": self.ses_url,
             "AWS_ENDPOINT_URL_SQS": self.ses_url,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import UTC, datetime
-from math import inf
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ import orjson
 
 from ..attachment import Attachment
 from ..data import read
+from ..email import rate
 from ..errors import ConfigError, InvalidEmail, MailerError
 from ..mime import MAX_RAW
+from ..times import read_time
 
 STDIN = "-"
 _ATTACHED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))\s*(?:;(.*))?', re.DOTALL)
@@ -59,17 +60,13 @@ def parse_pairs(values: list[str] | None, separator: str, option: str) -> dict[s
 
 
 def parse_time(text: str | None, option: str) -> datetime | None:
-    """`--send-at` and `--expires-at`: ISO 8601 with a zone. Raises WrongWords."""
+    """`--send-at` and `--expires-at`: ISO 8601 with a zone, also by its name. Raises WrongWords."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-        what = "has no time zone"
-    except (ValueError, OverflowError):
-        what = "is not a time"
-    raise WrongWords(option=option, why=f"{text!r} {what}; write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC")
+        return read_time(text)
+    except ValueError as error:
+        raise WrongWords(option=option, why=str(error)) from None
 
 
 def parse_share(text: str | None, option: str) -> float | None:
@@ -90,12 +87,10 @@ def parse_rate(text: str | None, option: str) -> float | None:
     if text is None:
         return None
     try:
-        rate = float(text)
+        return rate(float(text))
     except ValueError:
-        rate = 0.0
-    if not 0 < rate < inf:
-        raise WrongWords(option=option, why=f"{text!r} must be a number above 0; it is in recipients per second")
-    return rate
+        why = f"{text!r} must be a number, at least 0.00028 (one an hour); it is in recipients per second"
+        raise WrongWords(option=option, why=why) from None
 
 
 def parse_attachments(values: list[str] | None) -> list[Attachment]:

@@ -14,6 +14,8 @@ MAX_SHOWN = 60  # characters of what cannot be used
 
 def new_entry(address: str, reason: Reason | str, stream: str = "", since: datetime | None = None) -> NewEntry:
     """What a caller gives, checked. Raises InvalidEmail."""
+    if not isinstance(reason, str):
+        raise InvalidEmail(field="reason", why=f"must be one of {', '.join(Reason)}")
     try:
         return NewEntry(checked_address(address), Reason(reason), checked_stream(stream), since)
     except ValueError:
@@ -22,6 +24,8 @@ def new_entry(address: str, reason: Reason | str, stream: str = "", since: datet
 
 def checked_address(address: str) -> str:
     """As it is stored, and so as it has to be looked up: with the domain in Punycode. Raises InvalidEmail."""
+    if not isinstance(address, str):
+        raise InvalidEmail(field="address", why=f"must be a text, not {type(address).__name__}")
     try:
         return normalise(address)
     except InvalidAddress as error:
@@ -30,6 +34,8 @@ def checked_address(address: str) -> str:
 
 def checked_stream(stream: str) -> str:
     """Raises InvalidEmail."""
+    if not isinstance(stream, str):
+        raise InvalidEmail(field="stream", why=f"must be a text, not {type(stream).__name__}")
     try:
         pack_stream(one_line(stream))
     except ValueError as error:

@@ -595,8 +595,10 @@ async def test_the_guard_stops_a_campaign_that_is_being_sent_and_a_resume_sends_
             f"`max_bounce_rate` {A_SHARE}",
         ),
         ({"guard_after": 0}, "`guard_after` must be 1 or more"),
-        ({"max_rate": 0}, "`max_rate` must be above 0; it is in recipients per second"),
-        ({"max_rate": float("inf")}, "`max_rate` must be above 0; it is in recipients per second"),
+        ({"max_rate": 0}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
+        ({"max_rate": 1e-15}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
+        ({"max_rate": 1e-300}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
+        ({"max_rate": float("inf")}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
     ],
 )
 def test_limits_that_are_none_are_said_so(fields: dict[str, float], sentence: str) -> None:

@@ -147,7 +147,8 @@ NONE = "a CSV needs a header row with a column `email`, and a row for each recip
 NO_COLUMN = "no column whose name says that it holds addresses, as `email` does"
 NAME_IT = "Rename the column that holds the addresses, or name it with --email-column."
 ONE_CONTENT = "give one content: a `template`, a `ses_template`, or a `subject` with `html` or `text`"
-WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, or as …T17:00:00Z for UTC"
+WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, …T17:00:00Z or 2026-12-24 18:00 Europe/Berlin"
+NO_TIME = "is no time that there is in UTC; give a year between 2 and 9998"
 JINJA = "unexpected end of template, expected 'end of print statement'."
 
 BAD: dict[tuple[str, ...], str] = {
@@ -188,6 +189,10 @@ BAD: dict[tuple[str, ...], str] = {
     f"subject.txt, line 1: {JINJA}",
     ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from` an email address must have an @-sign",
     (*SEND, *HI, "--expires-at", "2020-01-01T00:00Z"): "Email: `expires_at` is in the past, so nothing would be sent",
+    (*SEND, *HI, "--send-at", "2020-01-01T00:00Z"): "send_at: 2020-01-01T00:00:00+00:00 is over; "
+    "give a time that is still to come",
+    (*WITH, "--template", "letter", "--send-at", "2020-01-01 09:00 Europe/Berlin"): "send_at: 2020-01-01T08:00:00+00:00 is over; "
+    "give a time that is still to come",
     (*SEND, *HI, "--attach", "none.pdf"): "--attach: none.pdf cannot be read: No such file or directory",
     (*SEND, *HI, "--attach", "templates"): "--attach: templates cannot be read: Is a directory",
     (*SEND, *HI, "--attach", "huge.bin"): "--attach: huge.bin has more than 31,457,280 bytes, "
@@ -232,8 +237,8 @@ UNREADABLE: dict[tuple[str, ...], str] = {
     (*SEND, *HI, "--data", "[1]"): '--data: must be a JSON object, like {"name": "Ana"}',
     (*SEND, *HI, "--tag", "novalue"): "--tag: 'novalue' must be name=value",
     (*SEND, *HI, "--send-at", "tomorrow"): f"--send-at: 'tomorrow' is not a time; {WRITE_TIME}",
-    (*SEND, *HI, "--send-at", "2026-12-24T18:00"): f"--send-at: '2026-12-24T18:00' has no time zone; {WRITE_TIME}",
-    (*SEND, *HI, "--expires-at", "0001-01-01T00:00+14:00"): f"--expires-at: '0001-01-01T00:00+14:00' is not a time; {WRITE_TIME}",
+    (*SEND, *HI, "--send-at", "2026-12-24T18:00"): f"--send-at: '2026-12-24T18:00' needs a time zone; {WRITE_TIME}",
+    (*SEND, *HI, "--expires-at", "0001-01-01T00:00+14:00"): f"--expires-at: '0001-01-01T00:00+14:00' {NO_TIME}",
     (*WITH, "--template", "letter", "--send-at", ""): f"--send-at: '' is not a time; {WRITE_TIME}",
     (*SEND, *HI, "--attach", "."): "--attach: '.' names no file; write FILE, or FILE;type=…;cid=…",
     (*SEND, *HI, "--attach", "logo.png;kind=x"): "--attach: 'kind=x' is not known; "
@@ -251,8 +256,10 @@ UNREADABLE: dict[tuple[str, ...], str] = {
     (*WITH, "--template", "letter", "--column", "name"): "--column: 'name' must be name=value",
     (*WITH, "--template", "letter", "--column", "name="): "--column: `name` names no column; "
     "an empty one switches off cc, bcc, tags or send_at only",
-    (*WITH, "--template", "letter", "--max-rate", "0"): "--max-rate: '0' must be a number above 0; "
-    "it is in recipients per second",
+    (*WITH, "--template", "letter", "--max-rate", "0"): "--max-rate: '0' must be a number, at least 0.00028 "
+    "(one an hour); it is in recipients per second",
+    (*SEND, *HI, "--send-at", "2026-12-24 09:00 Europe/Berln"): "--send-at: '2026-12-24 09:00 Europe/Berln': "
+    "there is no time zone 'Europe/Berln'; is Europe/Berlin meant?",
 }  # fmt: skip
 
 ELSEWHERE = {"MAILER_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}

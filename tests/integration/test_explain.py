@@ -30,7 +30,7 @@ INVITATION = Attachment(name="a.ics", content=b"BEGIN:VCALENDAR\n", content_type
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    more: dict[str, Any] = {"senders": {"news": SENDER}, "secret_key": "key"}
+    more: dict[str, Any] = {"senders": {"news": SENDER}, "secret_key": "key-" * 8}
     return Settings(**{**settings.model_dump(exclude={"senders", "secret_key"}), **more})
 
 

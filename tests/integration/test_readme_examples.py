@@ -30,7 +30,7 @@ from ..servers import RedisServer
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 WAYS = README[README.index("\n## Ways to send") : README.index("\n## Commands")]
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", WAYS, re.MULTILINE | re.DOTALL))
-SECRET = "a long random text"
+SECRET = "a long random text of 32 characters"
 PDF, PNG = b"%PDF-1.4\n\x00\xff", b"\x89PNG\r\n\x1a\n\x00\xff"
 ICS = b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
 MIME = "From: News <news@example.com>\nTo: ana@example.org\nBcc: cy@example.org\nSubject: Whole\n\nDear Ana\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from mailer import Campaign, Email, Mailer, NotFound, RenderFailed, Settings
+from mailer import Campaign, Email, InvalidEmail, Mailer, NotFound, RenderFailed, Settings, prepare
 from mailer.cli import message as message_command
 from mailer.errors import ConfigError
 from mailer.settings import Policy
@@ -17,6 +19,8 @@ from mailer.simulator.faults import Kind
 from worker.runtime import Runtime
 
 from ..conftest import running_worker
+
+ROWS = [{"email": "ana@example.org"}]
 
 
 def email(**more: Any) -> Email:
@@ -149,3 +153,17 @@ async def test_a_template_that_is_used_again_is_not_compiled_again(mailer: Maile
     for _ in range(5):
         await mailer.send(heavy)
     assert (time.perf_counter() - began) / 5 < first / 2
+
+
+async def test_a_call_that_is_repeated_after_its_send_at_is_found_and_a_new_one_is_refused(mailer: Mailer) -> None:
+    moment = datetime.now(UTC) - prepare.PAST + timedelta(seconds=0.5)
+    late, news = email(send_at=moment), Campaign(from_="a@example.com", subject="s", text="t", send_at=moment)
+    id = await mailer.send(late, idempotency_key="one")
+    campaign_id = await mailer.start_campaign(news, ROWS, idempotency_key="two")
+    await asyncio.sleep(0.6)
+    assert await mailer.send(late, idempotency_key="one") == id
+    assert await mailer.start_campaign(news, ROWS, idempotency_key="two") == campaign_id
+    calls: list[Callable[[], Awaitable[str]]] = [lambda: mailer.send(late), lambda: mailer.start_campaign(news, ROWS)]
+    for call in calls:
+        with pytest.raises(InvalidEmail, match="is over; give a time that is still to come"):
+            await call()

@@ -32,7 +32,7 @@ PLAIN: dict[str, Any] = {"to": "ana@example.org", "from_": "news@example.com", "
 def nowhere() -> Mailer:
     """Not entered: nothing answers there, and nothing is asked."""
     senders: Any = {"news": NEWS, "plain": {"from": "news@example.com"}}
-    return Mailer(Settings(redis_url="redis://127.0.0.1:1/0", senders=senders, secret_key="key"))
+    return Mailer(Settings(redis_url="redis://127.0.0.1:1/0", senders=senders, secret_key="key-" * 8))
 
 
 def rows(count: int, **more: Any) -> list[dict[str, Any]]:

@@ -40,6 +40,9 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.log_format, settings.log_level, settings.senders) == (None, "INFO", {})
 
 
+OLD, NEW = "aged" * 8, "new." * 8
+RATE = "must be at least 0.00028, which is one an hour; it is per second"
+KEY = "32 are the least; make one with: openssl rand -hex 32"
 NO_DATABASE = "the part after the last / must be the number of a database, as in redis://127.0.0.1:6379/0"
 # What each setting can be set to, as the environment says it and as TOML does.
 VALUES: dict[str, tuple[str, str, Any]] = {
@@ -55,7 +58,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "send_burst": ("3", "3", 3),
     "daily_reserve": ("500", "500", 500),
     "bulk_calls_per_s": ("2.5", "2.5", 2.5),
-    "secret_key": ("old, new", '"old, new"', SecretStr("old, new")),
+    "secret_key": (f"{OLD}, {NEW}", f'"{OLD}, {NEW}"', SecretStr(f"{OLD}, {NEW}")),
     "unsubscribe_page": ("true", "true", True),
     "account_refresh_s": ("5", "5", 5.0),
     "suppression_sync_s": ("30", "30", 30.0),
@@ -156,8 +159,12 @@ def test_mailer_config_that_names_no_file_is_an_error(name: str, monkeypatch: py
         ("lanes = 5", "mailer.toml: `lanes` input should be a valid tuple"),
         ("lanes = [['bulk']]", "mailer.toml: `lanes` input should be 'transactional' or 'bulk'"),
         ("lanes = ['fast']", "mailer.toml: `lanes` input should be 'transactional' or 'bulk'"),
-        ("max_send_rate = 0", "mailer.toml: `max_send_rate` input should be greater than 0"),
-        ("max_send_rate = nan", "mailer.toml: `max_send_rate` input should be greater than 0"),
+        ("max_send_rate = 0", f"mailer.toml: `max_send_rate` {RATE}"),
+        ("max_send_rate = 1e-300", f"mailer.toml: `max_send_rate` {RATE}"),
+        ("bulk_calls_per_s = 1e-15", "mailer.toml: `bulk_calls_per_s"),
+        ("secret_key = 'x'", f"mailer.toml: `secret_key` a key has 1 characters, and {KEY}"),
+        (f"secret_key = '{OLD},short'", f"mailer.toml: `secret_key` a key has 5 characters, and {KEY}"),
+        ("max_send_rate = nan", f"mailer.toml: `max_send_rate` {RATE}"),
         ("retention_s = 59", "mailer.toml: `retention_s` input should be greater than or equal to 60"),
         (
             "retention_s = 900",
@@ -327,11 +334,11 @@ def test_bulk_calls_of_no_kind_are_refused(value: str) -> None:
 
 
 def test_the_secret_key_is_several_where_it_is_being_replaced_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAILER_SECRET_KEY", "aged , new,")
+    monkeypatch.setenv("MAILER_SECRET_KEY", f"{OLD} , {NEW},")
     settings = load_settings()
-    assert settings.secret_keys == ["aged", "new"]
+    assert settings.secret_keys == [OLD, NEW]
     assert "aged" not in repr(settings)
-    assert Settings().secret_keys == ["aged", "new"]
+    assert Settings().secret_keys == [OLD, NEW]
     monkeypatch.delenv("MAILER_SECRET_KEY")
     assert load_settings().secret_keys == []
 

@@ -21,6 +21,7 @@ from mailer.sender import Sender
 from mailer.settings import Settings
 from mailer.unsubscribe import MAX_VALUE, Tokens, unsubscribe_headers
 
+OLD, NEW = "old-" * 8, "new-" * 8
 LONGEST = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 49}.example.com"
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -84,7 +85,7 @@ def test_a_key_can_be_replaced() -> None:
     for tokens, token in ((new, earlier), (old, later)):
         with pytest.raises(InvalidToken):
             tokens.read(token)
-    assert Settings(secret_key="old, new").secret_keys == ["old", "new"]
+    assert Settings(secret_key=f"{OLD}, {NEW}").secret_keys == [OLD, NEW]
 
 
 def test_without_a_key_the_error_names_the_variable() -> None:

@@ -25,7 +25,7 @@ URL = "https://e.example/u?t={token}&x=1"
 FROM = "news@example.com"
 MAILTO = "u@e.example?subject={token}"
 SETTINGS = Settings(
-    secret_key="key",
+    secret_key="key-" * 8,
     senders={
         "news": Sender(from_=FROM, list_unsubscribe={"url": URL, "mailto": MAILTO}),
         "mail": Sender(from_=FROM, list_unsubscribe={"mailto": MAILTO}),
@@ -35,7 +35,7 @@ SETTINGS = Settings(
 PREPARATION = Preparation(SETTINGS)
 LINK = "<p>Hi {{ name }} <a href='{{ unsubscribe_url }}'>stop</a></p>"
 NO_LINK = "the template uses 'unsubscribe_url', and there is no such address; give the sender a list_unsubscribe with a `url`"
-TOKENS = Tokens(["key"])
+TOKENS = Tokens(["key-" * 8])
 
 
 def campaign(**fields: Any) -> tuple[Spec, list[bytes]]:
