@@ -24,6 +24,8 @@ REDACTED = "[address]"
 
 # These say too much below WARNING: arq logs the arguments of a job, botocore whole requests with their signatures.
 QUIET = ("arq", "aioboto3", "aiobotocore", "boto3", "botocore", "urllib3", "aiohttp", "asyncio", "httpx", "httpcore")
+# These say with a traceback what went wrong with credentials, each time that they are asked for. Our own line says it in words.
+TRACING = ("aiobotocore.credentials", "aiobotocore.tokens", "botocore.credentials", "botocore.tokens")
 # These bring handlers of their own, which would write a line a second time in another form.
 WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq")
 
@@ -69,6 +71,8 @@ def configure_logging(format: LogFormat | None, level: str, *, stream: TextIO | 
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in TRACING:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for name in WITH_HANDLERS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True

@@ -56,7 +56,8 @@ def _redis_check(error: BaseException | None) -> Check:
 async def _account_check(runtime: Runtime) -> Check:
     known = await runtime.accounts.load(runtime.own.account)
     now_s = await runtime.ledger.scripts.now_ms() / 1000
-    if known is None or abs(now_s - known.refreshed_at.timestamp()) > STALE_AFTER_REFRESHES * runtime.settings.account_refresh_s:
+    oldest_s = STALE_AFTER_REFRESHES * runtime.settings.account_refresh_s
+    if known is None or known.doubted or abs(now_s - known.refreshed_at.timestamp()) > oldest_s:
         why = await runtime.accounts.why_stale(runtime.own.account)
         return Check(ok=False, detail=why or "GetAccount has not answered yet")
     used = f"{known.max_send_rate:g}/s, {known.used_24h:g} of {known.max_24h:g} used in 24 h"

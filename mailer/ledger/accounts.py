@@ -29,6 +29,7 @@ class KnownAccount:
     suppressed_reasons: frozenset[str]  # of SES's suppression list, those that hold: BOUNCE, COMPLAINT
     since: int  # recipients handed to SES that are not in that count
     refreshed_at: datetime
+    doubted: bool = False  # what answers is not SES; nothing is sent before GetAccount has answered
 
     @property
     def used_24h(self) -> float:
@@ -106,4 +107,5 @@ class Accounts:
             suppressed_reasons=frozenset(filter(None, found.get("suppressed_reasons", "").split(","))),
             since=max(0, int(found.get("admitted", 0)) - int(found.get("base", 0))),
             refreshed_at=datetime.fromtimestamp(int(found["refreshed_at"]) / 1000, UTC),
+            doubted="doubted" in found,
         )

@@ -36,7 +36,9 @@ from .observing import Observer, observe
 from .pages import NotSes, Page, foreign
 from .refusals import Kind, Refusal, Written, classify_call, classify_entry, unusable
 from .session import open_session
+from .setup import getting_credentials
 
+SENDING = ("SendEmail", "SendBulkEmail")  # the others only ask
 CONNECT_TIMEOUT_S = 4
 READ_TIMEOUT_S = 20  # SES answers in tens of milliseconds; what takes longer is in doubt anyway
 MAX_CONNECTIONS = 128
@@ -194,7 +196,8 @@ def _see_who_answers(endpoint: str, operation_model: Any, response_dict: Mapping
     if request := _request.get(None):
         request.answered = True
     headers = {name.lower(): value for name, value in response_dict["headers"].items()}
-    found = foreign(response_dict["status_code"], headers, response_dict["body"])
+    asks = operation_model.name not in SENDING
+    found = foreign(response_dict["status_code"], headers, response_dict["body"], question=asks)
     if found is not None:
         raise NotSes(replace(found, operation=operation_model.name, endpoint=endpoint))
 
@@ -233,9 +236,11 @@ class Gateway:
             connector_args={"keepalive_timeout": KEEP_ALIVE_S},
         )
         reading = AioConfig(**_ASKING)
+        with getting_credentials():  # before a client is made, which finds them, too
+            await self._session.get_credentials()
         try:
             self._sender = await self._client(once)
-            for operation in ("SendEmail", "SendBulkEmail"):
+            for operation in SENDING:
                 self._sender.meta.events.register(f"before-call.sesv2.{operation}", _put_body)
                 self._sender.meta.events.register(f"before-send.sesv2.{operation}", _watch_body)
             self._reader = await self._client(reading)
@@ -284,10 +289,11 @@ class Gateway:
 
     async def credentials(self) -> None:
         """See that there are credentials that will last for a while; a role's are renewed here. Raises what botocore raises."""
-        found = await self._session.get_credentials()
-        if found is None:
-            raise NoCredentialsError
-        await found.get_frozen_credentials()
+        with getting_credentials():
+            found = await self._session.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            await found.get_frozen_credentials()
 
     async def credential_source(self) -> str:
         """What the credentials come from, in botocore's word, as `env` or `iam-role`. Raises what botocore raises."""

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ConfigError, RecipientsNotFound, StoreFailed
 from ..masking import masked
 from .session import open_session
+from .setup import trouble_of
 
 AT_ONCE = 16  # requests of one process at the same time
 DELETE_KEYS = 1000  # of one request: S3's most
@@ -143,6 +144,8 @@ def _why(error: BaseException) -> str:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         return f"{error.operation_name}: {said.get('Message') or said.get('Code') or 'refused'}"[:300].rstrip(".")
+    if (trouble := trouble_of(error)) is not None:
+        return f"{trouble.why}; {trouble.do}"[:300]
     return masked(str(error) or type(error).__name__)[:300].rstrip(".")
 
 

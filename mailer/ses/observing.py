@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from .refusals import classify
+from .refusals import classify_question
 
 ACCEPTED = "accepted"
 Observer = Callable[[str, str, float], None]  # the operation as SES names it, ACCEPTED or the value of a Kind, seconds
@@ -23,11 +23,11 @@ def observe(client: Any, observer: Observer) -> None:
 
     def answered(http_response: Any, parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         refused = http_response.status_code >= 300
-        result = classify(ClientError(parsed, model.name)).kind.value if refused else ACCEPTED
+        result = classify_question(ClientError(parsed, model.name)).kind.value if refused else ACCEPTED
         observer(model.name, result, time.monotonic() - context[_BEGAN])
 
     def failed(exception: BaseException, context: dict[str, Any], event_name: str, **_: Any) -> None:
-        observer(event_name.rpartition(".")[2], classify(exception).kind.value, time.monotonic() - context[_BEGAN])
+        observer(event_name.rpartition(".")[2], classify_question(exception).kind.value, time.monotonic() - context[_BEGAN])
 
     client.meta.events.register("before-call.sesv2", begin)
     client.meta.events.register("after-call.sesv2", answered)

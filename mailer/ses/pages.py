@@ -17,6 +17,7 @@ import orjson
 SIGNS = ("x-amzn-requestid", "x-amzn-errortype", "x-amz-request-id")  # headers of AWS's own answers
 MAX_BODY = 20_000  # bytes of a page that are looked at
 MAX_TITLE = 80  # characters
+MAX_SAID = 200
 # Statuses that say of themselves that nothing was sent on: RFC 9110, RFC 6585 (511), and Cloudflare's own.
 _KEPT = frozenset((501, 505, 511, 521, 523, 525, 526))
 # What is said where no server was found to send a request on to. A 503 alone does not say that: Envoy, for one, answers so
@@ -81,8 +82,11 @@ class NotSes(Exception):
         self.page = page
 
 
-def foreign(status: int, headers: Mapping[str, str], body: bytes) -> Page | None:
-    """The page that this is; None where it may be an answer of SES. Header names are looked up in lower case."""
+def foreign(status: int, headers: Mapping[str, str], body: bytes, *, question: bool = False) -> Page | None:
+    """The page that this is; None where it may be an answer of SES. Header names are looked up in lower case.
+
+    An error that has a text and no code is that of a stand-in for SES. `question`: of a call that only asks, which it lacks then.
+    """
     if any(sign in headers for sign in SIGNS):
         return None
     text = body[:MAX_BODY].strip()
@@ -91,8 +95,13 @@ def foreign(status: int, headers: Mapping[str, str], body: bytes) -> Page | None
         if not text or isinstance(_json(body), dict):  # what is needed of it is looked for afterwards
             return None
         return Page(status=status, looks="it is not JSON, or no object", sent_on=True)
-    if status >= 300 and _says_something(body):
-        return None
+    found = _json(body) if status >= 300 else None
+    if isinstance(found, dict):
+        message = found.get("message") or found.get("Message")
+        if any(found.get(name) for name in ("__type", "code", "Code")) or (message and not question):
+            return None
+        if message:
+            return Page(status=status, looks=f"it says '{' '.join(str(message).split())[:MAX_SAID]}'", sent_on=False)
     return page(status, headers, text)
 
 
@@ -100,12 +109,6 @@ def page(status: int, headers: Mapping[str, str], text: bytes) -> Page:
     known = b"\n".join((*(f"{name}: {value}".encode() for name, value in headers.items()), text))[:MAX_BODY]
     sent_on = status >= 500 and status not in _KEPT and _NO_SERVER.search(known) is None
     return Page(status=status, looks=_looks(headers, known, text), sent_on=sent_on)
-
-
-def _says_something(body: bytes) -> bool:
-    """An error as stand-ins for SES tell it: JSON with a code or a message."""
-    found = _json(body)
-    return isinstance(found, dict) and any(found.get(name) for name in ("__type", "code", "Code", "message", "Message"))
 
 
 def _json(body: bytes) -> Any:

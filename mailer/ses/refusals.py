@@ -47,6 +47,7 @@ from .rules import (
     Rule,
     always,
 )
+from .setup import trouble_of
 
 __all__ = [
     "ANY_CODE",
@@ -153,13 +154,14 @@ def _classify(error: BaseException, sending: _Sending | None, action: str = "") 
         return _not_ses(error.page, sending)
     if isinstance(error, boto.ClientError):
         return _answered(error, sending, action)
-    code = type(error).__name__
+    code, cause = type(error).__name__, _cause(error)
+    if (trouble := trouble_of(cause)) is not None:
+        return _refusal(Kind.CREDENTIALS, code, trouble.why, trouble.do)
     for cls, kind, do in BEFORE_REQUEST:
         if isinstance(error, cls):
             return _refusal(kind, code, str(error), do)
     if CREDENTIAL_HOSTS.match(str(getattr(error, "kwargs", {}).get("endpoint_url", ""))):
         return _refusal(Kind.CREDENTIALS, code, str(error), DO_NETWORK)
-    cause = _cause(error)
     if isinstance(cause, aiohttp.InvalidURL | aiohttp.ClientConnectorError) and (why := _proxy_trouble(error)):
         return _refusal(Kind.UNREACHABLE, code, f"SES was not reached: {why}", "")
     if isinstance(cause, WHILE_CONNECTING):

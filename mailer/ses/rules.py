@@ -65,6 +65,8 @@ DO_ALLOW = "allow the role that action, on resource *"
 DO_CREDENTIALS = "give this process valid AWS credentials: AWS_PROFILE, a role or a key pair"
 DO_CLOCK = "set this machine's clock: AWS takes a difference of 15 minutes at most"
 DO_REGION = "set AWS_REGION"
+DO_SCOPE = "the request was signed for another region or service than the endpoint's: check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
+DO_SIGN_UP = "the account is not signed up for SES in this region: open the SES console there once, or correct AWS_REGION"
 DO_ENDPOINT = "check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 DO_NETWORK = "check the network, the proxy, AWS_REGION and AWS_ENDPOINT_URL_SESV2"
 DO_BETWEEN = "see what stands between here and SES: firewall, proxy, load balancer; check AWS_REGION and AWS_ENDPOINT_URL_SESV2"
@@ -145,8 +147,9 @@ _SHARED = (
 )
 # Not in the table, for it depends on who sends and who is sent to: the permission that lacks is one on a recipient's identity.
 TO_RECIPIENT = Rule(kind=Kind.MESSAGE, do=DO_PERMIT_TO)
+_SCOPED = Rule(kind=Kind.CREDENTIALS, says=r"\bscoped to\b", do=DO_SCOPE)
 # For a code or a status that this table does not know.
-ANY_CODE = (_FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, _ABSENT, _POOL)
+ANY_CODE = (_SCOPED, _FORBIDDEN, _MAIL_FROM, *_NOT_VERIFIED, _ABSENT, _POOL)
 
 
 def always(kind: Kind, do: str = "") -> tuple[Rule, ...]:
@@ -157,6 +160,7 @@ _THROTTLED = always(Kind.CALLS, DO_INCIDENT)
 _REFUSED = (*ANY_CODE, *_ONE, *always(Kind.MESSAGE))
 _BAD = (*ANY_CODE, *_SHARED, *_ONE, *always(Kind.MESSAGE))
 _SIGNED = (
+    _SCOPED,
     Rule(kind=Kind.CREDENTIALS, says=r"expired|not yet|clock|skew", do=DO_CLOCK),
     *always(Kind.CREDENTIALS, DO_CREDENTIALS),
 )
@@ -185,11 +189,12 @@ CODES: Mapping[str, tuple[Rule, ...]] = {
     "UnauthorizedOperation": always(Kind.CONFIG, DO_PERMIT),
     # credentials and clock
     "ExpiredToken": always(Kind.CREDENTIALS, DO_CREDENTIALS),
-    "UnrecognizedClient": always(Kind.CREDENTIALS, DO_CREDENTIALS),
-    "InvalidClientTokenId": always(Kind.CREDENTIALS, DO_CREDENTIALS),
+    "UnrecognizedClient": (_SCOPED, *always(Kind.CREDENTIALS, DO_CREDENTIALS)),
+    "InvalidClientTokenId": (_SCOPED, *always(Kind.CREDENTIALS, DO_CREDENTIALS)),
     "MissingAuthenticationToken": always(Kind.CREDENTIALS, DO_CREDENTIALS),
     "NotAuthorized": always(Kind.CREDENTIALS, DO_CREDENTIALS),
-    "OptInRequired": always(Kind.CREDENTIALS, "the key's account is not signed up for SES"),
+    "OptInRequired": always(Kind.CREDENTIALS, DO_SIGN_UP),
+    "SubscriptionRequired": always(Kind.CREDENTIALS, DO_SIGN_UP),
     "IncompleteSignature": _SIGNED,
     "InvalidSignature": _SIGNED,
     "SignatureDoesNotMatch": _SIGNED,

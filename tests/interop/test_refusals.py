@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailer.ses.gateway import AccountState, Gateway
-from mailer.ses.refusals import Kind, classify
+from mailer.ses.refusals import Kind, classify_question
 
 from .messages import CASES, TWO, Case
 from .sending import ByHand, Request, send
@@ -69,7 +69,7 @@ REFUSED = (
         by_hand(Destination={"ToAddresses": ["nobody"]}),
         [(Kind.MESSAGE, "InvalidParameterValue", "Missing domain")],
     ),
-    Refused(Moto, "an operation that is not known", BULK.calls(), [(Kind.CONFIG, "404", "AWS_ENDPOINT_URL_SESV2")] * 2),
+    Refused(Moto, "an operation that is not known", BULK.calls(), [(Kind.UNREACHABLE, "404", "AWS_ENDPOINT_URL_SESV2")] * 2),
     Refused(Moto, "an error inside", by_hand(Content={}), [(Kind.AMBIGUOUS, "500", "SES may have accepted it")]),
     Refused(SesLocal, "a request without content", by_hand(Content={}), [(Kind.RETRY, "400", "Bad Request Exception")]),
     Refused(SesLocal, "a type that is not the right one", by_hand(Content=1), [(Kind.RETRY, "400", "Bad Request Exception")]),
@@ -110,13 +110,13 @@ async def test_a_refusal_is_told_apart(server: Server, gateway: Gateway, refused
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in ("both", "two")], ids=lambda case: case.name)
-async def test_an_endpoint_with_a_wrong_path_stops_a_campaign_with_one_reason(server: Server, case: Case) -> None:
+async def test_an_endpoint_with_a_wrong_path_is_waited_for_with_one_reason(server: Server, case: Case) -> None:
     async with Gateway(endpoint_url=f"{server.url}/elsewhere") as gateway:
         answers = await send(gateway, case.calls())
     assert len(answers) == len(case.rows)
     [refusal] = {answer.refusal for answer in answers}
     assert refusal is not None
-    assert (refusal.kind, refusal.code) == (Kind.CONFIG, "404")
+    assert (refusal.kind, refusal.code) == (Kind.UNREACHABLE, "404")
     assert "AWS_ENDPOINT_URL_SESV2" in refusal.reason
 
 
@@ -136,7 +136,8 @@ async def test_the_account_is_read(server: Server, gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("server", [Moto.name], indirect=True)
-async def test_an_account_that_cannot_be_read_is_a_matter_of_the_configuration(server: Server, gateway: Gateway) -> None:
+async def test_an_account_that_cannot_be_read_is_told_by_operation_status_and_endpoint(server: Server, gateway: Gateway) -> None:
     with pytest.raises(Exception, match="404") as error:
         await gateway.account()
-    assert classify(error.value).kind is Kind.CONFIG
+    reason = classify_question(error.value).reason
+    assert reason.startswith(f"{server.url} answered GetAccount with status 404, and that is no answer of SES")

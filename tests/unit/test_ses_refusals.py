@@ -123,6 +123,7 @@ ANSWERS: list[tuple[str, int, str, Kind]] = [
     ("RequestExpired", 400, "Request has expired.", Kind.CREDENTIALS),
     ("NotAuthorized", 401, "You do not have permission to perform this action.", Kind.CREDENTIALS),
     ("OptInRequired", 403, "The AWS access key id needs a subscription for the service", Kind.CREDENTIALS),
+    ("SubscriptionRequiredException", 403, "The AWS Access Key Id needs a subscription for the service", Kind.CREDENTIALS),
     ("ValidationError", 400, "The input fails to satisfy the constraints", Kind.MESSAGE),
     ("MalformedHttpRequestException", 400, "bad", Kind.MESSAGE),
     ("SerializationException", 400, "NUMBER_VALUE can not be converted to a String", Kind.MESSAGE),
