@@ -594,7 +594,7 @@ async def test_the_guard_stops_a_campaign_that_is_being_sent_and_a_resume_sends_
             {"max_bounce_rate": float("nan")},
             f"`max_bounce_rate` {A_SHARE}",
         ),
-        ({"guard_after": 0}, "`guard_after` must be 1 or more"),
+        ({"guard_after": 0}, "`guard_after` must be 1 or more, and at most 1,000,000,000"),
         ({"max_rate": 0}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
         ({"max_rate": 1e-15}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),
         ({"max_rate": 1e-300}, "`max_rate` must be at least 0.00028, which is one an hour; it is per second"),

@@ -35,6 +35,8 @@ Call = Callable[[Mailer], Awaitable[object]]
 CALLS: dict[str, Call] = {
     "send": lambda mailer: mailer.send(EMAIL),
     "start_campaign": lambda mailer: mailer.start_campaign(CAMPAIGN, ROWS),
+    "send_test": lambda mailer: mailer.send_test(CAMPAIGN, ROWS, "me@example.org"),
+    "workers": lambda mailer: mailer.workers(),
     "status": lambda mailer: mailer.status(MESSAGE),
     "campaign": lambda mailer: mailer.campaign(ID),
     "campaigns": lambda mailer: mailer.campaigns(),
@@ -50,8 +52,8 @@ CALLS: dict[str, Call] = {
     "unsuppress": lambda mailer: mailer.unsuppress("ana@example.org"),
     "suppressed": lambda mailer: mailer.suppressed("ana@example.org"),
 }
-OF_NO_REDIS = {"aclose", "advice", "explain", "explain_campaign", "preview", "unsubscribe_url", "unsubscribed"}
-STORING = {"send", "start_campaign"}
+OF_NO_REDIS = {"aclose", "advice", "explain", "explain_campaign", "not_told", "preview", "unsubscribe_url", "unsubscribed"}
+STORING = {"send", "send_test", "start_campaign"}
 
 
 @pytest.fixture

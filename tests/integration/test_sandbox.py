@@ -446,7 +446,10 @@ async def test_ses_that_does_not_answer_is_waited_for(settings: Settings, sandbo
         async with asyncio.timeout(20):
             while not (reason := (await mailer.status(id)).reason):
                 await asyncio.sleep(0.02)
-        assert reason == "waiting: no answer of SES was read: the server closed the connection"
+        assert reason == (
+            "waiting: no answer of SES was read: the server closed the connection "
+            "(check the network, the proxy, AWS_REGION and AWS_ENDPOINT_URL_SESV2)"
+        )
         assert sends(sandbox) == 0
         sandbox.faults.set([])
         assert (await settled(mailer, id)).state == "sent"

@@ -84,11 +84,16 @@ def signature(method: Any) -> tuple[list[inspect.Parameter], Any]:
     return parameters, returned
 
 
+def _but_confirm(signed: tuple[list[inspect.Parameter], Any]) -> tuple[list[inspect.Parameter], Any]:
+    return [parameter for parameter in signed[0] if parameter.name != "confirm"], signed[1]
+
+
 def test_it_has_all_methods_of_mailer_and_takes_and_gives_the_same() -> None:
     own, theirs = methods(SyncMailer), methods(Mailer)
     assert own.keys() - {"close"} == theirs.keys() - {"aclose"}
     for name in own.keys() - {"close"}:
-        assert signature(own[name]) == signature(theirs[name]), name
+        # `confirm` is asked in the caller's own thread, so it is a plain function there.
+        assert _but_confirm(signature(own[name])) == _but_confirm(signature(theirs[name])), name
         assert not inspect.iscoroutinefunction(own[name])
         assert inspect.getdoc(own[name])
     assert signature(SyncMailer.__init__) == signature(Mailer.__init__)
