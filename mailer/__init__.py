@@ -9,6 +9,7 @@ from .errors import (
     CampaignGone,
     ClosedMeanwhile,
     ConfigError,
+    DoubledColumn,
     EmptyRecipients,
     ExpiresFirst,
     Forgotten,
@@ -21,9 +22,11 @@ from .errors import (
     ListForgotten,
     MailerError,
     MaybeStored,
+    MissingVariables,
     ModeRefused,
     NoEmailColumn,
     NotACampaign,
+    NotConfirmed,
     NoTemplate,
     NotFound,
     NotKnown,
@@ -47,9 +50,12 @@ from .errors import (
 from .ids import CampaignId, MessageId
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
 from .ledger.suppressed import OwnEntry, Reason
-from .recipients import Reading, Understood
+from .ledger.workers import WorkerSeen
+from .recipients import Reading, Recipient, Understood
+from .selection import Selection
 from .sender import ListUnsubscribe, Sender
 from .settings import Settings, load_settings
+from .summary import Summary
 from .sync import SyncMailer
 from .templates import Rendered
 from .unsubscribe import Unsubscribed
@@ -63,6 +69,7 @@ __all__ = [
     "CampaignStatus",
     "ClosedMeanwhile",
     "ConfigError",
+    "DoubledColumn",
     "Email",
     "EmptyRecipients",
     "ExpiresFirst",
@@ -82,11 +89,13 @@ __all__ = [
     "MaybeStored",
     "MessageId",
     "MessageStatus",
+    "MissingVariables",
     "Mode",
     "ModeRefused",
     "NoEmailColumn",
     "NoTemplate",
     "NotACampaign",
+    "NotConfirmed",
     "NotFound",
     "NotKnown",
     "NotOnDisk",
@@ -97,17 +106,20 @@ __all__ = [
     "PastExpiry",
     "Reading",
     "Reason",
+    "Recipient",
     "RecipientStatus",
     "RecipientsError",
     "RecipientsNotFound",
     "RedisUnavailable",
     "RenderFailed",
     "Rendered",
+    "Selection",
     "Sender",
     "Settings",
     "StartedAnew",
     "State",
     "StoreFailed",
+    "Summary",
     "SyncMailer",
     "TemplateBroken",
     "TemplateError",
@@ -116,6 +128,7 @@ __all__ = [
     "Understood",
     "UnknownSender",
     "Unsubscribed",
+    "WorkerSeen",
     "WrongState",
     "load_settings",
 ]

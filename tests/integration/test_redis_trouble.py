@@ -52,7 +52,7 @@ CALLS: dict[str, Call] = {
     "unsuppress": lambda mailer: mailer.unsuppress("ana@example.org"),
     "suppressed": lambda mailer: mailer.suppressed("ana@example.org"),
 }
-OF_NO_REDIS = {"aclose", "advice", "explain", "explain_campaign", "not_told", "preview", "unsubscribe_url", "unsubscribed"}
+OF_NO_REDIS = {"aclose", "not_told", "advice", "explain", "explain_campaign", "preview", "unsubscribe_url", "unsubscribed"}
 STORING = {"send", "send_test", "start_campaign"}
 
 
@@ -106,10 +106,11 @@ async def test_a_connection_to_a_redis_that_has_ended_does_not_make_it_doubtful(
     found = await asyncio.gather(*(call(served) for call in CALLS.values()), return_exceptions=True)
     for name, error in zip(CALLS, found, strict=True):
         assert isinstance(error, RedisUnavailable), name
-        assert "nothing answers there" in str(error)
+        assert "nothing answers there" in str(error) or "it does not answer in time" in str(error)
         assert ("Nothing was stored" in str(error)) is (name in STORING)
 
 
+@pytest.mark.alone
 async def test_every_call_ends_in_time_when_redis_hangs(served: Mailer, own_server: RedisServer) -> None:
     async def timed(name: str) -> tuple[str, float, BaseException]:
         began = time.monotonic()
@@ -126,6 +127,7 @@ async def test_every_call_ends_in_time_when_redis_hangs(served: Mailer, own_serv
         assert took_s < TIMEOUT_S + SLACK_S, f"{name} took {took_s:.1f} s"
 
 
+@pytest.mark.alone
 async def test_entering_ends_in_time_when_redis_hangs(own_server: RedisServer, alone: Settings) -> None:
     began = time.monotonic()
     with hanging(own_server), pytest.raises(RedisUnavailable, match="it does not answer in time"):
@@ -134,6 +136,7 @@ async def test_entering_ends_in_time_when_redis_hangs(own_server: RedisServer, a
     assert time.monotonic() - began < TIMEOUT_S + SLACK_S
 
 
+@pytest.mark.alone
 async def test_many_calls_at_once_end_in_time_when_redis_hangs(served: Mailer, own_server: RedisServer) -> None:
     """More of them than there are connections: those that wait for one end, too."""
     began = time.monotonic()
@@ -175,6 +178,7 @@ async def test_a_message_that_no_connection_took_was_not_stored_though_redis_hun
         await served.send(EMAIL, idempotency_key="once")
 
 
+@pytest.mark.alone
 async def test_a_list_may_take_longer_than_the_timeout_and_each_of_its_steps_may_not(
     served: Mailer, own_server: RedisServer
 ) -> None:

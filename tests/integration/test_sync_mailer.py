@@ -14,7 +14,7 @@ import threading
 import time
 import typing
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ import pytest
 from mailer import Campaign, Email, InvalidEmail, Mailer, MailerError, NotFound, OtherLoop, RedisUnavailable, Settings, SyncMailer
 from mailer.errors import ClosedMeanwhile, EmptyRecipients, InvalidState
 from mailer.simulator import Simulator
+from mailer.summary import Confirm, Summary
 from mailer.sync import PAGE_ROWS
 from worker.runtime import Runtime
 
@@ -53,7 +54,7 @@ def threads() -> list[threading.Thread]:
 def python(settings: Settings, script: str) -> subprocess.Popen[str]:
     """A program in which every warning is an error that is seen."""
     environment = {**os.environ, "MAILER_REDIS_URL": settings.redis_url, "MAILER_NAMESPACE": settings.namespace}
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT + textwrap.dedent(script)]
+    command = [sys.executable, "-W", "error", "-c", SCRIPT + textwrap.dedent(script)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
 
@@ -76,7 +77,9 @@ def signature(method: Any) -> tuple[list[inspect.Parameter], Any]:
     """Parameters and what a caller gets, awaited or gone through."""
     found = inspect.signature(method)
     hints = typing.get_type_hints(method)
-    parameters = [one.replace(annotation=hints.get(one.name)) for one in found.parameters.values()]
+    # Whoever is asked answers at once in the one, and is awaited in the other.
+    same: dict[Any, Any] = {Confirm | None: Callable[[Summary], bool] | None}
+    parameters = [one.replace(annotation=same.get(hints.get(one.name), hints.get(one.name))) for one in found.parameters.values()]
     returned = hints["return"]
     if typing.get_origin(returned) in (Coroutine, AsyncIterator, Iterator):
         returned = typing.get_origin(returned).__name__.removeprefix("Async"), typing.get_args(returned)

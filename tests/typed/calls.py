@@ -24,14 +24,18 @@ from mailer import (
     Mode,
     Outcome,
     OwnEntry,
+    Reading,
     Reason,
     RecipientStatus,
     Rendered,
+    Selection,
     Sender,
     Settings,
     State,
+    Summary,
     SyncMailer,
     Unsubscribed,
+    WorkerSeen,
     load_settings,
 )
 
@@ -107,6 +111,10 @@ async def sources() -> AsyncIterator[Row]:
     yield {"email": "ana@example.org", "name": "Ana"}
 
 
+async def looked_at(summary: Summary) -> bool:
+    return summary.to_send > 0 and summary.subject is not None
+
+
 async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
     mailer = Mailer(settings(), timeout=2.5)
     await mailer.aclose()
@@ -127,6 +135,10 @@ async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
         found: CampaignStatus = await mailer.campaign(campaign_id)
         print(found.state is State.FINISHED, found.counts["sent"], found.over, found.left)
         listed: list[CampaignStatus] = await mailer.campaigns(limit=5)
+        tried = await mailer.send_test(campaign, rows, "me@example.org", reading=Reading(encoding="cp1252"))
+        seen: list[WorkerSeen] = await mailer.workers()
+        print((await mailer.wait(tried)).state, seen, mailer.not_told)
+        await mailer.start_campaign(campaign, rows, selection=Selection(allow_repeats=True), confirm=looked_at)
         print(len(listed))
         async for outcome in mailer.outcomes(campaign_id):
             line: RecipientStatus = outcome
@@ -151,7 +163,8 @@ async def calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
         url: str = mailer.unsubscribe_url(email)
         url = mailer.unsubscribe_url("ana@example.org", "news")
         print(url)
-        who: Unsubscribed = mailer.unsubscribed("token")
+        link: str = mailer.unsubscribe_url(email) + mailer.unsubscribe_url("ana@example.org", "news")
+        who: Unsubscribed = mailer.unsubscribed(link)
         await mailer.suppress(who.address, reason="unsubscribe", stream=who.stream)
         await mailer.suppress(who.address, reason=Reason.MANUAL)
         await mailer.unsuppress(who.address, stream="")
@@ -171,6 +184,8 @@ def sync_calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
         message = sync.status(id)
         campaign_id = sync.start_campaign(campaign, rows, progress=lambda rows, read, size: None)
         found: CampaignStatus = sync.campaign(campaign_id)
+        print(sync.send_test(campaign, rows, "me@example.org"), sync.workers())
+        sync.start_campaign(campaign, rows, confirm=lambda summary: summary.to_send > 0)
         listed: list[CampaignStatus] = sync.campaigns(limit=5)
         print(message, found, listed, sync.wait(campaign_id).over)
         for outcome in sync.outcomes(campaign_id, states=["failed"]):
@@ -181,7 +196,7 @@ def sync_calls(email: Email, campaign: Campaign, rows: Iterable[Row]) -> None:
         sync.reschedule(campaign_id, datetime.now(UTC))
         again: int = sync.retry(campaign_id, [Outcome.FAILED], template="mended")
         print(one, changed, again, sync.explain(email).mode, sync.explain_campaign(campaign, rows).mode, sync.advice(email))
-        who: Unsubscribed = sync.unsubscribed("token")
+        who: Unsubscribed = sync.unsubscribed(sync.unsubscribe_url(email))
         print(sync.suppress(who.address), sync.unsuppress(who.address), sync.suppressed(who.address))
         print(sync.preview("newsletter", {"name": "Ana"}).subject)
 
