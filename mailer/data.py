@@ -31,7 +31,10 @@ _LEAST, _MOST = -(1 << 63), (1 << 64) - 1  # the whole numbers that orjson write
 
 def dumps(value: Any) -> bytes:
     """Raises TypeError or ValueError, as orjson does, for what cannot be kept."""
-    return _written(value, _kept, orjson.OPT_PASSTHROUGH_DATETIME)
+    packed = _written(value, _kept, orjson.OPT_PASSTHROUGH_DATETIME)
+    if _MARK in packed and _has_mark(value):
+        return _written(_prepared(value, escape=True), _kept, orjson.OPT_PASSTHROUGH_DATETIME)
+    return packed
 
 
 def loads(packed: bytes) -> Any:
@@ -61,7 +64,7 @@ def _written(value: Any, default: Callable[[Any], Any], option: int) -> bytes:
         if isinstance(error.__cause__, ValueError):  # of `default`
             raise error.__cause__ from None
         try:
-            value = _with_long_numbers(value)
+            value = _prepared(value)
         except RecursionError:
             raise error from None
         return orjson.dumps(value, default, option)
@@ -141,22 +144,39 @@ def _decimal_number(text: str) -> float | Decimal | str:
     return nearest if isfinite(nearest) and Decimal(repr(nearest)) == exact else exact
 
 
-def _with_long_numbers(value: Any) -> Any:
-    """The same, with each whole number in a form that orjson writes."""
+def _prepared(value: Any, *, escape: bool = False) -> Any:
+    """The same, with each whole number in a form that orjson writes; with `escape` also what looks like our own writing."""
     match value:
         case bool() | str() | float() | None:
             return value
         case int():
             return value if _LEAST <= value <= _MOST else _Long(value)
         case Mapping():
-            return {key: _with_long_numbers(one) for key, one in value.items()}
+            if escape and _is_mark(value):
+                return {_KEY: f"={value[_KEY]}"}
+            return {key: _prepared(one, escape=escape) for key, one in value.items()}
         case list() | tuple():
-            return [_with_long_numbers(one) for one in value]
+            return [_prepared(one, escape=escape) for one in value]
         case set() | frozenset():
-            return [_with_long_numbers(one) for one in _in_order(value)]
+            return [_prepared(one, escape=escape) for one in _in_order(value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _with_long_numbers(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: _prepared(getattr(value, field.name), escape=escape) for field in fields(value)}
     return value
+
+
+def _is_mark(value: Mapping[Any, Any]) -> bool:
+    return value.keys() == {_KEY} and isinstance(value[_KEY], str)
+
+
+def _has_mark(value: Any) -> bool:
+    """Whether what was given has an object in it that looks like our own writing."""
+    if isinstance(value, Mapping):
+        return _is_mark(value) or any(map(_has_mark, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_mark, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_has_mark(getattr(value, field.name)) for field in fields(value))
+    return False
 
 
 def _read(value: Any) -> Any:
@@ -164,7 +184,7 @@ def _read(value: Any) -> Any:
         return [_read(one) for one in value]
     if not isinstance(value, dict):
         return value
-    if value.keys() == {_KEY}:
+    if _is_mark(value):
         return _value_of(value)
     return {key: _read(one) for key, one in value.items()}
 
@@ -178,6 +198,7 @@ def _decimal(text: str) -> Decimal:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
+    "=": lambda text: {_KEY: text},  # an object that the data itself has
     "i": int,
     "d": _decimal,
     "t": datetime.fromisoformat,
@@ -187,7 +208,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _value_of(kept: dict[str, Any]) -> Any:
-    """A row that came with such an object of its own gets it back where it stands for nothing."""
+    """Of what was kept before there was `=`, what stands for nothing is given back as it is."""
     text = kept[_KEY]
     try:
         return _READERS[text[:1]](text[1:])

@@ -25,6 +25,7 @@ NO_NAMES = Names(required=frozenset(), optional=frozenset(), conditions=frozense
 
 _TRUE = frozenset(("true", "yes", "y", "1", "on", "x", "wahr", "ja", "j", "oui", "o", "vrai", "si", "sí", "verdadero"))
 _FALSE = frozenset(("false", "no", "n", "0", "off", "falsch", "nein", "non", "faux", "falso", "null", "none", "nan", "n/a", "-"))
+_NO_VALUES = frozenset(("NULL", "Null", "null", "None", "nan", "NaN", "#N/A", "N/A", "\\N", "undefined", "<NA>", "NaT"))
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _OWN_MACHINE = re.compile(
     r"localhost|.*\.(?:localhost|local|internal|test)|127\.[0-9.]+|0\.0\.0\.0|::1|10\.[0-9.]+|192\.168\.[0-9.]+"
@@ -46,26 +47,32 @@ _WAYS_OUT = re.compile(
 def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES) -> list[str]:
     """`entries` are the first rows that can be sent to, and `names` the variables of the template."""
     spec = material.spec
-    found = [*_conditions(names, entries), *_absent(names, spec, entries)]
+    found = [*_conditions(names, entries), *_absent(names, spec, entries), *_no_values(names, entries)]
     if isinstance(material.source, Literal):
         found += _not_a_template(spec, material.source)
-    made = list(_rendered(material, entries))
+    made, failed = _rendered(material, entries)
+    if failed and not made:
+        found.append(f"the first rows would fail: {failed[0]}")
     bodies = [body for pieces in made for body in (_joined(pieces.html), _joined(pieces.text)) if body]
     html = [body for pieces in made if (body := _joined(pieces.html))]
-    found += [*_size(html), *_addresses(spec, html), *_left_over([*bodies, *(pieces.subject for pieces in made)])]
+    found += [*_size(html), *_addresses(spec, html), *_left_over(spec, [*bodies, *(pieces.subject for pieces in made)])]
     if bodies:
         found += _no_way_out(spec, bodies)
     return found
 
 
-def _rendered(material: Material, entries: Sequence[Entry]) -> Iterator[Pieces]:
+def _rendered(material: Material, entries: Sequence[Entry]) -> tuple[list[Pieces], list[str]]:
+    """Messages, and why rows have none."""
+    made, failed = list[Pieces](), list[str]()
     for entry in entries[:LOOKED_AT]:
         try:
             content = material.item("", 0, entry, 1).content
-        except RenderFailed:
+        except RenderFailed as error:
+            failed.append(str(error))
             continue
         if isinstance(content, Pieces):
-            yield content
+            made.append(content)
+    return made, failed
 
 
 def _joined(pieces: list[str] | None) -> str:
@@ -87,6 +94,15 @@ def _conditions(names: Names, entries: Sequence[Entry]) -> Iterator[str]:
                 f"{{% if {name} %}} holds also for '{false[0]}', because that is a text, and only an empty one is false; "
                 f"write {{% if {name} == '{true}' %}}"
             )
+
+
+def _no_values(names: Names, entries: Sequence[Entry]) -> Iterator[str]:
+    """What a database or a program wrote where there was nothing, as a text."""
+    rows = [own_variables(entry) for entry in entries]
+    for name in sorted(names.required | names.optional):
+        words = [value for row in rows if isinstance(value := row.get(name), str) and value.strip() in _NO_VALUES]
+        if words:
+            yield f"the value of '{name}' is the word {words[0].strip()} in some rows, and is printed as that"
 
 
 def _absent(names: Names, spec: Spec, entries: Sequence[Entry]) -> Iterator[str]:
@@ -139,8 +155,10 @@ def _is_of_own_machine(address: str) -> bool:
     return parts.scheme.lower() == "file" or (parts.scheme.lower() in ("http", "https") and bool(_OWN_MACHINE.fullmatch(host)))
 
 
-def _left_over(texts: Sequence[str]) -> Iterator[str]:
+def _left_over(spec: Spec, texts: Sequence[str]) -> Iterator[str]:
     """What other services put a name in for, and here goes out as it stands."""
+    if not spec.contact_list and spec.literal is None and any(BY_SES in text for text in texts):
+        yield _only_by_ses(BY_SES)
     found = dict.fromkeys(match[0] for text in texts for match in _LEFT_OVER.finditer(text))
     if "{token}" in found:
         del found["{token}"]
@@ -153,7 +171,7 @@ def _no_way_out(spec: Spec, bodies: Sequence[str]) -> Iterator[str]:
     """Where there is not even a header, or several recipients may not have one, the advice about that comes first."""
     together = len(spec.to) + len(spec.cc) + len(spec.bcc) > 1
     has_header = not together and (spec.unsubscribe_url or spec.unsubscribe_mailto or spec.contact_list)
-    if spec.lane is Lane.BULK and has_header and not any(BY_SES in body or _WAYS_OUT.search(body) for body in bodies):
+    if spec.lane is Lane.BULK and has_header and not any(_WAYS_OUT.search(body) for body in bodies):
         own = f"; {{{{ {LINK} }}}} is the recipient's own" if spec.link_url else ""
         yield f"the mail has no unsubscribe link that a reader sees{own}"
 
@@ -165,9 +183,13 @@ def _not_a_template(spec: Spec, literal: Literal) -> Iterator[str]:
     for one in by_ses:
         del found[one]
     if by_ses and not spec.contact_list:
-        yield f"{_listed(by_ses)} stands in the mail as it is: SES fills it in only for a contact_list"
+        yield _only_by_ses(by_ses[0])
     if found:
         yield f"{_listed(found)} stands in the mail as it is: content without data is no template; give data, if only {{}}"
+
+
+def _only_by_ses(written: str) -> str:
+    return f"'{written}' stands in the mail as it is: SES fills it in only for a contact_list"
 
 
 def _listed(values: Iterable[str]) -> str:

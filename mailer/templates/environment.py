@@ -47,10 +47,11 @@ class _Template(Template):
         return self.make_module()
 
 
-class _Environment(Capped):
+class Environment(Capped):
     """Data is JSON: a key comes before a method of the same name, as in `{{ order.items }}`."""
 
     template_class = _Template
+    used: set[str]  # the names that the files parsed so far look up; those that they set are among them
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -86,6 +87,7 @@ class _Environment(Capped):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         self._check_comments(source, name, filename)
         tree = super()._parse(source, name, filename)
+        self.used |= {node.name for node in tree.find_all(nodes.Name)}
         for output in tree.find_all(nodes.Output):  # `{{ none }}`: constants are escaped before they are given to `finalize`
             output.nodes = [node for node in output.nodes if not (isinstance(node, nodes.Const) and node.value is None)]
         for used in tree.find_all(nodes.Filter):
@@ -124,12 +126,13 @@ def _quoted(text: str) -> str:
     return f"`{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…'}`"
 
 
-def environment(files: Mapping[str, str], *, html: bool) -> Capped:
+def environment(files: Mapping[str, str], *, html: bool) -> Environment:
     """For the HTML part, or for what is read as text. It is the part that decides about escaping, not the name of an included
     file: values are escaped in a `.txt` that `body.html` includes."""
-    env = _Environment(
+    env = Environment(
         loader=DictLoader(files), autoescape=html, undefined=Missing, finalize=printed, auto_reload=False, cache_size=-1
     )
+    env.used = set()
     env.globals = {name: env.globals[name] for name in _GLOBALS} | {"range": Method(safe_range, "range")}
     env.filters |= {name: _listed(env.filters[name]) for name in _ITERATORS}
     env.filters |= {**FILTERS, "default": default, "d": default}
@@ -197,6 +200,8 @@ def _meant(why: str) -> str:
         return f"there is no filter `{match[1]}`" + (f"; write {meant}" if meant else "")
     if "got ':'" in why:
         return f"{why.rstrip('.')}; what a filter is given stands in brackets, as in due|date('%d.%m.%Y')"
+    if why.startswith("expected token ':', got '}'"):
+        return f"{why}; a value stands in two braces, as in {{{{ name }}}}, and three begin an object"
     if "unexpected char '#'" in why:
         return f"{why}; the {{{{#if x}}}} of Handlebars is {{% if x %}} … {{% endif %}} here"
     return why

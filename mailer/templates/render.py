@@ -71,8 +71,9 @@ class Compiled:
         for file in content.files.keys() - {content.subject, content.html, content.text}:
             self._compile(as_html if self._html else as_text, file)
         self._globals = dict(as_text.globals)
-        # What the service gives to each row, as far as it is mentioned anywhere: none of it is made for nothing.
-        self.mentions = frozenset(name for name in GIVEN if any(name in source for source in content.files.values()))
+        self.mentions = GIVEN & (
+            as_html.used | as_text.used
+        )  # what the service gives to each row: none of it is made for nothing
 
     def _compile(self, env: Capped, file: str) -> Template:
         try:

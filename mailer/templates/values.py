@@ -99,12 +99,17 @@ class Missing(StrictUndefined):
             hint = self._undefined_hint.rstrip(".")
             return _SAID.get(hint, hint if hint.startswith("the template ") else f"the template failed on this row: {hint}")
         if owner is missing:
-            return f"the template uses '{name}', which this row does not have"
+            link = (
+                "; the recipient's own link is {{ unsubscribe_url }}" if name == "token" or "unsub" in str(name).lower() else ""
+            )
+            return f"the template uses '{name}', which this row does not have{link}"
         if isinstance(owner, Null):
             return f"the template uses '{name}' of a value that is null for this row"
         what = f"'{name}'" if isinstance(name, str) else f"item {name}"
         near = get_close_matches(name or "", [key for key in owner if isinstance(key, str)], 1) if isinstance(owner, dict) else []
         meant = f"; is '{near[0]}' meant?" if near else ""
+        if isinstance(owner, str):
+            meant = _of_text(name, owner)
         return f"the template uses {what} of {kind_of(owner)} that does not have it{meant}"
 
 
@@ -123,6 +128,13 @@ class Method:
         raise Unfit(f"it prints the function `{self._name}` and not what that gives; write `{self._name}()` for that")
 
     __repr__ = __str__
+
+
+def _of_text(name: str | None, text: str) -> str:
+    """What a text is not, and was taken for."""
+    if name == "strftime":
+        return "; write it as a filter, due|strftime('%d.%m.%Y')"
+    return "; JSON in a cell of a CSV is a text, and NDJSON has objects" if text.lstrip().startswith(("{", "[")) else ""
 
 
 def printed(value: Any) -> Any:

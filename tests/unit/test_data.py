@@ -143,6 +143,15 @@ def test_what_cannot_be_kept_costs_its_row_and_is_named() -> None:
     assert same(group.rows[0].data, {"v": Decimal("12.50")})
 
 
+def test_data_that_looks_like_our_own_writing_comes_back_as_it_was_given() -> None:
+    for text in ("d12.50", "i5", "=", "=d1", "t2026-12-24", "", "x", "D2026-12-24"):
+        for data in ({"\0": text}, {"v": {"\0": text}, "w": [{"\0": text}, 2**70, Decimal(1)]}, {"\0": {"\0": text}}):
+            assert same(loads(dumps(data)), data)
+            (entry,) = unpack_entries(pack_entries([[1, "ana@example.org", data]]))
+            assert same(entry.data, data)
+    assert same(loads(dumps({"\0": Decimal(0)})), {"\0": Decimal(0)})
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "d", "dNaN", "d1E1000000000", "d1E99999999999999999", "i", "i" + "9" * 9000, "t1", 5, None, {}]
 )

@@ -141,6 +141,7 @@ def test_what_is_not_there_is_named_also_as_an_argument(name: str) -> None:
         ("{{ due|dat }}", "there is no filter `dat`; write `date`"),
         ("{{ due|nosuchthing }}", r"there is no filter `nosuchthing`\.$"),
         ("{{ due|date:'d' }}", "what a filter is given stands in brackets"),
+        ("{{{due}}}", r"a value stands in two braces, as in \{\{ name \}\}, and three begin an object"),
         ("{{#if due}}x{{/if}}", r"the \{\{#if x\}\} of Handlebars is \{% if x %\} … \{% endif %\} here"),
     ],
 )

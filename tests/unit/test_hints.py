@@ -208,8 +208,27 @@ def test_files_of_a_template_that_are_not_sent_are_named(tmp_path: Path) -> None
     assert list(mailer.advice(email)) == ["body.htm of template t is not sent: its parts are subject.txt, body.html, body.txt"]
 
 
-def test_rows_that_fail_and_templates_of_ses_give_no_hint_and_no_error() -> None:
-    assert advised(f"{{{{ name }}}}<img src='a.png'>{STOP}", {}, {}) == []
+def test_rows_that_would_all_fail_are_told_before_the_start() -> None:
+    why = "the first rows would fail: the template uses 'name', which this row does not have"
+    assert advised(f"{{{{ name }}}}<img src='a.png'>{STOP}", {}, {}) == [why]
+    assert advised(f"{{{{ name }}}}{STOP}", {}, {"name": "Ana"}) == []
+
+
+@pytest.mark.parametrize("word", ["NULL", "None", "nan", "#N/A", "\\N"])
+def test_a_word_for_no_value_is_hinted_at_where_it_would_be_printed(word: str) -> None:
+    why = f"the value of 'name' is the word {word} in some rows, and is printed as that"
+    assert advised(f"{{{{ name }}}}{STOP}", {"name": "Ana"}, {"name": word, "other": word}) == [why]
+    assert advised(f"{{{{ name }}}}{STOP}", {"name": "Anna None"}, {"name": None}) == []
+
+
+def test_sess_own_link_without_a_contact_list_is_hinted_at_where_it_is_no_variable() -> None:
+    raw = "{% raw %}{{amazonSESUnsubscribeUrl}}{% endraw %} unsubscribe"
+    (hint,) = advised(raw)
+    assert hint.startswith("'{{amazonSESUnsubscribeUrl}}' stands in the mail as it is")
+    assert advised(raw, contact_list="readers") == []
+
+
+def test_templates_of_ses_give_no_hint_and_no_error() -> None:
     campaign = Campaign(sender="news", ses_template="welcome")
     assert list(Mailer(SETTINGS).advice(campaign, rows({"a": 1}))) == []
 

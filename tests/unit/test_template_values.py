@@ -115,6 +115,10 @@ def test_a_key_that_is_not_there_is_named_with_one_that_is_near() -> None:
     )
     assert failure("{{ user['age'] }}", **data) == "the template uses 'age' of an object that does not have it"
     assert failure("{{ l[3] }}", **data) == "the template uses item 3 of a list that does not have it"
+    assert failure("{{ token }}").endswith("this row does not have; the recipient's own link is {{ unsubscribe_url }}")
+    assert failure("{{ unsubscribe_link }}").endswith("; the recipient's own link is {{ unsubscribe_url }}")
+    assert failure("{{ due.strftime('%d') }}", due="2026-12-24").endswith("; write it as a filter, due|strftime('%d.%m.%Y')")
+    assert failure("{{ o.city }}", o='{"city": "Bern"}').endswith("; JSON in a cell of a CSV is a text, and NDJSON has objects")
     assert failure("{{ t.nothing }}", **data) == "the template uses 'nothing' of a text that does not have it"
     assert failure("{{ []|first }}", **data) == "the template takes the first of a list that is empty"
 
