@@ -182,6 +182,7 @@ class Stack:
         port = ports.choose(self._ports.http, ports.HTTP, "--http-port", WORKER)
         self.worker_url = f"http://127.0.0.1:{port}"
         extra = {"MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
+        extra["MAILER_UNSUBSCRIBE_PAGE"] = "true"  # for the links of whatever is tried out
         await self._spawn(WORKER, worker_command(), extra=extra)
         await self._until(WORKER, self._worker_ready)
 
