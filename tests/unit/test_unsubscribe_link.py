@@ -173,6 +173,8 @@ def test_sess_own_link_without_a_contact_list_is_refused_with_what_to_do() -> No
     spec, blobs = campaign(html=html, text=None)
     with pytest.raises(InvalidEmail, match=why):
         check_rows(spec, names_of(spec, blobs), [Recipient(1, "ana@example.org", {"name": "Ana"})])
+    with pytest.raises(RenderFailed, match=why):
+        item(spec, blobs, entry())
 
 
 @pytest.mark.parametrize(
