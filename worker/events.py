@@ -88,7 +88,7 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
         if place in waiting:
             continue
         if attempt is None:
-            unmatched += event.type not in (EventType.TEST, EventType.OTHER)
+            unmatched += event.type not in (EventType.TEST, EventType.OTHER, EventType.RECEIVED)
         elif (one := happening(event, attempt)) is not None:
             chunk = chunk_id(attempt.container, attempt.chunk)
             said[chunk].append(one)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +45,7 @@ from .output import (
 )
 from .run import on_interrupt, run, stored
 from .words import STDIN, parse_time
-from .workers import Serving
+from .workers import SENDING, Serving, Watched
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -61,9 +60,7 @@ Id = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", call
 # Whether it is one of a campaign is said where it is asked for.
 AnyId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID")]
 WAITS = (State.PLANNED, State.PARKED, State.STOPPED, State.PAUSED)  # for something that its reason names
-SENDING = (State.RUNNING, State.PARKED)
 WATCH_EVERY_S = 0.25
-WORKERS_EVERY = 8  # looks
 SAY_EVERY_S = 5.0  # without a terminal: a line at a time
 
 
@@ -234,23 +231,6 @@ async def follow(mailer: Mailer, id: str) -> CampaignStatus:
             if status.over:
                 return status
             await asyncio.sleep(WATCH_EVERY_S)
-
-
-class Watched:
-    """Looks from time to time whether a worker is there."""
-
-    def __init__(self, mailer: Mailer) -> None:
-        self._mailer, self._looks = mailer, count()
-        self._alone = ""
-
-    async def alone(self, status: CampaignStatus) -> str:
-        """The sentence where nobody sends a campaign that goes on. Not at once: a worker that starts takes a moment to say so."""
-        if status.state not in SENDING:
-            self._alone = ""
-        elif (look := next(self._looks)) and look % WORKERS_EVERY == 0:
-            serving = await Serving.of(self._mailer, status.lane)
-            self._alone = "" if serving.workers else serving.where
-        return self._alone
 
 
 def _show(bar: Progress, task: TaskID, status: CampaignStatus) -> None:

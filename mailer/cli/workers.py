@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import NamedTuple
 
 from rich.text import Text
 
-from .. import Lane, Mailer
+from .. import Lane, Mailer, State
+from ..ledger import CampaignStatus
 from ..ledger.workers import nobody_serves, said, served
+
+SENDING = (State.RUNNING, State.PARKED)
+EVERY = 8  # looks at a campaign that is watched
 
 
 class Serving(NamedTuple):
@@ -27,3 +32,20 @@ class Serving(NamedTuple):
     @property
     def text(self) -> Text:
         return Text(self.where, style="" if self.workers else "red")
+
+
+class Watched:
+    """Looks from time to time whether a worker is there."""
+
+    def __init__(self, mailer: Mailer) -> None:
+        self._mailer, self._looks = mailer, count()
+        self._alone = ""
+
+    async def alone(self, status: CampaignStatus) -> str:
+        """The sentence where nobody sends a campaign that goes on. Not at once: a worker that starts takes a moment to say so."""
+        if status.state not in SENDING:
+            self._alone = ""
+        elif (look := next(self._looks)) and look % EVERY == 0:
+            serving = await Serving.of(self._mailer, status.lane)
+            self._alone = "" if serving.workers else serving.where
+        return self._alone
