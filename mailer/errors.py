@@ -62,6 +62,13 @@ class UnknownSender(MailerError):
     sentence = "There is no sender '{name}'; {known}."
 
 
+class UnknownRoute(MailerError):
+    sentence = (
+        "It names a way to AWS ({parts}) that no sender of this worker's settings has; give worker and application the same "
+        "[senders], and start the worker anew."
+    )
+
+
 class RedisUnavailable(MailerError):
     sentence = "Redis at {url} cannot be used: {why}. {do}."
 
@@ -97,6 +104,13 @@ class MaybeStored(MailerError):
 
 class StoreFailed(MailerError):
     sentence = "The store {url} does not do what it should: {why}."
+
+
+class ContentAltered(MailerError):
+    sentence = (
+        "What Redis has for {what} is not what was stored for it, so nothing of it is sent; see who else can write to this "
+        "Redis, and send or start it again."
+    )
 
 
 class EmbeddedUnavailable(MailerError):

@@ -214,7 +214,7 @@ class Preparation:
             unsubscribe_mailto=unsubscribe.mailto if unsubscribe else None,
             link_url=link_url,
             stream=given.sender or "",
-            route=route_of(sender),
+            route=Route.of(sender),
             expires_ms=None if expires is None else int(expires.timestamp() * 1000),
             **more,
         )
@@ -338,10 +338,6 @@ def guard_of(campaign: Campaign) -> Guard:
     return Guard(
         max_bounce_rate=campaign.max_bounce_rate, max_complaint_rate=campaign.max_complaint_rate, after=campaign.guard_after
     )
-
-
-def route_of(sender: Sender) -> Route:
-    return Route(region=sender.region, endpoint_url=sender.endpoint_url, role_arn=sender.role_arn, external_id=sender.external_id)
 
 
 def checked_send_at(given: datetime | str) -> datetime:

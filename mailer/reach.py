@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
 from . import metrics
-from .errors import ConfigError, MailerError
+from .errors import ConfigError, MailerError, UnknownRoute
 from .gates.quota import STALE_AFTER_REFRESHES, Quota
 from .gates.register import Register
-from .ledger import Ledger, Route
+from .ledger import Ledger, Route, Spec
 from .ledger.identities import Identities
 from .masking import masked
 from .ses.gateway import Gateway
@@ -69,6 +69,16 @@ class Reaches:
     def all(self) -> list[Reach]:
         """One for each account."""
         return list({reach.account: reach for reach in reversed(self._found.values())}.values())
+
+    async def of(self, spec: Spec) -> Reach:
+        """The way by which this is sent. What Redis says of it is not followed: it has to be one of our own settings.
+
+        Raises UnknownRoute, and what botocore raises where the way cannot be opened.
+        """
+        for route in (Route(), *map(Route.of, self._settings.senders.values())):
+            if route == spec.route:
+                return await self.get(route)
+        raise UnknownRoute(parts=spec.route.parts)
 
     async def get(self, route: Route) -> Reach:
         """Raises what botocore raises where the way cannot be opened."""

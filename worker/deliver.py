@@ -18,7 +18,7 @@ from mailer import metrics
 from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
 from mailer.compose.material import Material
 from mailer.email import Mode, Outcome
-from mailer.errors import MailerError, RenderFailed, StoreFailed
+from mailer.errors import MailerError, RenderFailed, StoreFailed, UnknownRoute
 from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
 from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
@@ -86,9 +86,12 @@ async def _shift(runtime: Runtime, work: Work) -> None:
 async def _reached(runtime: Runtime, shift: Shift) -> bool:
     """Find the way to the account that sends this, with credentials for it."""
     try:
-        shift.reach = await runtime.reaches.get(shift.work.spec.route)
+        shift.reach = await runtime.reaches.of(shift.work.spec)
         # Before anything is claimed: credentials that cannot be had then put nobody in doubt.
         await shift.reach.gateway.credentials()
+    except UnknownRoute as error:
+        await settle.stop(runtime, shift, str(error))
+        return False
     except Exception as error:
         await settle.act_on_refusal(runtime, shift, classify_question(error))
         return False

@@ -39,7 +39,7 @@ async def _source(runtime: Runtime, reach: Reach, spec: Spec) -> Compiled | Lite
     if spec.ses_template is not None:
         return await runtime.stored.get(reach, spec.ses_template)
     if spec.raw is not None:
-        mime = await runtime.ledger.get_content(spec.raw)
+        mime = await runtime.ledger.get_content(spec.raw, "its MIME message")
         if mime is None:
             raise Unusable(why="its MIME message is not in Redis any more; send it again")
         return Mime(mime)

@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer.errors import MailerError
-from mailer.ledger import Route
+from mailer.ledger import Route, Spec
 from mailer.ledger.suppressed import Reason
 from mailer.ses.refusals import Kind, classify_question
 from mailer.suppression.both import SES_REASON, Both, SesRefused
@@ -85,7 +85,7 @@ async def _round(runtime: Runtime, now: int) -> None:
             try:
                 if spec.route in silent:
                     raise _NotNow
-                its = await _open(runtime, spec.route, configuration_set)
+                its = await _open(runtime, spec, configuration_set)
                 if not_ours := [packed for packed, one in owed.items() if SES_REASON[one.reason] in its.reasons]:
                     await redis.zrem(key, *not_ours)
                 for packed in owed.keys() - set(not_ours):
@@ -105,10 +105,10 @@ class _List(NamedTuple):
     reasons: frozenset[str]  # for which SES writes itself
 
 
-async def _open(runtime: Runtime, route: Route, configuration_set: str) -> _List:
+async def _open(runtime: Runtime, spec: Spec, configuration_set: str) -> _List:
     """Raises _NotNow."""
     try:
-        reach = await runtime.reaches.get(route)
+        reach = await runtime.reaches.of(spec)
         reasons = (await reach.register.look_up_set(configuration_set)).suppressed_reasons if configuration_set else None
         if reasons is None:
             known = await runtime.accounts.load(reach.account)

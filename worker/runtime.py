@@ -167,7 +167,7 @@ class Runtime:
         digest = spec.content or ""
         found = self._compiled.get(digest)
         if found is None:
-            packed = await self.ledger.get_content(digest)
+            packed = await self.ledger.get_content(digest, "its template")
             if packed is None:
                 return None
             found = self._compiled[digest] = Compiled(Content.load(packed))
@@ -180,7 +180,7 @@ class Runtime:
         """An attachment with its content, kept for the chunks that follow; None where Redis does not have it any more."""
         found = self._files.get(file)
         if found is None:
-            content = await self.ledger.get_content(file.digest)
+            content = await self.ledger.get_content(file.digest, f"its attachment {file.name}")
             if content is None:
                 return None
             found = self._files[file] = Loaded(file, content)

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from .. import Settings, load_settings
 from ..ledger import Ledger, Route
-from ..prepare import route_of
 from ..queue import call_timeout_s, connect, disconnect, ping
 from ..reach import Reach, Reaches, set_up
 
@@ -28,7 +27,7 @@ async def open_ledger() -> AsyncIterator[tuple[Settings, Ledger]]:
 @asynccontextmanager
 async def open_reach(settings: Settings, ledger: Ledger, sender: str | None) -> AsyncIterator[Reach]:
     """Raises UnknownSender; ConfigError where AWS is not set up. Nothing is asked of SES."""
-    route = route_of(settings.sender(sender)) if sender else Route()
+    route = Route.of(settings.sender(sender)) if sender else Route()
     async with AsyncExitStack() as stack:
         with set_up():
             reaches = await stack.enter_async_context(Reaches(settings, ledger, asyncio.Event()))

@@ -11,7 +11,6 @@ from redis.exceptions import RedisError
 
 from ..errors import MailerError
 from ..ledger import Ledger, Route
-from ..prepare import route_of
 from ..queue import connect, disconnect
 from ..sender import Sender
 from ..settings import Settings
@@ -114,7 +113,7 @@ def _table(patient: Patient, ledger: Ledger, ways: Ways) -> Iterator[Check]:
     yield Check("worker", partial(work.worker, settings, ledger, ways, next(iter(_routes(patient)))))
     if patient.to is not None:
         for route, whose in _routes(patient).items():
-            streams = ["", *(name for name, one in patient.senders.items() if route_of(one) == route)]
+            streams = ["", *(name for name, one in patient.senders.items() if Route.of(one) == route)]
             yield Check(f"recipient{whose}", partial(senders.sandbox, ways, route, patient.to, whose))
             suppressed = partial(senders.suppressed, ledger, ways, route, patient.to, streams, whose)
             yield Check(f"suppression of {patient.to}{whose}", suppressed)
@@ -131,6 +130,6 @@ def _routes(patient: Patient) -> dict[Route, str]:
     """The ways that are looked at, each with what its checks are called by; the worker's own has no name."""
     found = {Route(): ""} if patient.own or patient.from_ is not None else {}
     for name, sender in patient.senders.items():
-        route = route_of(sender)
+        route = Route.of(sender)
         found.setdefault(route, "" if route == Route() else f" of {name}")
     return found

@@ -12,8 +12,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from redis.exceptions import WatchError
+
 from ..email import Lane, Outcome, State
-from ..errors import CampaignGone, Forgotten, ListForgotten, NoTemplate, NotFound, StoreFailed
+from ..errors import CampaignGone, ContentAltered, Forgotten, ListForgotten, NoTemplate, NotFound, StoreFailed
 from ..ids import chunk_id, chunk_number, container_of, is_container, is_message, place_of
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
@@ -140,12 +142,29 @@ class Ledger:
             await pipe.execute()
         return digest
 
-    async def get_content(self, digest: str) -> bytes | None:
+    async def get_content(self, digest: str, what: str) -> bytes | None:
+        """None where Redis does not have it any more. Raises ContentAltered, which names it as `what`, where it is something else
+        that stands there; then it is forgotten, so that it can be stored again."""
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.get(self.keys.content(digest))
             pipe.expire(self.keys.content(digest), CONTENT_KEEP_S, gt=True)
             packed: bytes | None = (await pipe.execute())[0]
+        if packed is not None and self.digest(packed) != digest:
+            await self._forget_altered(digest)
+            raise ContentAltered(what=what)
         return packed
+
+    async def _forget_altered(self, digest: str) -> None:
+        """Where it has not been stored anew in the meantime."""
+        key = self.keys.content(digest)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            with suppress(WatchError):
+                await pipe.watch(key)
+                packed = await pipe.get(key)
+                pipe.multi()
+                if packed is not None and self.digest(packed) != digest:
+                    pipe.unlink(key)
+                await pipe.execute()
 
     # ---- in ------------------------------------------------------------------------------------
 

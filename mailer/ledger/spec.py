@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..data import dumps, loads
 from ..email import Lane, Mode
+from ..sender import Sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,17 @@ class Route:
     endpoint_url: str | None = None
     role_arn: str | None = None
     external_id: str | None = None
+
+    @classmethod
+    def of(cls, sender: Sender) -> Route:
+        return cls(
+            region=sender.region, endpoint_url=sender.endpoint_url, role_arn=sender.role_arn, external_id=sender.external_id
+        )
+
+    @property
+    def parts(self) -> str:
+        """Which of them are given, by name. What they are may come from anybody."""
+        return ", ".join(one.name for one in fields(self) if getattr(self, one.name) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +109,15 @@ class Spec:
 
     @classmethod
     def load(cls, packed: bytes) -> Spec:
-        fields = loads(zlib.decompress(packed))
-        if fields["literal"] is not None:
-            fields["literal"] = Literal(**fields["literal"])
+        found = loads(zlib.decompress(packed))
+        if found["literal"] is not None:
+            found["literal"] = Literal(**found["literal"])
         for name in ("reply_to", "to", "cc", "bcc"):
-            fields[name] = tuple(fields[name])
-        fields["files"] = tuple(File(**one) for one in fields["files"])
-        fields["header_senders"] = tuple((name, address) for name, address in fields.get("header_senders", ()))
-        fields |= {"lane": Lane(fields["lane"]), "mode": Mode(fields["mode"]), "route": Route(**fields["route"])}
-        return cls(**fields)
+            found[name] = tuple(found[name])
+        found["files"] = tuple(File(**one) for one in found["files"])
+        found["header_senders"] = tuple((name, address) for name, address in found.get("header_senders", ()))
+        found |= {"lane": Lane(found["lane"]), "mode": Mode(found["mode"]), "route": Route(**found["route"])}
+        return cls(**found)
 
     @property
     def blobs(self) -> list[str]:
