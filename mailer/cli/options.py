@@ -174,10 +174,11 @@ def an_email(words: Mapping[str, Any], **others: Any) -> Email:
 
 def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
     """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where one is missing."""
+    bodies = _bodies(words)
     _check_whose(words)
     return Campaign(
         **_both(words),
-        **_bodies(words),
+        **bodies,
         data=parse_data(words["data"]) or {},
         to_name=words.get("to_name"),
         **{name: value for name, value in _limits(words).items() if value is not None},

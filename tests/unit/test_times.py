@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer import Campaign, Email, InvalidEmail
-from mailer.prepare import AHEAD, Preparation, checked_send_at
+from mailer.prepare import Preparation, checked_send_at
 from mailer.settings import Settings
 from mailer.times import HOW, NoTime, read_time
 
@@ -87,7 +87,7 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
         ("2020-01-01T00:00Z", "2020-01-01T00:00:00+00:00 is over; give a time that is still to come"),
         (datetime.now(UTC) - timedelta(minutes=6), "is over; give a time that is still to come"),
         ("0001-01-02 00:00 UTC", "is over"),
-        ("9998-01-01 00:00 UTC", f"9998-01-01T00:00:00+00:00 is more than {AHEAD.days} days ahead"),
+        ("9998-01-01 00:00 UTC", "9998-01-01T00:00:00+00:00 is more than 100 years ahead"),
     ],
 )
 def test_a_time_at_which_nothing_can_be_sent_is_refused(given_: datetime | str, why: str) -> None:
