@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import meta, nodes
@@ -18,8 +18,8 @@ GIVEN = frozenset((EMAIL, ROW, LINK, SES_LINK, NOW))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    required: frozenset[str]  # a row without it fails
-    optional: frozenset[str]  # somewhere it is only asked for: by `default`, `if`, `or`, `is defined`
+    required: frozenset[str]  # a row without it fails, whatever else it has
+    optional: frozenset[str]  # it is behind a condition, or only asked for: by `default`, `if`, `or`, `is defined`
     conditions: frozenset[str]  # of both: decides by itself about a part, as in `{% if vip %}`
 
 
@@ -27,8 +27,8 @@ def variables(content: Content) -> Names:
     """Of all files of a template, without those that it sets itself. Raises what Jinja2 raises where one does not parse."""
     used, asked, conditions, own = set[str](), set[str](), set[str](), set[str]()
     env = environment({}, html=False)
-    for name, source in content.files.items():
-        tree = env.parse(source, name=name)
+    trees = {name: env.parse(source, name=name) for name, source in content.files.items()}
+    for tree in trees.values():
         used |= meta.find_undeclared_variables(tree)
         own |= {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
         for test in _tests(tree):
@@ -36,7 +36,45 @@ def variables(content: Content) -> Names:
         asked |= set(_asked(tree))
     used -= own  # a file that is included sees what the one that includes it has set
     asked |= conditions
-    return Names(required=frozenset(used - asked), optional=frozenset(used & asked), conditions=frozenset(used & conditions))
+    parts = [part for part in (content.subject, content.html, content.text) if part is not None]
+    required = frozenset(used & set(_needed(parts, trees)) - asked)
+    return Names(required=required, optional=frozenset(used - required), conditions=frozenset(used & conditions))
+
+
+def _needed(parts: Sequence[str], trees: Mapping[str, nodes.Template]) -> Iterator[str]:
+    """The names that are read for every row: none behind a condition, or in a block that another file may replace."""
+    seen = set(parts)
+    waiting: list[tuple[nodes.Node, bool]] = [(trees[part], False) for part in parts]  # and whether its blocks may be replaced
+    while waiting:
+        node, extended = waiting.pop()
+        if isinstance(node, nodes.Name) and node.ctx == "load":
+            yield node.name
+        elif isinstance(node, nodes.Include | nodes.Extends) and isinstance(node.template, nodes.Const):
+            name = str(node.template.value)
+            if name in trees and name not in seen:
+                seen.add(name)
+                waiting.append((trees[name], extended or isinstance(node, nodes.Extends)))
+        elif not (extended and isinstance(node, nodes.Block)):
+            waiting += [(one, extended) for one in _reached(node)]
+
+
+def _reached(node: nodes.Node) -> Iterable[nodes.Node]:
+    """The parts of a node that are come to whatever the data is."""
+    if isinstance(node, nodes.If | nodes.CondExpr):
+        return [node.test]
+    if isinstance(node, nodes.And | nodes.Or):
+        return [node.left]
+    if isinstance(node, nodes.For):
+        return [node.iter]
+    if isinstance(node, nodes.Filter) and node.name in _ASKS:
+        return [node.node] if node.node is not None else []
+    if isinstance(node, nodes.CallBlock):
+        return [node.call]
+    if isinstance(node, nodes.Macro):
+        return []
+    if isinstance(node, nodes.Assign | nodes.With | nodes.Call):  # what is only handed on may never be used
+        return [one for one in node.iter_child_nodes() if not isinstance(one, nodes.Name)]
+    return node.iter_child_nodes()
 
 
 def _tests(tree: nodes.Node) -> Iterator[nodes.Node]:

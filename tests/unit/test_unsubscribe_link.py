@@ -234,11 +234,11 @@ async def test_an_application_gets_the_same_link() -> None:
     ("source", "required", "optional", "conditions"),
     [
         ("{{ a }}{{ b.c }}{{ d|upper }}", "a b d", "", ""),
-        ("{% if a %}{{ a }}{% endif %}{{ 'x' if b and not c else d }}", "d", "a b c", "a b c"),
+        ("{% if a %}{{ a }}{% endif %}{{ 'x' if b and not c else d }}", "", "a b c d", "a b c"),
         ("{{ a or 'x' }}{{ b|default('x') }}{% if c is defined and c > 3 %}{% endif %}", "", "a b c", ""),
         ("{% if a > 3 %}{% elif b %}{% endif %}{{ c and 1 }}", "a c", "b", "b"),
         ("{% set a = 1 %}{{ a }}{% for b in c %}{{ b }}{{ loop.index }}{% endfor %}{{ range(3) }}", "c", "", ""),
-        ("{% macro f(a) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ email }}", "b email", "", ""),
+        ("{% macro f(a) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ email }}", "email", "b", ""),
     ],
 )
 def test_the_variables_of_a_template_are_known(source: str, required: str, optional: str, conditions: str) -> None:
