@@ -8,6 +8,7 @@ from typing import Any
 import aioboto3
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import NoRegionError
 
 ROLE_SESSION_NAME = "mailer"  # what CloudTrail shows
 
@@ -28,9 +29,12 @@ class _Role:
 
 
 def open_session(region: str | None, role_arn: str | None = None, external_id: str | None = None) -> aioboto3.Session:
-    """Nothing is asked of AWS before the first call."""
+    """Nothing is asked of AWS before the first call. Raises NoRegionError where AWS_DEFAULT_REGION is empty, which botocore takes
+    for a region."""
     # botocore itself reads AWS_DEFAULT_REGION only; every other AWS SDK, and this service, reads AWS_REGION first.
     region = region or os.environ.get("AWS_REGION") or None
+    if region is None and os.environ.get("AWS_DEFAULT_REGION") == "":
+        raise NoRegionError
     if role_arn is None:
         return aioboto3.Session(region_name=region)
     base, session = get_session(), get_session()
