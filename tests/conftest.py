@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -10,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mailer import Mailer, Settings
 from mailer.ledger import Ledger
+from mailer.log import QUIET, WITH_HANDLERS
 from mailer.queue import connect, disconnect
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator import serve as serve_ses
@@ -25,7 +28,9 @@ from .servers import RedisServer
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test logs may be half a surrogate pair, which pytest-xdist cannot send from process to process."""
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
@@ -47,6 +52,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that configures logging does it for itself: no logger keeps what it was configured with."""
+    configure = structlog.configure
+    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**{**how, "cache_logger_on_first_use": False}))
+    loggers = [logging.getLogger(), *map(logging.getLogger, sorted({*QUIET, *WITH_HANDLERS}))]
+    before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    if structlog.is_configured():
+        for logger, level, handlers, propagate in before:
+            logger.level, logger.handlers, logger.propagate = level, handlers, propagate
+        logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

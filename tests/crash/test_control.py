@@ -93,7 +93,7 @@ async def together(*scenarios: Awaitable[None]) -> None:
 
 async def deploys(here: Place, seed: int) -> None:
     """Three workers, each replaced again and again: the new one is ready, then the old one is told to stop, maybe twice."""
-    dice, n, in_the_middle = random.Random(seed), 2400, 0
+    dice, n, in_the_middle = random.Random(seed), 3200, 0
     here.ses.faults.set([Fault(kind=Kind.LATENCY, operation="SendBulkEmail", probability=0.3, seconds=1)])
     running = await here.start(3)
     id = await here.mailer.start_campaign(letter(max_rate=RATE), rows(n))
@@ -142,9 +142,13 @@ async def stalled(here: Place, how: signal.Signals, *, waiting: bool = False) ->
         (one,) = await here.start()
         id = await here.mailer.start_campaign(letter(max_rate), rows(n))
         await here.until(id, lambda _: here.ses.faults.fired[0] > 0)  # SES has its call
-        if waiting:
-            await here.until(id, lambda counts: counts.get("sent", 0) > 0 and "claimed" not in counts)
         one.signal(how)
+        while waiting and (
+            "sent" not in (counts := await here.counts(id)) or "claimed" in counts
+        ):  # it has to be between two calls
+            one.signal(signal.SIGCONT)
+            await asyncio.sleep(0.01)
+            one.signal(how)
         await here.start(url=url)
         await here.until(id, lambda counts: "claimed" in counts and (waiting or counts.get("unknown") == 50))
         own = len(here.ses.log)

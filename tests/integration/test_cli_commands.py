@@ -674,7 +674,12 @@ def test_status_of_a_recipient_is_its_line_of_the_report_and_of_a_message_the_sa
 def test_start_status_list_and_watch_show_the_same(here: Installation) -> None:
     name = "A name that is " + "rather long, " * 20 + "so that a table of 80 columns would like to cut it"
     said = here.mailer(*TO_LIST, "good.csv", "--name", name)
-    assert (said.status, said.err) == (0, "")
+    assert said.status == 0
+    assert said.err.splitlines() == [
+        "good.csv: CSV, UTF-8, comma between the cells, address in `email`",
+        "2 of 2 rows will be sent to",
+        "from News <news@example.com>, subject of the first: Hello Ana, about 1 s",
+    ]
     assert re.fullmatch(r"c[0-9a-z]{18}\n", said.out)
     id = said.out.strip()
     followed = here.mailer("campaign", "watch", id)
@@ -768,7 +773,8 @@ def test_an_account_that_cannot_be_asked(here: Installation) -> None:
     assert said.err.startswith(
         "mailer: What the SES account in eu-west-1 may do is not known, because it cannot be asked: SES was"
     )
-    assert here.mailer("account", AWS_REGION="") == Said(1, "", "mailer: AWS: You must specify a region. (set AWS_REGION)\n")
+    said = here.mailer("account", AWS_REGION="", AWS_DEFAULT_REGION="")
+    assert said == Said(1, "", "mailer: AWS: You must specify a region. (set AWS_REGION)\n")
 
 
 def test_ctrl_c_leaves_a_campaign_running_and_a_list_that_was_not_read_unsent(here: Installation) -> None:
@@ -776,7 +782,9 @@ def test_ctrl_c_leaves_a_campaign_running_and_a_list_that_was_not_read_unsent(he
     assert process.stdout is not None
     assert process.stderr is not None
     id = process.stdout.readline().strip()
-    assert process.stderr.readline() == "running: 0 sent, 2 left of 2, 0/s\n"
+    while (line := process.stderr.readline()) and not line.startswith("running"):
+        pass
+    assert line == "running: 0 sent, 2 left of 2, 0/s\n"
     process.send_signal(signal.SIGINT)
     assert (
         process.communicate(timeout=10)[1] == f"it goes on without being watched; to watch it again: mailer campaign watch {id}\n"
@@ -805,7 +813,7 @@ def test_a_campaign_takes_the_options_of_a_message(here: Installation, welcome: 
     due = at(2)
     said = here.mailer(*words, "--send-at", due, "--expires-at", at(600), "--watch", "--json")
     assert said.status == 0
-    assert re.match(r"planned \(to be sent at 20.+\): 0 sent, 2 left of 2, 0/s\n", said.err)
+    assert re.search(r"^planned \(to be sent at 20.+\): 0 sent, 2 left of 2, 0/s$", said.err, re.MULTILINE)
     status = json.loads(said.out)
     assert (status["state"], status["counts"]) == ("finished", {"sent": 2})
     message = next(one for one in got(here, "b@example.org") if one["tags"]["mailer_id"].startswith(status["id"]))
@@ -834,7 +842,9 @@ def test_hints_are_said_and_no_part_of_the_data(here: Installation) -> None:
     said = here.mailer("campaign", "start", "--from", "news@example.com", "--template", "letter", "--recipients", "good.csv")
     assert said.status == 0
     assert re.fullmatch(r"c[0-9a-z]{18}\n", said.out)
-    assert re.fullmatch(r"hint: these messages carry no List-Unsubscribe header, .+\n", said.err)
+    hints = [line for line in said.err.splitlines() if line.startswith("hint: ")]
+    assert len(hints) == 1
+    assert hints[0].startswith("hint: these messages carry no List-Unsubscribe header, ")
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------
@@ -861,7 +871,7 @@ def test_help_goes_to_standard_output_and_is_not_cut(here: Installation) -> None
         said = here.mailer(*command.split(), "--help")
         assert (said.status, said.err) == (0, "")
         assert said.out.startswith("Usage: mailer")
-        assert "..." not in said.out.replace("[ARGS]...", "")
+        assert not re.search(r"\w\.\.\.", said.out)
 
 
 def test_retry_sends_again_to_those_that_failed_and_says_how_many(here: Installation) -> None:

@@ -152,6 +152,7 @@ class Sending(RuleBasedStateMachine):
         self.attempts: list[Attempt] = []
         self.numbers = count()
         self.work: Work | None = None
+        self.policy = "hold"  # of those in doubt, as the campaign knows it
 
     @initialize()
     def begin(self) -> None:
@@ -250,6 +251,7 @@ class Sending(RuleBasedStateMachine):
     @rule(policy=st.sampled_from(["hold", "resend", "assume_sent"]))
     @precondition(lambda self: self.positions(UNKNOWN))
     def the_grace_is_over(self, policy: str) -> None:
+        self.policy = policy
         n = self.run(self.ledger.scripts.settle_doubt(self.chunk, grace_ms=0, policy=policy, reason="assumed"))
         found = [] if policy == "hold" else self.positions(UNKNOWN)
         assert n == len(found)
@@ -291,7 +293,9 @@ class Sending(RuleBasedStateMachine):
         assert ["still trying" in line.reason for line in found] == [person.delayed for person in self.people]
         assert {k.decode(): int(v) for k, v in kept.items() if k.startswith(b"m:") and v != b"0"} == manners
         left, doubt = len(self.positions(QUEUED, CLAIMED)), len(self.positions(UNKNOWN))
-        assert (status.state is State.FINISHED) is (left == 0)
+        waits = doubt > 0 and self.policy != "hold"  # more may be sent, or is still to be decided
+        assert (status.state is State.FINISHED) is (left == 0 and not waits)
+        assert (status.state is State.PARKED) is (left == 0 and waits)
         numbers = await ledger.redis.hmget(ledger.keys.chunk(self.chunk), "open", "doubt")
         assert list(map(int, (value or 0 for value in numbers))) == [left, doubt]
         assert (await ledger.redis.zscore(ledger.keys.doubt, self.chunk) is not None) is (doubt > 0)

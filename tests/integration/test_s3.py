@@ -125,7 +125,7 @@ async def test_an_s3_that_does_not_answer_is_waited_for_by_a_worker_and_told_to_
 
 async def test_a_list_that_breaks_in_the_middle_leaves_no_objects(settings: Settings, bucket: Any) -> None:
     settings = settings.model_copy(update={"store_url": f"s3://{BUCKET}"})
-    text = b"email\n" + b"".join(b"u%d@example.org\n" % i for i in range(9000))
+    text = b"email,name\n" + b"".join(b"u%d@example.org,U\n" % i for i in range(9000))
     await bucket.put_object(Bucket="letters", Key="lists/a.csv.gz", Body=gzip.compress(text)[:-500])
     async with Mailer(settings) as mailer:
         with pytest.raises(BrokenGzip):

@@ -187,7 +187,7 @@ class _MotoRaw(_Strict):
 
 
 _NO_TEMPLATES = Cannot(Kind.AMBIGUOUS, "500", "templates are not written yet: it breaks on them")
-_NO_BULK = Cannot(Kind.CONFIG, "404", "it has no such operation")
+_NO_BULK = Cannot(Kind.UNREACHABLE, "404", "it has no such operation, and answers with a page of HTML")
 _NO_TAGS = {"tags": "dropped"}
 
 

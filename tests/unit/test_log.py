@@ -8,7 +8,6 @@ import logging
 import logging.config
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,25 +18,13 @@ import uvicorn.config
 from arq.logs import default_log_config
 
 from mailer.email import Lane
-from mailer.log import QUIET, REDACTED, WITH_HANDLERS, configure_logging
+from mailer.log import REDACTED, configure_logging
 from mailer.settings import LogFormat
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    named = [root, *map(logging.getLogger, {*QUIET, *WITH_HANDLERS})]
-    before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in named]
-    yield
-    for logger, level, handlers, propagate in before:
-        logger.level, logger.handlers, logger.propagate = level, handlers, propagate
-        logger.manager._clear_cache()  # type: ignore[attr-defined]
-    structlog.reset_defaults()
 
 
 def configured(format: LogFormat | None = LogFormat.JSON, level: str = "INFO", stream: io.StringIO | None = None) -> io.StringIO:
