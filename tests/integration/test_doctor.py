@@ -680,7 +680,9 @@ def own_redis(mailer: Mailer) -> Any:
 async def test_a_worker_that_is_not_there_or_cannot_ask(settings: Settings, account: Simulator) -> None:
     assert told(await look(settings), "worker")[1].startswith("none has run here yet")
     async with Mailer(settings) as mailer, running_worker(settings):
-        assert told(await look(settings), "worker")[0] is OK
+        async with asyncio.timeout(20):
+            while told(await look(settings), "worker")[0] is not OK:  # it has not written its first heartbeat yet
+                await asyncio.sleep(0.1)
         accounts = mailer._ledger.keys.account("eu-west-1")
     async with Mailer(settings) as mailer:
         await own_redis(mailer).hincrby(accounts, "refreshed_at", -10_000)

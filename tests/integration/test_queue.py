@@ -130,7 +130,7 @@ async def test_a_redis_that_wants_a_password_ends_commands_and_workers_with_one_
         server.start()
         settings = Settings(redis_url=server.url.replace("://", f"://{login}"))
         sentence = f"cannot be used: {why}. Put the right user and password into MAILER_REDIS_URL"
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(20):
             with pytest.raises(RedisUnavailable, match=sentence):
                 async with Mailer(settings):
                     pass
