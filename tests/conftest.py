@@ -23,7 +23,7 @@ from worker import maintenance
 from worker.lanes import serve_lane
 from worker.runtime import Runtime, cancel
 
-from . import lua
+from . import aws_models, lua
 from .servers import RedisServer
 
 
@@ -67,6 +67,11 @@ def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             logger.level, logger.handlers, logger.propagate = level, handlers, propagate
         logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]
         structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_that_are_read_once() -> None:
+    aws_models.read_once()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from urllib.request import urlopen
 from mailer import Settings
 from mailer.cli.processes import die_with
 
+from ..aws_models import read_before_forks
+
 HANG_S = 18.0  # how long SIGUSR1 makes the event loop of a forked worker hang: longer than its lease
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +174,7 @@ async def worker(settings: Settings, folder: Path, *command: str, **extra: str) 
 def serve() -> None:
     import worker.__main__  # noqa: F401  # what every worker needs, once
 
+    read_before_forks()
     gc.collect()
     gc.freeze()
     died, wake = os.pipe()

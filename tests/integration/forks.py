@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..aws_models import read_before_forks
+
 
 class Forks:
     """The server, and a client for it. A context manager."""
@@ -73,6 +75,7 @@ def _become(request: dict[str, object]) -> None:
 def serve() -> None:
     import mailer.cli.app  # noqa: F401  # what every command needs, once
 
+    read_before_forks()
     for line in sys.stdin:
         child = os.fork()
         if not child:
