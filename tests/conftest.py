@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -35,6 +36,18 @@ def pytest_runtest_makereport(
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The files of tests/crash run one after the other: each keeps a dozen processes busy."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # here: few runs need it
+
+    class CrashFilesInTurn(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/crash" if nodeid.startswith("tests/crash/") else super()._split_scope(nodeid)
+
+    return CrashFilesInTurn(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
