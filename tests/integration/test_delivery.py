@@ -240,6 +240,7 @@ async def test_ses_that_is_not_there_is_waited_for_and_nothing_is_lost(
     settings: Settings, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settle, "PARK_S", 0.2)
+    monkeypatch.setattr("mailer.suppression.sync.RETRY_S", 0.5)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", "http://127.0.0.1:9")
     async with running_worker(settings):
         id = await mailer.start_campaign(letter(), rows(10))
