@@ -40,12 +40,13 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The files of tests/crash run one after the other: each keeps a dozen processes busy."""
+    """The files of tests/crash run one after the other: each keeps a dozen processes busy, but for one that starts two."""
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # here: few runs need it
 
     class CrashFilesInTurn(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/crash" if nodeid.startswith("tests/crash/") else super()._split_scope(nodeid)
+            file: str = super()._split_scope(nodeid)
+            return "tests/crash" if file.startswith("tests/crash/") and not file.endswith("test_processes.py") else file
 
     return CrashFilesInTurn(config, log) if config.getvalue("dist") == "loadfile" else None
 
