@@ -50,6 +50,14 @@ async def _nothing(*_: object) -> None: ...
 arq.worker.log_redis_info = _nothing  # type: ignore[assignment,attr-defined]
 
 
+class _Tasks(dict[str, Any]):
+    """arq's jobs that run. A wake-up that seemed lost is queued again (Queue.wake_again), and a slow process may be the one that
+    had it: then it runs the job twice, the lease is one's, and both delete the same key."""
+
+    def __delitem__(self, job_id: str) -> None:
+        self.pop(job_id, None)
+
+
 async def run_job(ctx: dict[str, Any], chunk: str) -> None:
     jobs: set[asyncio.Task[Any] | None] = ctx["jobs"]
     task = asyncio.current_task()
@@ -92,6 +100,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
             handle_signals=False,
             **arq_options(lane, {"runtime": runtime, "jobs": jobs}),
         )
+        worker.job_tasks = _Tasks()
         run = asyncio.create_task(worker.async_run())
         runtime.serving.add(lane)
         stop = asyncio.create_task(runtime.stopping.wait())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -26,7 +27,9 @@ from mailer.ids import new_campaign_id
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.ledger import NewChunk
 from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
+from worker import lanes
 from worker.__main__ import serve
+from worker.runtime import Runtime
 
 from ..servers import RedisServer, server_binary
 
@@ -61,6 +64,28 @@ async def test_a_job_whose_worker_died_before_the_lease_is_free_for_another_with
     await queue.wake_again(Lane.TRANSACTIONAL, "m1-0", 0)
     assert not await ledger.redis.exists(taken)
     assert await ledger.redis.zcard(ledger.keys.queue(Lane.TRANSACTIONAL)) == 1
+
+
+async def test_a_slow_worker_that_is_woken_for_the_same_chunk_again_ends_both_jobs_without_an_error(
+    monkeypatch: pytest.MonkeyPatch, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def deliver(_: Runtime, chunk: str) -> None:
+        started.release()
+        await go_on.wait()
+
+    monkeypatch.setattr(lanes, "deliver", deliver)
+    async with asyncio.timeout(20):
+        await runtime.queue.wake(Lane.BULK, "c1-0", 7)
+        await started.acquire()
+        await runtime.queue.wake_again(Lane.BULK, "c1-0", 7)
+        await started.acquire()
+        go_on.set()
+        while await runtime.ledger.queue_depth(Lane.BULK):
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_job_in_redis_is_json_that_names_a_chunk_and_nothing_else(ledger: Ledger) -> None:
