@@ -1,4 +1,4 @@
-"""Before a campaign is started: what it will do is said, and on a terminal somebody is asked."""
+"""Before a campaign is started, or sent again: what it will do is said, and on a terminal somebody is asked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Asked:
                 print_json(summary_json(summary))
             say("nothing was sent: it was a dry run")
             return False
-        return self.yes or await _answer("send it? [y/N] ")
+        return self.yes or await agreed("send it?")
 
 
 def sentences(summary: Summary) -> Iterator[str]:
@@ -83,9 +83,9 @@ def _about(seconds: float) -> str:
     return f"about {seconds / 60:,.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:,.1f} h"
 
 
-async def _answer(question: str) -> bool:
+async def agreed(question: str) -> bool:
     """The answer of whoever sits at the terminal. The loop goes on meanwhile: Redis is told that the list is still wanted."""
-    sys.stderr.write(question)
+    sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     loop, line = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), line.set)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import Campaign, Email, Lane, Mode
-from ..errors import InvalidEmail
+from ..errors import InvalidEmail, MailerError
+from ..ids import is_message
 from ..recipients import Reading
 from .words import (
     WrongWords,
@@ -39,6 +40,18 @@ def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; implied where standard input is no terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+# ---- which ------------------------------------------------------------------------------------
+def _campaign_id(id: str) -> str:
+    if is_message(id):
+        raise MailerError(why=f"{id} is the id of a message; show it with: mailer status {id}")
+    return id
+
+
+CampaignId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", callback=_campaign_id)]
+# Whether it is one of a campaign is said where it is asked for.
+AnyId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID")]
 
 # ---- who ---------------------------------------------------------------------------------------
 To = Annotated[
@@ -109,6 +122,26 @@ Key = Annotated[
 ]
 
 # ---- of a campaign -----------------------------------------------------------------------------
+CampaignName = Annotated[str, typer.Option("--name", metavar="TEXT", help="What lists call it.")]
+SubjectOfEach = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Jinja2, with --html-file or --text-file.")]
+ToName = Annotated[
+    str | None, typer.Option("--to-name", metavar="TEXT", help="Each recipient's name in To; Jinja2, as '{{ name }}'.")
+]
+AllowRepeats = Annotated[
+    bool, typer.Option("--allow-repeats", help="Send each row, also where several have one address (two invoices to one).")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="FILE", help="Leave out the addresses of this list, too; may be repeated."),
+]
+ExcludeCampaign = Annotated[
+    list[str] | None,
+    typer.Option("--exclude-campaign", metavar="ID", help="Leave out whoever got this one; may be repeated."),
+]
+TestTo = Annotated[
+    str | None, typer.Option("--test-to", metavar="ADDRESS", help="Send the message of the first row to this address only.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the list, say what would be sent, and send nothing.")]
 MaxRate = Annotated[
     str | None,
     typer.Option("--max-rate", metavar="N", help="Recipients per second, where the account has more."),

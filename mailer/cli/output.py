@@ -12,7 +12,6 @@ from email.header import decode_header, make_header
 from typing import Any, TextIO
 
 import orjson
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -80,11 +79,6 @@ err = _Messages(stderr=True, highlight=False, force_terminal=_err_tty, width=_wi
 
 GOOD = {"sent", "delivered", "finished", "running"}
 BAD = {"failed", "rejected", "bounced", "complained", "stopped", "unknown"}
-
-
-def agreed(question: str) -> bool:
-    """What the person at the terminal answers; yes, where standard input is none."""
-    return not is_terminal(sys.stdin) or typer.confirm(question, err=True)
 
 
 def say(text: str, style: str | None = None) -> None:

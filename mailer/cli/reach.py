@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from .. import Settings, load_settings
+from ..errors import ConfigError
 from ..ledger import Ledger, Route
 from ..queue import call_timeout_s, connect, disconnect, ping
 from ..reach import Reach, Reaches, set_up
+from .output import hint
 
 
 @asynccontextmanager
@@ -33,3 +35,16 @@ async def open_reach(settings: Settings, ledger: Ledger, sender: str | None) -> 
             reaches = await stack.enter_async_context(Reaches(settings, ledger, asyncio.Event()))
             reach = await reaches.get(route)  # by a role: STS is asked whose account it leads to
         yield reach
+
+
+async def reach_if_any(
+    stack: AsyncExitStack, settings: Settings, ledger: Ledger, sender: str | None, *, must: bool = False
+) -> Reach | None:
+    """Our own list can be looked at without AWS."""
+    try:
+        return await stack.enter_async_context(open_reach(settings, ledger, sender))
+    except ConfigError as error:
+        if must:
+            raise
+        hint(f"SES's list is left out: {error}")
+        return None

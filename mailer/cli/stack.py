@@ -23,7 +23,8 @@ from ..errors import EmbeddedUnavailable, MailerError
 from ..ledger import CampaignStatus, RecipientStatus
 from ..sample import RECIPIENTS, TEMPLATES
 from . import ports
-from .campaign import follow, read_in
+from .campaign_start import read_in
+from .campaign_watch import follow
 from .options import Json
 from .output import campaign_json, out, outcome_table, print_json, say, when
 from .ports import Ports

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from .. import Settings
 from ..errors import ConfigError, MailerError
@@ -18,18 +13,17 @@ from ..ledger import Ledger
 from ..ledger.accounts import Accounts
 from ..ledger.suppressed import Found, Reason, SesList
 from ..reach import Reach
-from ..recipients import Reading
 from ..suppression.both import Both, SesRefused
 from ..suppression.entries import checked_address, checked_stream, new_entry
-from ..suppression.files import Format, List, Writer, as_row, create, format_of
+from ..suppression.files import as_row
 from ..suppression.sync import Sync
-from . import options
 from .options import Json
-from .output import facts, hint, one_line, out, print_json, printable, progress_bar, say, when
-from .reach import open_ledger, open_reach
+from .output import facts, hint, one_line, print_json, progress_bar, say, when
+from .reach import open_ledger, open_reach, reach_if_any
 from .run import on_interrupt, run
-from .suppression_import import Import
-from .words import STDIN
+from .suppression_import import import_, why_refused
+from .suppression_list import entry_table, export, list_
+from .suppression_options import Local, ReasonOf, SenderOf, Stream, know_stream
 
 app = typer.Typer(
     add_completion=False,
@@ -39,16 +33,6 @@ app = typer.Typer(
 )
 
 Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS…")]
-ReasonOf = Annotated[Reason, options.one_of(Reason, "--reason", help="Why.")]
-OnlyReason = Annotated[Reason | None, options.one_of(Reason, "--reason", help="Only those with this reason.")]
-OnlyList = Annotated[List | None, options.one_of(List, "--list", help="Our own list only, or SES's only.")]
-Stream = Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of this sender's mail only, not of all.")]
-Local = Annotated[bool, typer.Option("--local", help="Our own list only; SES's stays as it is.")]
-SenderOf = Annotated[str | None, typer.Option("--sender", metavar="NAME", help="Whose account's list; else our own account's.")]
-FormatOf = Annotated[Format | None, options.one_of(Format, "--format", help="Where the file's name does not say it.")]
-
-
-# ---- add, remove, check ----------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -67,7 +51,7 @@ def add(
 async def _add(addresses: list[str], reason: Reason, stream: str, local: bool, sender: str | None, as_json: bool) -> None:
     entries = [new_entry(address, reason, stream) for address in addresses]
     async with open_ledger() as (settings, ledger):
-        _know_stream(settings, stream)
+        know_stream(settings, stream)
         new = await ledger.suppressed.add(entries)
         for entry, is_new in zip(entries, new, strict=True):
             what = f"for '{stream}'" if stream else "for everything"
@@ -107,17 +91,6 @@ async def _put(
     except ConfigError as error:
         return written, str(error)
     return written, None
-
-
-async def why_refused(reach: Reach, error: SesRefused) -> str:
-    """In the sandbox SES takes no entries, and does not say so in words that can be relied on."""
-    try:
-        sandbox = not (await reach.gateway.account()).production
-    except Exception:
-        sandbox = False
-    if sandbox:
-        return "the account is in the SES sandbox, where SES's list takes no entries; --local leaves it out"
-    return f"{error}; --local leaves SES's list out"
 
 
 @app.command()
@@ -203,7 +176,7 @@ def check(
 async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_json: bool) -> None:
     addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = await _reach_if_any(stack, settings, ledger, sender, must=ask_ses)
+        reach = await reach_if_any(stack, settings, ledger, sender, must=ask_ses)
         checked = await ledger.suppressed.check(addresses, account=reach.account if reach else None)
         found = [checked.hits.get(number, Found((), ())) for number in range(len(addresses))]
         if ask_ses and reach:
@@ -219,7 +192,7 @@ async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_jso
         listed = [{"email": a, "listed": bool(rows), "entries": rows} for a, rows in zip(addresses, entries, strict=True)]
         print_json({"addresses": listed, "ses": about})
         return
-    _table([row for rows in entries for row in rows])
+    entry_table([row for rows in entries for row in rows])
     for address, rows in zip(addresses, entries, strict=True):
         if not rows:
             _say_of(address, "on no list", "green")
@@ -257,177 +230,9 @@ def _say_ses(account: str, known: SesList, held: list[str] | None) -> None:
         say(f"it cannot be read now: {known.trouble}", "yellow")
 
 
-async def _reach_if_any(
-    stack: AsyncExitStack, settings: Settings, ledger: Ledger, sender: str | None, *, must: bool = False
-) -> Reach | None:
-    """Our own list can be looked at without AWS."""
-    try:
-        return await stack.enter_async_context(open_reach(settings, ledger, sender))
-    except ConfigError as error:
-        if must:
-            raise
-        hint(f"SES's list is left out: {error}")
-        return None
-
-
-# ---- all of it -------------------------------------------------------------------------------------------------------
-
-
-@app.command("list")
-def list_(
-    reason: OnlyReason = None,
-    stream: Stream = None,
-    which: OnlyList = None,
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
-    sender: SenderOf = None,
-    as_json: Json = False,
-) -> None:
-    """Show entries of both lists.
-
-    In no order that means anything; `export` has all of them.
-    """
-    run(_list(reason, stream, which, limit, sender, as_json))
-
-
-async def _list(
-    reason: Reason | None, stream: str | None, which: List | None, limit: int, sender: str | None, as_json: bool
-) -> None:
-    rows, more = list[dict[str, str | None]](), False
-    async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = None if which is List.OWN else await _reach_if_any(stack, settings, ledger, sender)
-        async for row in _rows(ledger, reach, reason, stream, which):
-            more = len(rows) == limit
-            if more:
-                break
-            rows.append(row)
-        total = await _total(ledger, reach, which)
-    if as_json:
-        print_json(rows)
-    elif rows:
-        _table(rows)
-    else:
-        say("there is nothing on it" if reason is None and stream is None else "there is no such entry")
-    if more:
-        say(f"these are {len(rows):,} of {total:,} entries; --limit shows more, and `mailer suppression export` all")
-
-
-async def _total(ledger: Ledger, reach: Reach | None, which: List | None) -> int:
-    own = 0 if which is List.SES else await ledger.suppressed.own_entries()
-    return own + ((await ledger.suppressed.ses_list(reach.account)).entries if reach else 0)
-
-
-async def _rows(
-    ledger: Ledger, reach: Reach | None, reason: Reason | None, stream: str | None, which: List | None
-) -> AsyncIterator[dict[str, str | None]]:
-    if which is not List.SES:
-        async for own in ledger.suppressed.walk_own():
-            if reason in (None, own.reason) and stream in (None, own.stream):
-                yield as_row(own)
-    if reach is not None and stream is None:
-        async for entry in ledger.suppressed.walk_ses(reach.account):
-            if reason is None or reason == entry.reason.lower():
-                yield as_row(entry)
-
-
-def _table(rows: Sequence[dict[str, str | None]]) -> None:
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("ADDRESS", "LIST", "REASON", "STREAM", "SINCE"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(row[name] or "")) for name in ("email", "list", "reason", "stream", "since")))
-    out.print(table)
-
-
-@app.command()
-def export(
-    file: Annotated[
-        str, typer.Argument(metavar="[FILE]", show_default=False, help="- for standard output, as without it; gzipped with .gz.")
-    ] = STDIN,
-    format: FormatOf = None,
-    reason: OnlyReason = None,
-    stream: Stream = None,
-    which: OnlyList = None,
-    sender: SenderOf = None,
-) -> None:
-    """Write all entries to standard output, or to a file.
-
-    `import` takes it again. CSV where nothing is said.
-    """
-    run(_export(file, format or format_of(file) or Format.CSV, reason, stream, which, sender))
-
-
-async def _export(
-    file: str, format: Format, reason: Reason | None, stream: str | None, which: List | None, sender: str | None
-) -> None:
-    async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = None if which is List.OWN else await _reach_if_any(stack, settings, ledger, sender)
-        try:
-            target = sys.stdout.buffer if file == STDIN else stack.enter_context(create(Path(file)))
-        except OSError as error:
-            raise ConfigError(where=file, why=f"cannot be written: {error.strerror}") from None
-        writer, count = Writer(target, format), 0
-        with progress_bar() as bar:
-            task = bar.add_task("writing", total=await _total(ledger, reach, which))
-            async for row in _rows(ledger, reach, reason, stream, which):
-                writer.add(row)
-                count += 1
-                if count % 1000 == 0:
-                    bar.update(task, completed=count)
-            bar.update(task, completed=count, total=count)
-    say(f"{count:,} entries")
-
-
-@app.command("import")
-def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or NDJSON, plain or gzipped; - for standard input.")],
-    format: FormatOf = None,
-    email_column: options.EmailColumn = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Of lines that give none of ours.")] = Reason.MANUAL,
-    stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of lines that give none.")] = None,
-    local: Local = False,
-    sender: SenderOf = None,
-    as_json: Json = False,
-) -> None:
-    """Add what a file lists.
-
-    An export of ours, of SES or of another service.
-
-    A CSV with a column of addresses (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
-
-    Exit status 1 where there are lines that cannot be used; the others are taken.
-    """
-    reading = options.a_reading(email_column=email_column, encoding=encoding, delimiter=delimiter)
-    run(_import(file, format or format_of(file), reading, reason, checked_stream(stream or ""), local, sender, as_json))
-
-
-async def _import(
-    file: str,
-    format: Format | None,
-    reading: Reading,
-    reason: Reason,
-    stream: str,
-    local: bool,
-    sender: str | None,
-    as_json: bool,
-) -> None:
-    async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        _know_stream(settings, stream)
-        reach = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
-        work = Import(ledger.suppressed, reach, reason, stream)
-        with on_interrupt("stopped; what was read so far is on the list, and importing the file again goes on from there"):
-            await work.run(file, format, reading)
-        trouble = None if work.refused is None or reach is None else await why_refused(reach, work.refused)
-    if as_json:
-        print_json(work.numbers())
-    say(work.sentence())
-    if trouble:
-        raise MailerError(why=f"kept here, but not all written to SES's list: {trouble}")
-    if work.unusable:
-        raise MailerError(why=f"{work.unusable:,} of {work.lines:,} lines of {file} could not be used; the others were taken")
+app.command("list")(list_)
+app.command()(export)
+app.command("import")(import_)
 
 
 @app.command()
@@ -462,8 +267,3 @@ async def _sync(new: bool, sender: str | None, as_json: bool) -> None:
         print_json(_about(reach.account, known, held))
         return
     facts({"account": reach.account, "entries": f"{known.entries:,}", "read at": when(known.synced_at)})
-
-
-def _know_stream(settings: Settings, stream: str) -> None:
-    if stream and stream not in settings.senders:
-        hint(f"there is no sender '{stream}' in the settings here, and a stream is a sender's name")

@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from ..errors import MailerError
 from ..ledger.suppressed import NewEntry, Reason, Suppressed
 from ..reach import Reach
 from ..recipients import Reading
 from ..recipients.blocks import open_path
 from ..recipients.reading import AS_IT_IS
 from ..suppression.both import Both, Put, SesRefused
-from ..suppression.files import Format, Line, List, Unusable, read
+from ..suppression.entries import checked_stream
+from ..suppression.files import Format, Line, List, Unusable, format_of, read
 from ..suppression.pace import Pace
-from .output import one_line, progress_bar, say
+from . import options
+from .options import Json
+from .output import one_line, print_json, progress_bar, say
+from .reach import open_ledger, open_reach
+from .run import on_interrupt, run
+from .suppression_options import FormatOf, Local, SenderOf, know_stream
 
 BATCH = 500  # lines
 AT_ONCE = 4  # calls of SES, as long as it does not say that they are too many
@@ -122,3 +132,64 @@ class Import:
 
 def _next(lines: Iterator[Line | Unusable]) -> list[Line | Unusable]:
     return list(islice(lines, BATCH))
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or NDJSON, plain or gzipped; - for standard input.")],
+    format: FormatOf = None,
+    email_column: options.EmailColumn = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Of lines that give none of ours.")] = Reason.MANUAL,
+    stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of lines that give none.")] = None,
+    local: Local = False,
+    sender: SenderOf = None,
+    as_json: Json = False,
+) -> None:
+    """Add what a file lists.
+
+    An export of ours, of SES or of another service.
+
+    A CSV with a column of addresses (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
+
+    Exit status 1 where there are lines that cannot be used; the others are taken.
+    """
+    reading = options.a_reading(email_column=email_column, encoding=encoding, delimiter=delimiter)
+    run(_import(file, format or format_of(file), reading, reason, checked_stream(stream or ""), local, sender, as_json))
+
+
+async def _import(
+    file: str,
+    format: Format | None,
+    reading: Reading,
+    reason: Reason,
+    stream: str,
+    local: bool,
+    sender: str | None,
+    as_json: bool,
+) -> None:
+    async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
+        know_stream(settings, stream)
+        reach = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
+        work = Import(ledger.suppressed, reach, reason, stream)
+        with on_interrupt("stopped; what was read so far is on the list, and importing the file again goes on from there"):
+            await work.run(file, format, reading)
+        trouble = None if work.refused is None or reach is None else await why_refused(reach, work.refused)
+    if as_json:
+        print_json(work.numbers())
+    say(work.sentence())
+    if trouble:
+        raise MailerError(why=f"kept here, but not all written to SES's list: {trouble}")
+    if work.unusable:
+        raise MailerError(why=f"{work.unusable:,} of {work.lines:,} lines of {file} could not be used; the others were taken")
+
+
+async def why_refused(reach: Reach, error: SesRefused) -> str:
+    """In the sandbox SES takes no entries, and does not say so in words that can be relied on."""
+    try:
+        sandbox = not (await reach.gateway.account()).production
+    except Exception:
+        sandbox = False
+    if sandbox:
+        return "the account is in the SES sandbox, where SES's list takes no entries; --local leaves it out"
+    return f"{error}; --local leaves SES's list out"

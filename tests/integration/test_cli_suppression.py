@@ -207,7 +207,7 @@ async def test_an_export_that_fails_half_way_leaves_the_file_that_was_there(
         file.write_bytes(b"good")
         file.chmod(0o600)
     with monkeypatch.context() as patch:
-        patch.setattr("mailer.cli.suppression.as_row", lambda _: {"email": "ana@example.org"})  # no such row can be written
+        patch.setattr("mailer.cli.suppression_list.as_row", lambda _: {"email": "ana@example.org"})  # no such row can be written
         for file in files:
             assert (await suppression("export", str(file), "--list", "own")).status == 1
     assert {file.name: file.read_bytes() for file in files[0].parent.iterdir()} == {"all.csv": b"good", "all.csv.gz": b"good"}

@@ -204,7 +204,7 @@ async def test_nothing_is_sent_after_it_was_finished_though_workers_run_on(
 
 # ---- a retry says what it risks --------------------------------------------------------------------------------------
 
-RISK = "SES may have accepted 1 of these recipients already: who is unknown may get it twice."
+RISK = "1 recipient is unknown: SES may have accepted the message already, so sending again may send it twice"
 
 
 @pytest.fixture
@@ -257,7 +257,8 @@ def on_a_terminal(answer: str, *words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     ("answer", "words", "status", "queued"),
-    [("n", (), 1, False), ("y", (), 0, True), ("", ("--yes",), 0, True)],
+    [("n", (), 1, False), ("y", (), 0, True), ("\x04", (), 1, False), ("", ("--yes",), 0, True)],
+    ids=["no", "yes", "Ctrl-D", "--yes"],
 )
 async def test_a_person_is_asked_before_somebody_may_get_it_twice(
     mailer: Mailer, doubtful: str, answer: str, words: tuple[str, ...], status: int, queued: bool
@@ -265,8 +266,8 @@ async def test_a_person_is_asked_before_somebody_may_get_it_twice(
     command = ("campaign", "retry", doubtful, "--state", "unknown", *words)
     found, shown = await asyncio.to_thread(on_a_terminal, answer, *command)
     assert found == status, shown
-    assert ("Send to them again? [y/N]" in shown) is (words == ())
+    assert ("send to them again? [y/N]" in shown) is (words == ())
     assert RISK in " ".join(shown.split())
     assert ((await mailer.campaign(doubtful)).counts == {"sent": 2, "queued": 1}) is queued
-    if status:
-        assert "nothing was queued" in shown
+    if status == 1:
+        assert "nothing is sent again" in shown

@@ -14,6 +14,7 @@ from mailer import Campaign, Email, Lane, Mailer, Settings, State
 from mailer.account import view_account
 from mailer.cli import account as account_command
 from mailer.cli import campaign as campaign_command
+from mailer.cli import campaign_watch
 from mailer.cli import status as status_command
 from mailer.cli.account import account_json
 from mailer.cli.reach import open_reach
@@ -139,10 +140,10 @@ async def test_status_and_account_say_where_no_worker_is_and_who_is_there(
 async def test_watch_says_within_seconds_that_nobody_sends_and_no_more_when_somebody_does(
     settings: Settings, ses: Simulator, mailer: Mailer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign_command, "WATCH_EVERY_S", 0.02)
-    monkeypatch.setattr(campaign_command, "SAY_EVERY_S", 0.02)
+    monkeypatch.setattr(campaign_watch, "WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr(campaign_watch, "SAY_EVERY_S", 0.02)
     id = await mailer.start_campaign(letter(), rows(3))
-    watching = asyncio.create_task(campaign_command.follow(mailer, id))
+    watching = asyncio.create_task(campaign_watch.follow(mailer, id))
     await asyncio.sleep(0.5)
     said_before = capsys.readouterr().err
     assert f"({nobody_serves([Lane.BULK])})" in said_before

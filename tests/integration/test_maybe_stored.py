@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError
 
 from mailer import Campaign, Email, Mailer, Settings, State, client
-from mailer.cli import campaign as campaign_command
+from mailer.cli import campaign_start
 from mailer.cli import message as message_command
 from mailer.cli.asking import Asked
 from mailer.errors import MailerError, MaybeStored, RedisUnavailable
@@ -213,7 +213,7 @@ async def _send(wait: bool) -> None:
 
 async def _start(wait: bool) -> None:
     asked = Asked(dry_run=False, yes=True, as_json=False)
-    await campaign_command._start(news(), "list.csv", None, wait, AS_IT_IS, ALL, asked)
+    await campaign_start._start(news(), "list.csv", None, wait, AS_IT_IS, ALL, asked)
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""`mailer campaign start`: a list is read, what it is is said, and somebody is asked."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import Campaign, Lane, Mailer, Mode, load_settings
+from ..errors import MailerError, NotConfirmed
+from ..recipients import Reading
+from ..recipients.reading import AS_IT_IS
+from ..selection import ALL, Selection
+from ..summary import Summary
+from . import options
+from .asking import Asked
+from .campaign_watch import watched
+from .options import Json
+from .output import campaign_json, is_terminal, one_line, print_json, progress_bar, say
+from .run import on_interrupt, run, stored
+from .words import STDIN
+
+
+def start(
+    recipients: Annotated[str, typer.Option("--recipients", metavar="FILE", help=options.LIST)],
+    template: options.Template = None,
+    subject: options.SubjectOfEach = None,
+    html_file: options.HtmlFile = None,
+    text_file: options.TextFile = None,
+    ses_template: options.SesTemplate = None,
+    attach: options.Attach = None,
+    name: options.CampaignName = "",
+    sender: options.Sender = None,
+    from_: options.From = None,
+    reply_to: options.ReplyTo = None,
+    configuration_set: options.ConfigurationSet = None,
+    header: options.Header = None,
+    tag: options.Tag = None,
+    data: options.Data = None,
+    lane: options.LaneOf = Lane.BULK,
+    mode: options.ModeOf = Mode.AUTO,
+    contact_list: options.ContactList = None,
+    topic: options.Topic = None,
+    send_at: options.SendAt = None,
+    expires_at: options.ExpiresAt = None,
+    max_rate: options.MaxRate = None,
+    max_bounce_rate: options.MaxBounceRate = None,
+    max_complaint_rate: options.MaxComplaintRate = None,
+    guard_after: options.GuardAfter = None,
+    email_column: options.EmailColumn = None,
+    column: options.Columns = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    idempotency_key: options.Key = None,
+    to_name: options.ToName = None,
+    allow_repeats: options.AllowRepeats = False,
+    exclude: options.Exclude = None,
+    exclude_campaign: options.ExcludeCampaign = None,
+    test_to: options.TestTo = None,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a list and send to it; prints the campaign's id.
+
+    Says first what it made of the list, and on a terminal asks before anything is sent.
+    """
+    campaign = options.a_campaign(locals(), name=name, lane=lane)
+    reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
+    if test_to is not None:
+        run(_send_test(campaign, recipients, test_to, reading, as_json))
+        return
+    selection = Selection(exclude=exclude or (), exclude_campaigns=exclude_campaign or (), allow_repeats=allow_repeats)
+    asked = Asked(dry_run=dry_run, yes=yes or not is_terminal(sys.stdin) or recipients == STDIN, as_json=as_json)
+    run(_start(campaign, recipients, idempotency_key, watch, reading, selection, asked))
+
+
+async def _send_test(campaign: Campaign, recipients: str, to: str, reading: Reading, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        id = await mailer.send_test(campaign, recipients, to, reading=reading)
+    print_json({"id": id}) if as_json else typer.echo(id)
+    say(one_line(f"the message of the first row is sent to {to}, and nothing to the list; see it with: mailer status {id}"))
+
+
+async def _start(
+    campaign: Campaign,
+    recipients: str,
+    key: str | None,
+    watch: bool,
+    reading: Reading,
+    selection: Selection,
+    asked: Asked,
+) -> None:
+    as_json = asked.as_json
+    async with Mailer(load_settings()) as mailer:
+        asked = replace(asked, hints=lambda summary: mailer.advice(campaign, summary.understood.sample))
+        try:
+            with on_interrupt(
+                "stopped; nothing is sent, unless the list was read to its end: then `mailer campaign list` shows it"
+            ):
+                id = await read_in(mailer, campaign, recipients, reading=reading, selection=selection, key=key, asked=asked)
+        except NotConfirmed:
+            if asked.dry_run:
+                return
+            raise MailerError(why="nothing is sent") from None
+        if not as_json:
+            typer.echo(id)  # flushed: a program that reads it need not wait for the rest
+        with stored(id, f"mailer campaign watch {id}"):
+            if watch:
+                await watched(mailer, id, as_json)
+            elif as_json:
+                print_json(campaign_json(await mailer.campaign(id)))
+
+
+async def read_in(
+    mailer: Mailer,
+    campaign: Campaign,
+    recipients: str | Path,
+    *,
+    reading: Reading = AS_IT_IS,
+    selection: Selection = ALL,
+    key: str | None = None,
+    asked: Asked | None = None,
+) -> str:
+    """Start the campaign, with a bar that shows how far the list has been read."""
+    with progress_bar() as bar:
+        task, seen = bar.add_task("reading", total=None), 0
+
+        def show(rows: int, read: int, size: int | None) -> None:
+            nonlocal seen
+            seen = rows
+            # The rows that are still to come are not known; the bytes are.
+            total = int(rows * size / read) if size and read else None
+            bar.update(task, completed=rows, total=total)
+
+        async def confirm(summary: Summary) -> bool:
+            bar.update(task, completed=seen, total=seen)
+            bar.stop()
+            return await asked.confirm(summary) if asked else True
+
+        id = await mailer.start_campaign(
+            campaign, recipients, reading=reading, selection=selection, idempotency_key=key, progress=show, confirm=confirm
+        )
+        bar.update(task, completed=seen, total=seen)  # Redis is not asked: it is stored, and the caller gets its id
+    if mailer.not_told:
+        say(f"it is stored and will be sent, but {mailer.not_told}", "yellow")
+    return id
