@@ -12,6 +12,8 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from .interrupt import leave_at_once
+
 _OURS = Path(__file__).parent.parent / "worker" / "__init__.py"
 
 
@@ -33,6 +35,7 @@ def other_worker() -> Path | None:
 
 def _run() -> None:
     """Become the worker: the package that lies beside this one, under its own name."""
+    leave_at_once()  # until it listens to signals itself
     spec = spec_from_file_location("worker", _OURS)
     assert spec is not None
     assert spec.loader is not None

@@ -5,32 +5,36 @@ Exit status: 0 done, 1 it could not be done (one line says why and what to do), 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import traceback
-from contextlib import suppress
-from io import TextIOWrapper
+
+from ..interrupt import STATUS, leave_at_once
 
 
 def main() -> None:
     """Whatever happens, the user reads one sentence. Logs and tracebacks are for MAILER_LOG_LEVEL=DEBUG."""
+    leave_at_once()  # before anything else is imported
     debug = os.environ.get("MAILER_LOG_LEVEL") == "DEBUG"  # now: `demo` and `dev` take the caller's settings away
     try:
         _run(debug)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(STATUS)
     except Exception as error:
         if debug:
+            import traceback
+
             traceback.print_exc()
         _fail(error)
 
 
 def _run(debug: bool) -> None:
+    import logging
+    from io import TextIOWrapper
+
     if sys.stdout is None:  # closed by the caller (`>&-`)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end
     from .app import app
-    from .output import Plain, ReaderGone
+    from .streams import Plain, ReaderGone
 
     if isinstance(sys.stdout, TextIOWrapper):  # another program gets UTF-8, a terminal what it can show
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
@@ -60,8 +64,10 @@ def _fail(error: Exception) -> None:
 
 def _close_output() -> None:
     """Python flushes once more at its exit, and would complain where that cannot be done."""
-    with suppress(OSError, ValueError):
+    try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # it is closed
+        return
 
 
 def _explain(error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from email.header import decode_header, make_header
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -24,13 +24,11 @@ from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
 from ..printable import escaped_json, printable_text
 from ..printable import one_line as one_line  # the commands have it from here
 from ..printable import printable as printable
+from .streams import ReaderGone as ReaderGone
+from .streams import is_terminal as is_terminal
 
 REASONS_SHOWN = 3
 PIPE_WIDTH = 100_000  # columns: what another program reads is neither wrapped nor cut
-
-
-class ReaderGone(Exception):
-    """Whoever read our standard output (`| head`) has enough."""
 
 
 class _Safe(Console):
@@ -42,19 +40,6 @@ class _Safe(Console):
         )
 
 
-class Plain:
-    """Standard error, for what is written to it past rich, as what quotes wrong words of the command line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.rich_proxied_file = stream  # which rich writes to
-
-    def write(self, text: str) -> int:
-        return self.rich_proxied_file.write(printable_text(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.rich_proxied_file, name)
-
-
 class _Output(_Safe):
     def on_broken_pipe(self) -> None:
         raise ReaderGone
@@ -63,10 +48,6 @@ class _Output(_Safe):
 class _Messages(_Safe):
     def on_broken_pipe(self) -> None:
         self.quiet = True  # nobody reads what we say; that is no reason to stop what we do
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
 
 
 def _width(terminal: bool) -> int | None:

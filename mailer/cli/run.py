@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..errors import MailerError, RedisUnavailable
+from ..interrupt import at_work
 from ..queue import COMMAND_TIMEOUT_S, call_timeout_s
 from .output import ReaderGone, say
 
@@ -19,8 +20,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it to its end, which includes that its output has been written."""
     call_timeout_s.set(COMMAND_TIMEOUT_S)
     try:
-        found = asyncio.run(work)
-        sys.stdout.flush()
+        with at_work():
+            found = asyncio.run(work)
+            sys.stdout.flush()
         return found
     except BrokenPipeError:
         raise ReaderGone from None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mailer.cli import output
+from mailer.cli import output, streams
 from mailer.printable import escaped, escaped_json, escaped_text, one_line, printable, printable_text
 
 OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -61,7 +61,7 @@ def test_whatever_a_command_shows_by_rich_is_safe(text: str, terminal: bool) -> 
 
 def test_what_is_written_to_standard_error_past_rich_is_safe_and_rich_keeps_its_colours() -> None:
     stream = io.StringIO()
-    plain = output.Plain(stream)
+    plain = streams.Plain(stream)
     plain.write("no such option: \x1b[2J\x9b\n")
     console = Console(file=plain, force_terminal=True)  # type: ignore[arg-type]
     console.print(Text("red", style="red"))

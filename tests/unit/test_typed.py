@@ -32,6 +32,7 @@ async def example(mailer: Mailer, users: list[Any], token: str) -> None:
 """
 # What a checker has to find: a comment marks each line.
 WRONG = """\
+import mailer
 from mailer import Attachment, Campaign, Email, Mailer, Sender
 
 Email(to="ana@example.org", form="you@example.com")  # wrong
@@ -44,6 +45,7 @@ Attachment(name="a.txt")  # wrong
 Sender()  # wrong
 Mailer().send(Email(to="ana@example.org"), key="x")  # wrong
 Email(to="ana@example.org").to.append("b")  # wrong
+mailer.Emial  # wrong
 """
 
 
