@@ -73,9 +73,12 @@ def _close_output() -> None:
 def _explain(error: Exception) -> str:
     from redis.exceptions import RedisError
 
-    from ..errors import MailerError
+    from ..errors import InvalidEmail, MailerError
     from ..queue import advise_redis, explain_redis, is_refused
+    from .typed import as_typed
 
+    if isinstance(error, InvalidEmail):
+        return as_typed(error)
     if isinstance(error, MailerError):
         return str(error)
     if isinstance(error, RedisError) and is_refused(error):

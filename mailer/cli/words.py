@@ -113,7 +113,9 @@ def _attachment(value: str) -> Attachment:
     try:
         return Attachment(**dict[str, Any]({"name": path.name, "content": _read(path, "--attach"), **fields}))
     except InvalidEmail as error:
-        raise InvalidEmail(field="--attach", why=error.fields["why"]) from None
+        words = {f"`{field}`": f"`{word}`" for word, field in _PARAMETERS.items()}
+        why = re.sub(r"`\w+`", lambda found: words.get(found[0], found[0]), str(error.fields["why"]))
+        raise InvalidEmail(field="--attach", why=why) from None
 
 
 def _parameters(text: str) -> dict[str, str]:

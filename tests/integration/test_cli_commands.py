@@ -146,7 +146,7 @@ WITH = (*START, "--recipients", "good.csv")
 NONE = "a CSV needs a header row with a column `email`, and a row for each recipient."
 NO_COLUMN = "no column whose name says that it holds addresses, as `email` does"
 NAME_IT = "Rename the column that holds the addresses, or name it with --email-column."
-ONE_CONTENT = "give one content: a `template`, a `ses_template`, or a `subject` with `html` or `text`"
+ONE_CONTENT = "give one content: --template, --ses-template, or --subject with --html-file or --text-file"
 WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, …T17:00:00Z or 2026-12-24 18:00 Europe/Berlin"
 NO_TIME = "is no time that there is in UTC; give a year between 2 and 9998"
 JINJA = "unexpected end of template, expected 'end of print statement'."
@@ -176,41 +176,41 @@ BAD: dict[tuple[str, ...], str] = {
     "'../../secret.html' is not a file inside it.",
     (*WITH, "--template", "../letter"): "Template ../letter reaches outside the templates folder: "
     "'../letter' is not a file inside it.",
-    WITH: f"Campaign: {ONE_CONTENT}",
+    WITH: f"the campaign: {ONE_CONTENT}",
     (*WITH, "--subject", "x", "--html-file", "none"): "--html-file: none cannot be read: No such file or directory",
-    (*SEND, *HI, "--tag", "a b=c"): "Email: `tags` tag 'a b': SES takes A-Z a-z 0-9 _ - and at most 256 characters, "
+    (*SEND, *HI, "--tag", "a b=c"): "--tag: tag 'a b': SES takes A-Z a-z 0-9 _ - and at most 256 characters, "
     "for name and value",
-    (*SEND, *HI, "--configuration-set", "a b"): "Email: `configuration_set` 'a b' must have 1 to 64 characters, "
+    (*SEND, *HI, "--configuration-set", "a b"): "--configuration-set: 'a b' must have 1 to 64 characters, "
     "each of A-Z a-z 0-9 _ -",
-    (*SEND, *HI, "--header", "Subject: x"): "Email: `headers` header Subject is set from its own field, not from headers",
-    (*SEND, "--subject", "Hi\nBcc: x@example.org", "--text", "x"): "Email: `subject` must be one line without control characters",
+    (*SEND, *HI, "--header", "Subject: x"): "--header: header Subject is set from its own field, not from headers",
+    (*SEND, "--subject", "Hi\nBcc: x@example.org", "--text", "x"): "--subject: must be one line without control characters",
     ("send", "--to", "a@example.org", "--sender", "none", *HI): "There is no sender 'none'; there are: news.",
     (*SEND, "--subject", "{{ name", "--text", "x", "--data", "{}"): "Template given inline does not compile: "
     f"subject.txt, line 1: {JINJA}",
-    ("send", "--from", "news", "--to", "a@example.org", *HI): "Email: `from` an email address must have an @-sign",
-    (*SEND, *HI, "--expires-at", "2020-01-01T00:00Z"): "Email: `expires_at` is in the past, so nothing would be sent",
-    (*SEND, *HI, "--send-at", "2020-01-01T00:00Z"): "send_at: 2020-01-01T00:00:00+00:00 is over; "
+    ("send", "--from", "news", "--to", "a@example.org", *HI): "--from: an email address must have an @-sign",
+    (*SEND, *HI, "--expires-at", "2020-01-01T00:00Z"): "--expires-at: is in the past, so nothing would be sent",
+    (*SEND, *HI, "--send-at", "2020-01-01T00:00Z"): "--send-at: 2020-01-01T00:00:00+00:00 is over; "
     "give a time that is still to come",
-    (*WITH, "--template", "letter", "--send-at", "2020-01-01 09:00 Europe/Berlin"): "send_at: 2020-01-01T08:00:00+00:00 is over; "
-    "give a time that is still to come",
+    (*WITH, "--template", "letter", "--send-at", "2020-01-01 09:00 Europe/Berlin"): "--send-at: 2020-01-01T08:00:00+00:00 "
+    "is over; give a time that is still to come",
     (*SEND, *HI, "--attach", "none.pdf"): "--attach: none.pdf cannot be read: No such file or directory",
     (*SEND, *HI, "--attach", "templates"): "--attach: templates cannot be read: Is a directory",
     (*SEND, *HI, "--attach", "huge.bin"): "--attach: huge.bin has more than 31,457,280 bytes, "
     "which are the 40 MB that SES takes, in base64",
-    (*SEND, *HI, "--attach", "virus.exe"): "--attach: `name` 'virus.exe' cannot be attached: SES refuses .exe files; "
+    (*SEND, *HI, "--attach", "virus.exe"): "--attach: `filename` 'virus.exe' cannot be attached: SES refuses .exe files; "
     "send a link, or the file in a .zip",
-    (*SEND, *HI, "--attach", "logo.png;type=x"): "--attach: `content_type` 'x' is no content type, as application/pdf is one",
+    (*SEND, *HI, "--attach", "logo.png;type=x"): "--attach: `type` 'x' is no content type, as application/pdf is one",
     ("send", "--raw", "none.eml"): "--raw: none.eml cannot be read: No such file or directory",
-    ("send", "--raw", "headless.eml"): "Email: `raw` must have headers, an empty line and a body",
-    ("send", "--raw", "-"): "Email: `raw` must have headers, an empty line and a body",
-    ("send", "--raw", "message.eml", *HI): "Email: give one content: "
-    "a `template`, a `ses_template`, a `subject` with `html` or `text`, or `raw`",
-    ("send", "--raw", "message.eml", "--attach", "logo.png"): "Email: `raw` is a whole message: "
-    "put headers and attachments into it, and leave `data` out",
+    ("send", "--raw", "headless.eml"): "--raw: must have headers, an empty line and a body",
+    ("send", "--raw", "-"): "--raw: must have headers, an empty line and a body",
+    ("send", "--raw", "message.eml", *HI): "the message: give one content: "
+    "--template, --ses-template, --subject with --html or --text, or --raw",
+    ("send", "--raw", "message.eml", "--attach", "logo.png"): "--raw: is a whole message: "
+    "put headers and attachments into it, and leave --data out",
     (*SEND, "--ses-template", "welcome", "--mode", "simple"): "It cannot go in mode simple: "
     "a template that is stored in SES goes as template or bulk.",
-    (*SEND, *HI, "--topic", "weekly"): "Email: `topic` goes with `contact_list`",
-    (*SEND, *HI, "--idempotency-key", ""): "idempotency_key: must be a text of 1 to 256 characters",
+    (*SEND, *HI, "--topic", "weekly"): "--topic: goes with --contact-list",
+    (*SEND, *HI, "--idempotency-key", ""): "--idempotency-key: must be a text of 1 to 256 characters",
     ("explain", *SEND[1:], "--mode", "raw", "--ses-template", "welcome"): "It cannot go in mode raw: "
     "SES itself fills in a stored template.",
     ("explain", *SEND[1:], "--subject", "{{ nothing }}", "--text", "x", "--data", "{}"): "the template uses 'nothing', "

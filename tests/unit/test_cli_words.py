@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rich.console import Console
 
-from mailer import State
+from mailer import Campaign, Email, State
 from mailer.cli import _explain, output
 from mailer.cli.output import Report, one_line
 from mailer.cli.words import (
@@ -24,7 +25,7 @@ from mailer.cli.words import (
     read_mime,
     read_text,
 )
-from mailer.errors import MailerError, MaybeStored
+from mailer.errors import InvalidEmail, MailerError, MaybeStored
 from mailer.ledger import CampaignStatus, RecipientStatus
 
 HOW = "write it as 2026-12-24T18:00:00+01:00, …T17:00:00Z or 2026-12-24 18:00 Europe/Berlin"
@@ -146,7 +147,10 @@ def test_an_attachment_as_curl_has_it(tmp_path: Path, word: str, name: str, kind
         ("a.pdf;x", "'x' is not known; a file may have ;type=… ;cid=… and ;filename=…"),
         ("a.pdf;method=REQUEST", "'method=REQUEST' is not known; a file may have ;type=… ;cid=… and ;filename=…"),
         ("a.pdf;type=a/b;type=c/d", "type is given twice"),
-        ("a.pdf;filename=x.exe", "`name` 'x.exe' cannot be attached: SES refuses .exe files; send a link, or the file in a .zip"),
+        (
+            "a.pdf;filename=x.exe",
+            "`filename` 'x.exe' cannot be attached: SES refuses .exe files; send a link, or the file in a .zip",
+        ),
         ("a\0b", "'a\\x00b' is not the name of a file"),
     ],
 )
@@ -201,6 +205,37 @@ def test_one_line_has_nothing_that_a_terminal_obeys() -> None:
 )
 def test_every_exception_has_a_sentence(error: Exception, sentence: str) -> None:
     assert _explain(error) == sentence
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Email(to="a@example.org", text="x", subject="y"), "the message: give either --from or --sender"),
+        (lambda: Campaign(template="x"), "the campaign: give either --from or --sender"),
+        (lambda: Email(to="a@example.org", from_="x", template="y"), "--from: an email address must have an @-sign"),
+        (lambda: Campaign(from_="a@example.org", template="y", topic="z"), "--topic: goes with --contact-list"),
+        (
+            lambda: Email(raw="Subject: x\n\nbody", to="a@example.org"),
+            "--raw: has no From addresses, and SES takes one; give --from or --sender",
+        ),
+    ],
+)
+def test_an_error_of_a_model_names_options_as_they_are_typed(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(InvalidEmail) as raised:
+        make()
+    assert _explain(raised.value) == sentence
+
+
+def test_each_option_that_an_error_may_name_is_one_of_a_command() -> None:
+    from mailer.cli import typed
+    from mailer.cli.app import COMMANDS
+
+    there = set[str]()
+    for name, group in (("send", None), ("campaign", "start"), ("suppression", "add"), ("suppression", "list")):
+        command = COMMANDS[name].load(name)
+        found = command if group is None else command.commands[group]
+        there |= {option for parameter in found.params for option in parameter.opts}
+    assert {*typed._OPTIONS.values(), *typed._FILES.values()} <= there
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_kept_a_text(capsys: pytest.CaptureFixture[str]) -> None:
