@@ -51,8 +51,9 @@ def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES)
     if isinstance(material.source, Literal):
         found += _not_a_template(spec, material.source)
     made, failed = _rendered(material, entries)
-    if failed and not made:
-        found.append(f"the first rows would fail: {failed[0]}")
+    if failed:
+        which = f"{len(failed)} of the first {len(entries[:LOOKED_AT])} rows" if made else "the first rows"
+        found.append(f"{which} would fail: {failed[0]}")
     bodies = [body for pieces in made for body in (_joined(pieces.html), _joined(pieces.text)) if body]
     html = [body for pieces in made if (body := _joined(pieces.html))]
     found += [*_size(html), *_addresses(spec, html), *_left_over(spec, [*bodies, *(pieces.subject for pieces in made)])]

@@ -73,7 +73,10 @@ def _become(request: dict[str, object]) -> None:
 
 
 def serve() -> None:
-    import mailer.cli.app  # noqa: F401  # what every command needs, once
+    from mailer.cli.app import COMMANDS
+
+    for name, later in COMMANDS.items():  # what the commands need, once
+        later.load(name)
 
     read_before_forks()
     for line in sys.stdin:

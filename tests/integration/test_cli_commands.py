@@ -847,6 +847,19 @@ def test_hints_are_said_and_no_part_of_the_data(here: Installation) -> None:
     assert hints[0].startswith("hint: these messages carry no List-Unsubscribe header, ")
 
 
+def test_a_text_that_is_taken_for_a_number_is_told_before_anything_is_sent(here: Installation) -> None:
+    (here.folder / "points.csv").write_text("email,points\nana@example.org,\nbo@example.org,12\n")
+    (here.folder / "points.txt").write_text("{% if points and points > 10 %}Many{% else %}Few{% endif %} points.")
+    words = ("--sender", "news", "--subject", "Points", "--text-file", "points.txt", "--recipients", "points.csv", "--dry-run")
+    said = here.mailer("campaign", "start", *words)
+    assert said.status == 0
+    assert (
+        "hint: 1 of the first 2 rows would fail: the template failed on this row, in line 1 of body.txt: it compares a text with a "
+        "number by >; for a number, write `|int` or `|float` behind the text\n"
+    ) in said.err
+    assert said.err.endswith("nothing was sent: it was a dry run\n")
+
+
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 

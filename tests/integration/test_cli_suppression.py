@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
 import json
 import logging
@@ -221,6 +222,26 @@ async def test_an_export_that_fails_half_way_leaves_the_file_that_was_there(
     assert (await suppression("export", str(tmp_path / "link.csv"), "--reason", "bounce", "--list", "own")).status == 0
     assert files[0].read_text() == "email,list,reason,stream,since\n"
     assert sorted(file.name for file in files[0].parent.iterdir()) == ["all.csv", "all.csv.gz", "new.csv"]
+
+
+@pytest.mark.parametrize("words", [(), ("-",)], ids=["nothing", "-"])
+async def test_an_export_to_standard_output_has_the_entries_and_nothing_else(
+    ledger: Ledger, ses: Simulator, words: tuple[str, ...]
+) -> None:
+    await ledger.suppressed.add([NewEntry("ana@example.org", Reason.BOUNCE), NewEntry("bo@example.org", Reason.MANUAL, "news")])
+    said = await suppression("export", *words, "--list", "own")
+    head, *entries = csv.reader(said.out.splitlines())
+    assert (said.status, head) == (0, ["email", "list", "reason", "stream", "since"])
+    assert sorted(entry[:4] for entry in entries) == [
+        ["ana@example.org", "own", "bounce", ""],
+        ["bo@example.org", "own", "manual", "news"],
+    ]
+    assert said.err.endswith("2 entries\n")
+    lines = await suppression("export", *words, "--list", "own", "--format", "ndjson")
+    assert sorted(json.loads(line)["email"] for line in lines.out.splitlines()) == ["ana@example.org", "bo@example.org"]
+    await ledger.suppressed.remove("ana@example.org", None)
+    again = await suppression("import", "-", "--local", stdin=said.out)  # what was written is a list again
+    assert (again.status, "1 added, 1 were there already" in again.err) == (0, True)
 
 
 async def test_an_import_takes_what_it_can_and_names_the_lines_that_it_cannot(ledger: Ledger, ses: Simulator) -> None:

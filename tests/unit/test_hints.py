@@ -211,7 +211,19 @@ def test_files_of_a_template_that_are_not_sent_are_named(tmp_path: Path) -> None
 def test_rows_that_would_all_fail_are_told_before_the_start() -> None:
     why = "the first rows would fail: the template uses 'name', which this row does not have"
     assert advised(f"{{{{ name }}}}<img src='a.png'>{STOP}", {}, {}) == [why]
-    assert advised(f"{{{{ name }}}}{STOP}", {}, {"name": "Ana"}) == []
+
+
+def test_some_rows_that_would_fail_are_told_with_how_many_and_the_first_reason() -> None:
+    why = "1 of the first 2 rows would fail: the template uses 'name', which this row does not have"
+    assert advised(f"{{{{ name }}}}{STOP}", {"name": "Ana"}, {}) == [why]
+    number = (
+        "would fail: the template failed on this row, in line 1 of body.html: it compares a text with a number by >; for a number, "
+        "write `|int` or `|float` behind the text"
+    )
+    points = [{"points": ""}, {"points": "12"}, {"points": "3"}]  # as of a CSV, whose values are texts
+    assert advised(f"{{% if points > 10 %}}x{{% endif %}}{STOP}", *points) == [f"the first rows {number}"]
+    assert advised(f"{{% if points and points > 10 %}}x{{% endif %}}{STOP}", *points) == [f"2 of the first 3 rows {number}"]
+    assert advised(f"{{% if points|int > 10 %}}x{{% endif %}}{STOP}", *points) == []
 
 
 @pytest.mark.parametrize("word", ["NULL", "None", "nan", "#N/A", "\\N"])
