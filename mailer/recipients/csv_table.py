@@ -11,6 +11,7 @@ it is read line by line (`_Careful`): what a line does that begins inside quotes
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -170,6 +171,8 @@ class _Careful:
             return fields_of(lines[at : at + 1], delimiter), at + 1
         except csv.Error as error:
             if END not in str(error):
+                if (fields := _with_blanks(lines[at], delimiter)) is not None:
+                    return fields, at + 1
                 return self._wrong(at, f"its quotes are not as CSV has them: {error}")
         end = self._inside.end(at + 1)
         if end is None:
@@ -197,6 +200,25 @@ class _Careful:
 
     def _wrong(self, at: int, why: str) -> tuple[Unreadable, int]:
         return Unreadable(self._lines[at], why), at + 1
+
+
+def _with_blanks(line: str, delimiter: str) -> list[str] | None:
+    """The fields of a line with blanks between a closing quote and the delimiter, as in `"Ana" ,x`; None where it is another one.
+
+    Readers that take such a line at all agree on its fields, but for the blanks, which no value keeps here.
+    """
+    bare = re.escape(delimiter)
+    field = re.compile(rf' *("(?:[^"]|"")*+")[ \t]*(?=[{bare}\r\n]|$)|[^{bare}"\r\n]*')
+    found, at = list[str](), 0
+    while (match := field.match(line, at)) is not None:
+        found.append(match[1] or match[0])
+        at = match.end()
+        if at == len(line) or line[at] in "\r\n":
+            return fields_of([delimiter.join(found)], delimiter)
+        if line[at] != delimiter:
+            return None
+        at += 1
+    return None
 
 
 def counts(fields: int, width: int) -> str:

@@ -217,8 +217,8 @@ def test_some_rows_that_would_fail_are_told_with_how_many_and_the_first_reason()
     why = "1 of the first 2 rows would fail: the template uses 'name', which this row does not have"
     assert advised(f"{{{{ name }}}}{STOP}", {"name": "Ana"}, {}) == [why]
     number = (
-        "would fail: the template failed on this row, in line 1 of body.html: it compares a text with a number by >; for a number, "
-        "write `|int` or `|float` behind the text"
+        "would fail: the template failed on this row, in line 1 of body.html: it compares a text with a number by >; "
+        "for a number, write `|int` or `|float` behind the text"
     )
     points = [{"points": ""}, {"points": "12"}, {"points": "3"}]  # as of a CSV, whose values are texts
     assert advised(f"{{% if points > 10 %}}x{{% endif %}}{STOP}", *points) == [f"the first rows {number}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -433,3 +434,46 @@ def test_a_header_over_two_lines_is_read_even_where_a_block_ends_between_them() 
     assert rows_of_blocks([b'email,"first\n', b'name"\nana@example.com,Ana\n']) == [
         Recipient(1, "ana@example.com", {"first\nname": "Ana"})
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_blanks_between_a_closing_quote_and_the_delimiter_are_no_part_of_the_row(delimiter: str, tmp_path: Path) -> None:
+    lines = [
+        "email,name,city",
+        '"ana@example.com" ,"Ana" , "Rome"  ',
+        'bo@example.com,"Bo ""B"" , jr" ,',
+        '"cy@example.com",Cy,"Kiel"',
+        'di@example.com,"Di" x,Bern',  # what this is, nobody can tell
+        'ed@example.com,"Ed" ,"',
+    ]
+    parts = [line if line.startswith("bo") else line.replace(",", delimiter) for line in lines]
+    parts[2] = f'bo@example.com{delimiter}"Bo ""B"" , jr" {delimiter}'
+    rows = rows_of("\r\n".join(parts), tmp_path, delimiter=delimiter)
+    found = [(row.address, row.data["name"], row.data["city"]) for row in rows if isinstance(row, Recipient)]
+    assert found == [
+        ("ana@example.com", "Ana", "Rome"),
+        ("bo@example.com", 'Bo "B" , jr', ""),
+        ("cy@example.com", "Cy", "Kiel"),
+    ]
+    assert [line.row for line in rows if isinstance(line, BadRow)] == [4, 5]
+
+
+@given(st.lists(st.lists(st.tuples(st.text('a ",;\t', max_size=6), st.sampled_from(["", " ", "  "])), min_size=3, max_size=3)))
+def test_blanks_behind_quotes_change_no_value(rows: list[list[tuple[str, str]]]) -> None:
+    def written(blanks: bool) -> bytes:
+        cells = (
+            ",".join('"' + value.replace('"', '""') + '"' + blank * blanks for value, blank in row)
+            for row in [*rows, [("z", "")] * 3]
+        )
+        return "".join(["email,name,city\n", *(f"a@example.com,{row}\n" for row in cells)]).replace("city", "city,x").encode()
+
+    values = [[row.data for row in rows_of_blocks([written(blanks)]) if isinstance(row, Recipient)] for blanks in (True, False)]
+    assert values[0] == values[1]
+    assert len(values[0]) == len(rows) + 1
+
+
+def test_blanks_behind_quotes_take_no_more_time_than_their_length(tmp_path: Path) -> None:
+    started = time.process_time()
+    rows_of("email,name\n" + ('a@example.com,"' + '","' * 20_000 + '" x\n') * 3, tmp_path)
+    rows_of("email,name\n" + ('a@example.com,"' + '" ' * 20_000 + "\n") * 3, tmp_path)
+    assert time.process_time() - started < 5
