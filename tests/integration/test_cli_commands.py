@@ -854,8 +854,8 @@ def test_a_text_that_is_taken_for_a_number_is_told_before_anything_is_sent(here:
     said = here.mailer("campaign", "start", *words)
     assert said.status == 0
     assert (
-        "hint: 1 of the first 2 rows would fail: the template failed on this row, in line 1 of body.txt: it compares a text with a "
-        "number by >; for a number, write `|int` or `|float` behind the text\n"
+        "hint: 1 of the first 2 rows would fail: the template failed on this row, in line 1 of body.txt: it compares a text "
+        "with a number by >; for a number, write `|int` or `|float` behind the text\n"
     ) in said.err
     assert said.err.endswith("nothing was sent: it was a dry run\n")
 
