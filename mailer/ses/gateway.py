@@ -506,7 +506,8 @@ def _entry(result: Mapping[str, Any], params: Mapping[str, Any], message: Mappin
 def _ours(params: Mapping[str, Any]) -> str:
     """Our own addresses of a call, comma-separated: they tell an unverified sender from an unverified recipient."""
     ours = [params.get("FromEmailAddress", ""), params.get("FeedbackForwardingEmailAddress", "")]
-    if raw := params.get("Content", {}).get("Raw"):
+    content = params.get("Content")
+    if isinstance(content, Mapping) and (raw := content.get("Raw")):
         ours += [address for _, address in header_senders(base64.b64decode(raw["Data"][:HEAD_CHARS]))]
     return ", ".join(address for _, address in getaddresses(list(filter(None, ours))))
 
