@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import ConfigError
 from .output import say
 
 SES, HTTP, REDIS = 8005, 8006, 8007  # nobody else's by custom
+_OURS, _TRIES = (20_000, 32_000), 20
+_dice = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,10 @@ def choose(asked: int | None, usual: int, option: str, what: str) -> int:
 
 
 def free_port() -> int:
+    """One that stays free until its server starts: below those that the system gives to connections (Linux: from 32768 on)."""
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            return _bind(_dice.randrange(*_OURS))
     return _bind(0)
 
 

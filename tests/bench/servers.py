@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from mailer.cli.ports import free_port as free_port
+
 from .body import TEMPLATES_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,12 +133,6 @@ def run_json(argv: Sequence[str], env: Mapping[str, str], what: str) -> Any:
         if running.child.returncode:
             running.check()
         return json.loads(out)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
