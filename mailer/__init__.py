@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         TemplateError,
         TemplateNotFound,
         TemplateOutside,
+        TooLate,
         UnknownSender,
         WrongState,
     )
@@ -130,6 +131,7 @@ __all__ = [
     "TemplateError",
     "TemplateNotFound",
     "TemplateOutside",
+    "TooLate",
     "Understood",
     "UnknownSender",
     "Unsubscribed",

@@ -252,14 +252,19 @@ class Mailer:
             await self._control.reschedule(known_form(id), moment)
 
     async def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Nothing more of the campaign is handed to SES, from the beginning of this on; what is on its way there is settled.
+        """Nothing more of the campaign or message is handed to SES, from the beginning of this on; what is on its way there is
+        settled. True where it was not cancelled before.
 
-        When this returns, every recipient that was queued is `cancelled`. That takes some seconds for a million; a worker sees
-        to the rest where this process ends before. True where it was not cancelled before. `progress` gets chunks done and left.
-        Raises NotFound, NotACampaign; WrongState where it is finished.
+        A message that waits is `cancelled`; one in doubt is not sent again. Raises NotFound, and TooLate where SES has it.
+        When this returns, every recipient of a campaign that was queued is `cancelled`. That takes some seconds for a million; a
+        worker sees to the rest where this process ends before. `progress` gets chunks done and left. Raises NotFound; WrongState
+        where it is finished.
         """
+        if is_message(known_form(id)):
+            with self._line.asking():
+                return await self._control.cancel_message(id)
         with self._line.asking():
-            changed, left = await self._control.cancel(known_form(id)), 1
+            changed, left = await self._control.cancel(id), 1
         while left:
             with self._line.asking():
                 _, done, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)

@@ -181,6 +181,10 @@ class WrongState(MailerError):
     sentence = "Campaign {id} is {state}, so it cannot be {verb}."
 
 
+class TooLate(MailerError):
+    sentence = "Message {id} is {state}, so it cannot be cancelled; only what has not been handed to SES can."
+
+
 class PastExpiry(MailerError):
     sentence = "The expires_at of campaign {id} is over, so nothing of it is sent again."
 

@@ -212,7 +212,7 @@ class SyncMailer:
         return self._ask(lambda mailer: mailer.reschedule(id, send_at))
 
     def cancel(self, id: str, *, progress: Callable[[int, int], None] | None = None) -> bool:
-        """Nothing more of the campaign is handed to SES, from the beginning of this on."""
+        """Nothing more of the campaign or message is handed to SES, from the beginning of this on."""
         return self._ask_back(lambda mailer, caller: mailer.cancel(id, progress=_told(caller, progress)))
 
     def retry(

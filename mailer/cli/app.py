@@ -37,6 +37,7 @@ COMMANDS = {
     "worker": Later(module="worker", name="worker", help="Serve the lanes of MAILER_LANES."),
     "send": Later(module="message", name="send", help="Send one message; prints its id."),
     "status": Later(module="status", name="status", help="Show one message, campaign or recipient."),
+    "cancel": Later(module="status", name="cancel", help="Send a message or campaign to nobody any more."),
     "explain": Later(module="explain", name="explain", help="Show which SES call a message would become, and why."),
     "campaign": Later(module="campaign", name="app", help="One content to many recipients."),
     "suppression": Later(module="suppression", name="app", help="Addresses that nothing is sent to."),

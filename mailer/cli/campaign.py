@@ -12,7 +12,7 @@ import typer
 
 from .. import Mailer, Outcome, State, load_settings
 from ..client import RETRIABLE
-from ..errors import MailerError
+from ..errors import MailerError, NotACampaign
 from ..ids import is_message
 from ..ledger import CampaignStatus
 from ..ledger.ledger import CHUNK_ROWS
@@ -143,10 +143,12 @@ async def _reschedule(id: str, send_at: datetime, as_json: bool) -> None:
 @app.command()
 def cancel(id: options.AnyId, as_json: Json = False) -> None:
     """Send nothing more of it, ever."""
-    run(_cancel(id, as_json))
+    run(stop_for_good(id, as_json))
 
 
-async def _cancel(id: str, as_json: bool) -> None:
+async def stop_for_good(id: str, as_json: bool) -> None:
+    if is_message(id):
+        raise NotACampaign(id=id, verb=f"cancelled with `campaign cancel`, a message with `mailer cancel {id}`")
     async with Mailer(load_settings()) as mailer:
         with progress_bar() as bar, on_interrupt("it is cancelled; a worker counts out what was still to be sent"):
             task = bar.add_task("counting out", total=None)

@@ -1,4 +1,4 @@
-"""`mailer status`: one message, campaign or recipient."""
+"""`mailer status` and `mailer cancel`: one message, campaign or recipient."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import typer
 from rich.text import Text
 
 from .. import Mailer, load_settings
+from ..email import Outcome
 from ..ids import is_message, place_of
 from ..ledger import MessageStatus, RecipientStatus
 from . import campaign
 from .options import Json
-from .output import facts, hint, line_json, message_json, print_json, styled, when
+from .output import facts, hint, line_json, message_json, print_json, say, styled, when
 from .run import run
 from .workers import Serving
 
@@ -28,6 +29,26 @@ def status(
         run(_message(id, as_json))
     else:
         run(campaign.show(id, as_json))
+
+
+def cancel(
+    id: Annotated[str, typer.Argument(help="Of a message or campaign.", metavar="ID")],
+    as_json: Json = False,
+) -> None:
+    """Send a message or campaign to nobody any more."""
+    run(_cancel_message(id, as_json) if is_message(id) else campaign.stop_for_good(id, as_json))
+
+
+async def _cancel_message(id: str, as_json: bool) -> None:
+    async with Mailer(load_settings()) as mailer:
+        changed = await mailer.cancel(id)
+        found = await mailer.status(id)
+    if as_json:
+        print_json(message_json(found))
+    elif found.state != Outcome.CANCELLED.label:
+        say(f"message {id} is in doubt: SES may have accepted it; it is not sent again")
+    else:
+        say(f"message {id} is cancelled" if changed else f"message {id} was cancelled before")
 
 
 async def _message(id: str, as_json: bool) -> None:

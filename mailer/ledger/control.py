@@ -1,4 +1,4 @@
-"""A person's word on a campaign: pause, resume, cancel. Each is one script, so it holds from then on. Retry: one a chunk."""
+"""A person's word on a campaign: pause, resume, cancel, or on a message: cancel. Each is one script, so it holds from then on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..email import Outcome, State
-from ..errors import ExpiresFirst, NotACampaign, NotFound, PastExpiry, WrongState
+from ..errors import ExpiresFirst, NotACampaign, NotFound, PastExpiry, TooLate, WrongState
 from ..ids import chunk_id, is_message
 from .archive import REASONS
 from .ledger import SENDING, Ledger
@@ -17,6 +17,7 @@ from .scripts import Switched
 SWEEP_CHUNKS = 5  # chunks of a cancelled or retried campaign in one round trip, which Redis does in one go: 6 ms
 RESUME_PATIENCE_MS = 1000  # a wake-up gets lost when the one before it has just found the campaign paused, and is not over yet
 CANCELLED = "somebody cancelled it; nothing more of it is sent"
+CANCELLED_MESSAGE = "somebody cancelled it before it was sent"
 UNREAD = "somebody cancelled it while its list was being read; nothing of it was sent"
 
 
@@ -69,6 +70,15 @@ class Control:
                 return True
             switched = await self._scripts.cancel(id, reason=CANCELLED)  # its list was read to the end in the meantime
         return _changed(id, switched, "cancelled", {State.CANCELLED})
+
+    async def cancel_message(self, id: str) -> bool:
+        """It is not sent; where it is in doubt, not again. True where it was not cancelled before. Raises NotFound, TooLate."""
+        state, changed = await self._scripts.cancel_message(id, reason=CANCELLED_MESSAGE)
+        if state is None:
+            raise NotFound(id=id)
+        if not changed and state not in (Outcome.CANCELLED, Outcome.UNKNOWN):
+            raise TooLate(id=id, state="on its way to SES" if state is Outcome.CLAIMED else state.label)
+        return changed
 
     async def retry(self, id: str, outcomes: Set[Outcome], first: int, *, chunks: int) -> Retried:
         """Queue those of some chunks again that failed or are in doubt, from the chunk `first` on; also those that

@@ -36,6 +36,7 @@ _NAMES = (
     "archive_due",
     "archive_read",
     "cancel",
+    "cancel_message",
     "change_spec",
     "claim",
     "delisted",
@@ -435,6 +436,13 @@ class Scripts:
         """Nothing of it is claimed after this; `sweep` counts out what was queued. May be repeated. O(1)."""
         k = self._keys
         return _switched(await self.run("cancel", [k.container(container), k.window(container), k.active], container, reason))
+
+    async def cancel_message(self, id: str, *, reason: str) -> tuple[Outcome | None, bool]:
+        """A message that waits is not sent, and one in doubt not again: its state afterwards, None where Redis does not have it,
+        and whether this changed something. May be repeated. O(1)."""
+        chunk = chunk_id(id, 0)
+        state, changed = await self.run("cancel_message", self._chunk_keys(chunk), chunk, reason)
+        return (Outcome(state.decode()) if state else None), bool(changed)
 
     async def sweep(self, container: str, numbers: Sequence[int], *, reason: str) -> int:
         """Count out these chunks of a cancelled campaign, each atomically; recipients counted out. O(recipients in them): 1.1 ms

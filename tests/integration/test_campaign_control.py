@@ -255,13 +255,16 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
 
 async def test_what_is_beyond_it_is_one_clear_sentence(mailer: Mailer, settings: Settings, ses: Simulator) -> None:
     message = await mailer.send(Email(to="a@example.org", from_="n@example.com", subject="s", text="t"))
-    for word, verb in ((mailer.pause, "paused"), (mailer.resume, "resumed"), (mailer.cancel, "cancelled")):
+    for word, verb in ((mailer.pause, "paused"), (mailer.resume, "resumed")):
         sentence = f"{message} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {message}"
         with pytest.raises(NotACampaign) as caught:
             await word(message)
         assert str(caught.value) == sentence
         with pytest.raises(NotFound):
             await word("c0")
+    for unknown in ("c0", "m0", f"{message}-0-0", "\ud800"):
+        with pytest.raises(NotFound):
+            await mailer.cancel(unknown)
     async with running_worker(settings):
         done = await mailer.start_campaign(letter(), rows(2))
         await finished(mailer, done)

@@ -734,6 +734,27 @@ def test_a_campaign_is_paused_resumed_and_cancelled(here: Installation) -> None:
     assert here.mailer("campaign", "resume", id) == Said(1, "", f"mailer: Campaign {id} is cancelled, so it cannot be resumed.\n")
 
 
+def test_a_message_or_campaign_is_cancelled_by_its_id(here: Installation) -> None:
+    letter = ("send", "--from", "news@example.com", "--to", "ana@example.org", "--subject", "s", "--text", "t")
+    id, other = (here.mailer(*letter, "--send-at", at(3600)).out.strip() for _ in range(2))
+    said = [here.mailer("cancel", id) for _ in range(2)]
+    assert said == [Said(0, "", f"message {id} is cancelled\n"), Said(0, "", f"message {id} was cancelled before\n")]
+    found = here.json("cancel", other)
+    assert (found.keys(), found["state"], found["reason"]) == (MESSAGE, "cancelled", "somebody cancelled it before it was sent")
+    sent = here.mailer(*letter, "--wait").out.split()[0]
+    too_late = f"mailer: Message {sent} is sent, so it cannot be cancelled; only what has not been handed to SES can.\n"
+    assert here.mailer("cancel", sent) == Said(1, "", too_late)
+    campaign = here.mailer(*TO_LIST, "good.csv", "--send-at", at(3600)).out.strip()
+    assert here.mailer("cancel", campaign) == Said(
+        0, "", f"campaign {campaign} is cancelled; 0 were sent before, 2 will not be\n"
+    )
+    for unknown in ("m0", "c0", "x"):
+        assert here.mailer("cancel", unknown) == Said(1, "", f"mailer: {NO_ID.format(unknown)}\n")
+    refused = here.mailer("campaign", "cancel", id)
+    assert (refused.status, refused.err.count("\n")) == (1, 1)
+    assert f"a message with `mailer cancel {id}`" in refused.err
+
+
 ACCOUNT = ["account", "region", "production", "sending_enabled", "enforcement"]
 QUOTA = ["max_send_rate", "max_24h", "sent_24h", "refreshed_at"]
 
