@@ -34,7 +34,7 @@ MAX_SOURCE = 1 << 20  # characters of a template with all that it includes
 MAX_TOKENS = 40_000  # names, signs and blanks in its tags; `{{ a }}` has five. They are compiled within a second
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-_COUNTED = "counted by the sandbox"  # a filter that no template can name
+COUNTED = "counted by the sandbox"  # a filter that no template can name
 _NUMBER = re.compile(r"[0-9]+")
 _FORMAT = re.compile(r"%(?:\([^)]*+\))?+[-#0 +]*+(\*|[0-9]*+)(?:\.(\*|[0-9]*+))?+")
 _TOO_DEEP = re.compile(r"recursion|too many (?:statically )?nested|too many levels of indentation|s_push|stack", re.IGNORECASE)
@@ -346,7 +346,7 @@ class Capped(ImmutableSandboxedEnvironment):
         finalize = options.pop("finalize", None)
         super().__init__(optimized=False, finalize=_then_printed(finalize) if finalize else _printed, **options)
         self.binop_table |= {"*": _multiply, "**": _power, "%": _remainder, "+": _add}
-        self.filters |= {**CAPPED, _COUNTED: _counted}
+        self.filters |= {**CAPPED, COUNTED: _counted}
         self.joined = _joined
         self.steps = 0
 
@@ -370,7 +370,7 @@ class Capped(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(loop.iter, _COUNTED, [], [], None, None, lineno=loop.lineno)
+            loop.iter = nodes.Filter(loop.iter, COUNTED, [], [], None, None, lineno=loop.lineno)
         return tree
 
     def get_template(self, name: str | Template, parent: str | None = None, globals: Any = None) -> Template:

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from ..errors import TemplateBroken
+
+MAX_BYTES = 16 << 20  # of a template as JSON, where each character may take six
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
@@ -28,7 +32,14 @@ class Content:
 
     @classmethod
     def load(cls, packed: bytes) -> Content:
-        return cls(**orjson.loads(zlib.decompress(packed)))
+        """Raises TemplateBroken for what is larger than any template of ours."""
+        unpacking = zlib.decompressobj()
+        text = unpacking.decompress(packed, MAX_BYTES)
+        if not unpacking.eof:
+            raise TemplateBroken(
+                name="stored with it", file="it", line=1, why="it is larger than a template may be, or not whole"
+            )
+        return cls(**orjson.loads(text))
 
     @classmethod
     def inline(cls, *, subject: str, html: str | None, text: str | None, name: str = "given inline") -> Content:
