@@ -2,7 +2,7 @@
 
 from .ledger import ActiveCampaign, Ledger, Work
 from .records import Record
-from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, LeaseStatus, Sent, Settled, Settlement
+from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, Lease, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
 from .status import CampaignStatus, MessageStatus, RecipientStatus, Reputation
 
@@ -18,6 +18,7 @@ __all__ = [
     "Happening",
     "Heard",
     "Key",
+    "Lease",
     "LeaseStatus",
     "Ledger",
     "Literal",

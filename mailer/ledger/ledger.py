@@ -21,7 +21,7 @@ from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import UNUSABLE, Record, unpack_records
 from .redis import RedisClient
-from .scripts import KEY_LIFE_S, Added, Key, LeaseStatus, Scripts, Written
+from .scripts import KEY_LIFE_S, Added, Key, Lease, LeaseStatus, Scripts, Written
 from .sent_ids import SentIds
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .status import CampaignStatus, MessageStatus, RecipientStatus, campaign_status, message_status, outcome_counts, report_lines
@@ -53,6 +53,9 @@ class Work:
     entries: list[Entry]
     records: list[Record]
     now_ms: int  # Redis's clock, when it was leased
+    starts: int = 0  # these three as in Lease
+    suspects: str = ""
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +293,10 @@ class Ledger:
         """Take a chunk to work on, or say why not. `doubt`: what becomes of recipients in doubt, by lane; a campaign is not
         finished while some of them are to be sent to again."""
         lease = await self.scripts.lease(chunk, owner=owner, lease_ms=lease_ms, doubt=doubt or {})
-        if lease.status is not LeaseStatus.OK:
-            return lease.status
+        return lease.status if lease.status is not LeaseStatus.OK else await self.work(chunk, lease)
+
+    async def work(self, chunk: str, lease: Lease) -> Work | LeaseStatus:
+        """What a chunk that was just leased has in it."""
         container = self.keys.container(container_of(chunk))
         packed_spec, created = await self.redis.hmget(container, "spec", "created")
         if packed_spec is None or created is None:
@@ -300,7 +305,7 @@ class Ledger:
             entries = await self._entries(chunk)
         except StoreFailed as error:
             await self.park(container_of(chunk), f"waiting: {error}")
-            await self.scripts.release(chunk, fence=lease.fence, delay_ms=STORE_PAUSE_MS)
+            await self.scripts.release(chunk, fence=lease.fence, delay_ms=STORE_PAUSE_MS, harmless=not lease.starts)
             return LeaseStatus.UNREAD
         return Work(
             chunk=chunk,
@@ -310,6 +315,9 @@ class Ledger:
             entries=entries,
             records=list(unpack_records(lease.records)),
             now_ms=lease.now_ms,
+            starts=lease.starts,
+            suspects=lease.suspects,
+            deaths=lease.deaths,
         )
 
     async def _entries(self, chunk: str) -> list[Entry]:

@@ -53,6 +53,7 @@ _NAMES = (
     "lease",
     "leave",
     "listed",
+    "mark",
     "locate",
     "note",
     "notify",
@@ -129,6 +130,9 @@ class Lease:
     fence: int  # grows with every lease of the chunk; every later script checks it
     records: bytes
     now_ms: int  # Redis's clock
+    starts: int = 0  # leases in a row whose worker was lost
+    suspects: str = ""  # the positions that the last one was at, as `0-49`, or `all` where it was loading them
+    deaths: int = 0  # in a row at those
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,18 +291,25 @@ class Scripts:
     async def lease(self, chunk: str, *, owner: str, lease_ms: int, doubt: Mapping[Lane, str] = _SAYS_NOTHING) -> Lease:
         """Take the chunk. O(recipients in it). Claims without a settle become `unknown` here; `doubt`: what becomes of those."""
         policies = (doubt.get(Lane.TRANSACTIONAL, ""), doubt.get(Lane.BULK, ""))
-        status, fence, records, now = await self.run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms, *policies)
+        status, fence, records, now, *lost = await self.run("lease", self._chunk_keys(chunk), chunk, owner, lease_ms, *policies)
         text = status.decode()
         known = text if text in LeaseStatus.__members__.values() else LeaseStatus.HALTED
-        return Lease(LeaseStatus(known), int(fence), records, int(now))
+        starts, suspects, deaths = lost or (0, b"", 0)
+        return Lease(LeaseStatus(known), int(fence), records, int(now), int(starts), suspects.decode(), int(deaths))
 
     async def renew(self, chunk: str, *, fence: int, lease_ms: int) -> bool:
         """Heartbeat; False when the lease is lost. O(1)."""
         return bool(await self.run("renew", [self._keys.chunk(chunk), self._keys.due], chunk, fence, lease_ms))
 
-    async def release(self, chunk: str, *, fence: int, delay_ms: int = 0) -> bool:
-        """Give the chunk back, to be looked at after the delay; True when work is left in it. O(1)."""
-        return bool(await self.run("release", [self._keys.chunk(chunk), self._keys.due], chunk, fence, delay_ms))
+    async def release(self, chunk: str, *, fence: int, delay_ms: int = 0, harmless: bool = True) -> bool:
+        """Give the chunk back, to be looked at after the delay; True when work is left in it. `harmless`: no worker is lost with
+        it, as far as this one has come. O(1)."""
+        return bool(await self.run("release", [self._keys.chunk(chunk), self._keys.due], chunk, fence, delay_ms, int(harmless)))
+
+    async def mark(self, chunk: str, *, fence: int, mark: str, innocent: bool = False) -> bool:
+        """Note what is about to be done with the chunk, as in `Lease.suspects`; or, empty, that it is done. False when the lease
+        is lost. O(1)."""
+        return bool(await self.run("mark", [self._keys.chunk(chunk)], chunk, fence, mark, int(innocent)))
 
     async def claim(
         self, chunk: str, *, fence: int, mode: Mode, rows: Sequence[tuple[int, int]], lease_ms: int = 0

@@ -85,6 +85,15 @@ local function held_until(chunk, fence)
   return meta[1] == fence and ends > 0 and ends or nil
 end
 
+-- Whoever held the lease with this fence is alive, though it ran out: it was not lost with the chunk, as lease.lua had to take it.
+local function was_not_lost(chunk, fence)
+  local lost = redis.call('HMGET', chunk, 'lost', 'starts', 'deaths')
+  if lost[1] ~= fence then return end
+  redis.call('HSET', chunk, 'starts', digits(math.max(0, tonumber(lost[2] or '0') - 1)),
+             'deaths', digits(math.max(0, tonumber(lost[3] or '0') - 1)))
+  redis.call('HDEL', chunk, 'lost')
+end
+
 local function hold(chunk, due, chunk_id, ends)
   redis.call('HSET', chunk, 'until', digits(ends))
   redis.call('ZADD', due, digits(ends), chunk_id)

@@ -2,7 +2,8 @@
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
 -- ARGV: chunk id, owner, lease (ms), what becomes of a campaign's recipients in doubt, in the transactional lane and in bulk; ''
 --       where the caller does not say it
--- Returns {status, fence, records, now (ms)}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its time has not come)
+-- Returns {status, fence, records, now (ms), starts, suspects, deaths}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its
+-- time has not come)
 -- | the container's state, if not sending.
 local container, chunk, records, window, details, _, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -10,7 +11,7 @@ local now = now_ms()
 note_policy(container, ARGV[4], ARGV[5])
 
 local state = begin_when_due(container, now)
-local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size')
+local meta = redis.call('HMGET', chunk, 'fence', 'until', 'open', 'size', 'starts', 'mark', 'suspects', 'deaths')
 local all = redis.call('GET', records)
 if not state or not meta[4] or not all then
   redis.call('ZREM', due, chunk_id)
@@ -55,8 +56,25 @@ if state ~= 'running' and state ~= 'parked' then
   return {state, 0, '', now}
 end
 
+-- A lease that ran out: its worker died, or hangs. Workers mark what they do (mark.lua) from the first time on, and only deaths
+-- at a mark count then. `suspects` are the positions that were marked, `deaths` how often in a row; the first death is taken for
+-- theirs, too.
+local starts, suspects, deaths = tonumber(meta[5] or '0'), meta[7] or '', tonumber(meta[8] or '0')
+local mark = meta[6] or ''
+if tonumber(meta[2] or '0') > 0 and (starts == 0 or mark ~= '') then
+  starts = starts + 1
+  local first, last = mark:match('^(%d+)-(%d+)$')
+  local from, to = suspects:match('^(%d+)-(%d+)$')
+  if mark ~= '' then
+    local among = mark == suspects or (first and from and first + 0 >= from + 0 and last + 0 <= to + 0)
+    suspects, deaths = mark, (among or starts == 2) and math.max(deaths, 1) + 1 or 1
+  end
+  redis.call('HSET', chunk, 'starts', digits(starts), 'lost', meta[1], 'suspects', suspects, 'deaths', digits(deaths))
+end
+redis.call('HDEL', chunk, 'mark')
+
 -- By the clock, for a Redis that was started anew may have forgotten the last one that it gave, to a worker that is still at it.
 local fence = math.max(tonumber(meta[1] or '0') + 1, now)
 redis.call('HSET', chunk, 'fence', digits(fence), 'owner', owner, 'until', digits(now + lease))
 redis.call('ZADD', due, digits(now + lease), chunk_id)
-return {'ok', fence, all, now}
+return {'ok', fence, all, now, starts, suspects, deaths}
