@@ -26,6 +26,8 @@ from .data import dumps
 from .errors import InvalidAddress, InvalidEmail
 from .times import in_utc, read_named
 
+MAX_BODY = 1 << 22  # characters of HTML or text: what a template may make, too, and forty times what Gmail shows
+MAX_DATA = 1 << 20  # bytes of the data of a message, or of what all rows of a campaign have
 MAX_RECIPIENTS = 50  # To + Cc + Bcc of one message, SES quota
 MAX_HEADERS = 100  # custom headers of one message; SES v2 takes 15 in a structured call, and what has more goes as MIME
 MAX_TAG_LEN = 256  # characters of a tag's name and of its value, SES v2 API reference
@@ -142,10 +144,18 @@ def whole(value: str) -> str:
 def data_of(value: dict[str, Any]) -> dict[str, Any]:
     """Raises ValueError where it cannot be written as JSON."""
     try:
-        dumps(value)
+        size = len(dumps([[[[value]]]]))  # it is kept inside of other values
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
+    if size > MAX_DATA:
+        raise ValueError(f"has {size:,} bytes as JSON, and {MAX_DATA:,} are the most")
     return value
+
+
+def _body(value: str) -> str:
+    if len(value) > MAX_BODY:
+        raise ValueError(f"has {len(value):,} characters, and {MAX_BODY:,} are the most; attach what is larger, or send a link")
+    return whole(value)
 
 
 def _tags(value: dict[str, str]) -> dict[str, str]:
@@ -216,7 +226,7 @@ def _named_zone(value: Any) -> Any:
 
 
 OneLine = Annotated[str, AfterValidator(one_line)]
-Text = Annotated[str, AfterValidator(whole)]
+Text = Annotated[str, AfterValidator(_body)]
 Data = Annotated[dict[str, Any], AfterValidator(data_of)]
 Mailbox = Annotated[str, AfterValidator(mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_listed)]

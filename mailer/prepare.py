@@ -29,6 +29,7 @@ from .selection import Naming
 from .sender import TOKEN, Sender, misfit
 from .settings import Settings
 from .templates import Compiled, Content, Pieces, Rendered, TemplateFolder
+from .templates.cost import Cost, longest, measure
 from .templates.folder import PARTS
 from .templates.names import EMAIL, GIVEN, LINK, ROW, SES_LINK, Names, variables
 from .times import NoTime, in_utc, read_time
@@ -80,13 +81,23 @@ class Preparation:
         """Render it once, as a worker will: template and data are both here, and whoever gave them hears what is missing.
 
         Rendering takes a hundredth of what compiling does, and knows what no look at the source does: a variable that only some
-        branch uses, `default`, a key of an object. Raises RenderFailed.
+        branch uses, `default`, a key of an object. What could take long is left to a worker, which has processes for it, and only
+        its variables are looked for. Raises RenderFailed.
         """
+        if not _is_cheap(spec, packed):
+            self._check_names(spec, packed)
+            return
         tokens = Tokens(self._settings.secret_keys or [STAND_IN])
         try:
             Material(spec=spec, source=_compiled(packed), files=(), tokens=tokens).item("", 0, Entry(1, ", ".join(spec.to)), 1)
         except RenderFailed as error:
             raise RenderFailed(**{**error.fields, "why": error.fields["why"].replace("this row", "its `data`")}) from None
+
+    @staticmethod
+    def _check_names(spec: Spec, packed: bytes) -> None:
+        content = Content.load(packed)
+        for name in sorted(variables(content).required - spec.data.keys() - GIVEN):
+            raise RenderFailed(name=content.name, why=f"the template uses '{name}', which its `data` does not have")
 
     def campaign(self, campaign: Campaign) -> tuple[Spec, list[bytes]]:
         """Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail."""
@@ -294,6 +305,16 @@ def _key(name: str) -> str:
 def _compiled(packed: bytes) -> Compiled:
     """Raises TemplateBroken."""
     return _kept(packed) if len(packed) <= MAX_KEPT else Compiled(Content.load(packed))
+
+
+def _is_cheap(spec: Spec, packed: bytes) -> bool:
+    cost = _cost(packed) if len(packed) <= MAX_KEPT else None
+    return cost is not None and len(plain(spec.data)) <= cost.room(longest(spec.data) if cost.has_loops else 0)
+
+
+@lru_cache(COMPILED)
+def _cost(packed: bytes) -> Cost | None:
+    return measure(Content.load(packed))
 
 
 @lru_cache(COMPILED)

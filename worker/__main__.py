@@ -28,6 +28,7 @@ from .outage import Outage
 from .readiness import ready
 from .runtime import Runtime, cancel, open_runtime
 from .sns import Endpoint
+from .watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises MailerError for what is wrong at the start; nothing later ends it."""
     runtime = await open_runtime(settings)
-    endpoint = None
+    endpoint, watchdog = None, Watchdog()
     try:
         pages = _pages(runtime)
         if settings.events_topic_arns:
@@ -67,6 +68,8 @@ async def serve(settings: Settings) -> None:
         _on_signals(runtime.stopping)
         asyncio.get_running_loop().set_exception_handler(partial(_unheard, runtime.outage))
         _settle_memory()
+        watchdog.start()
+        runtime.rendering.children.start(settings.lanes)
         upkeep = await maintenance.start(runtime)
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
         app = http.create_app(
@@ -87,6 +90,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopped; nothing is in flight")
     finally:
         await runtime.__aexit__(None, None, None)
+        watchdog.stop()
 
 
 def _pages(runtime: Runtime) -> list[APIRouter]:

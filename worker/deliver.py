@@ -15,22 +15,23 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.compose import MAX_ENTRIES, Call, Item, Operation, choose, plan
+from mailer.compose import MAX_ENTRIES, Call, Operation, choose
 from mailer.compose.material import Material
-from mailer.email import Mode, Outcome
-from mailer.errors import MailerError, RenderFailed, StoreFailed, UnknownRoute
+from mailer.email import Mode
+from mailer.errors import MailerError, StoreFailed, UnknownRoute
 from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
-from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Work
+from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Spec, Work
 from mailer.ledger.limiter import Wish
-from mailer.ledger.records import MAX_ATTEMPTS
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import classify_question
 from mailer.tasks import to_the_end
 
-from . import alike, settle
+from . import alike, settle, suspects
 from .gate import gated
+from .make import made, planned
 from .material import load
+from .room import Busy
 from .runtime import LEASE_MS, Runtime
 from .settle import Shift
 
@@ -42,7 +43,8 @@ PATIENCE_S = 2.0  # of a wait for the quota, with the chunk in hand; then others
 SLICE_S = 5.0  # a job's share of the lane before others get their turn
 PLACE_S = 5.0  # for which an admission holds without a call, as UNANSWERED of the scripts; then others have its place in the rate
 ERROR_PAUSE_S = 5.0  # after an error that nobody foresaw
-LARGE_BYTES = 256 << 10  # of attachments
+LARGE_CHARS = 1 << 20  # of messages that are held in memory together
+COPIES = 4  # of a message, while a call is made of it: its pieces, the request, what is on its way
 SINGLES = 10  # SendEmail calls under one claim: as many are in doubt when a worker dies, and one settle serves them all
 
 
@@ -50,26 +52,40 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
     """Work on a chunk for one slice. Never raises for what Redis or SES do: the lease runs out and the reaper sees to it."""
     runtime.working[chunk] = None
     try:
-        work = await runtime.ledger.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
-        if not isinstance(work, Work):
-            say = log.warning if work in (LeaseStatus.GONE, LeaseStatus.UNREAD) else log.debug
-            say("chunk not taken", chunk=chunk, why=work.value)
-            if work is LeaseStatus.OVER and not is_message(chunk):
-                await _feed(runtime, chunk)
+        work = await _leased(runtime, chunk)
+        if isinstance(work, Work):
+            await _shift(runtime, work)
             return
-        await _shift(runtime, work)
+        say = log.warning if work in (LeaseStatus.GONE, LeaseStatus.UNREAD) else log.debug
+        say("chunk not taken", chunk=chunk, why=work.value)
+        if work is LeaseStatus.OVER and not is_message(chunk):
+            await _feed(runtime, chunk)
     except (RedisError, OSError) as error:
         runtime.outage.tell(error, "taking up a chunk", chunk=chunk)
     finally:
         runtime.working.pop(chunk, None)
 
 
+async def _leased(runtime: Runtime, chunk: str) -> Work | LeaseStatus:
+    lease = await runtime.ledger.scripts.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
+    if lease.status is not LeaseStatus.OK:
+        return lease.status
+    if await suspects.given_up(runtime, chunk, lease):
+        return LeaseStatus.OVER
+    async with suspects.loading(runtime, chunk, lease):
+        return await runtime.ledger.work(chunk, lease)
+
+
 async def _shift(runtime: Runtime, work: Work) -> None:
     shift = Shift.of(work)
     heartbeat = asyncio.create_task(_heartbeat(runtime, shift))
     try:
-        if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)) and await gated(runtime, shift):
-            await _send_queued(runtime, shift, material)
+        await suspects.told_apart(runtime, shift)
+        async with runtime.file_room.held(_room(work.spec)):
+            if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)) and await gated(runtime, shift):
+                await _send_queued(runtime, shift, material)
+    except Busy as busy:
+        shift.delay_s = busy.again_s
     except Exception:
         shift.delay_s = max(shift.delay_s, ERROR_PAUSE_S)  # whatever it is, at once it would be the same again
         raise
@@ -101,7 +117,8 @@ async def _reached(runtime: Runtime, shift: Shift) -> bool:
 async def _loaded(runtime: Runtime, shift: Shift) -> Material | None:
     """What the messages are made from. Where that cannot be used, the whole campaign stops, with one reason."""
     try:
-        return await load(runtime, shift.reach, shift.work.spec)
+        async with suspects.working(runtime, shift, ()):
+            return await load(runtime, shift.reach, shift.work.spec)
     except MailerError as error:
         await settle.stop(runtime, shift, str(error))
         return None
@@ -119,12 +136,16 @@ async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> No
         if time.monotonic() - shift.gated_at > GATE_EVERY_S and not await gated(runtime, shift):
             return
         positions = _next(shift, shift.reach.quota.call_size(most, material.spec.max_rate))
-        items = await _rendered(runtime, shift, material, positions)
-        bulk = shift.singly.isdisjoint(positions)
-        for calls in _together(await _planned(runtime, shift, material, items, bulk=bulk), material.at_once(SINGLES)):
-            if shift.over:
-                break
-            await _admit_and_send(runtime, shift, material, calls)
+        async with suspects.working(runtime, shift, positions):
+            calls, length = await made(runtime, shift, material, positions, bulk=shift.singly.isdisjoint(positions))
+        try:
+            async with runtime.text_room.held(length * COPIES if length > LARGE_CHARS else 0):
+                for together in _together(calls, material.at_once(SINGLES)):
+                    if shift.over:
+                        break
+                    await _admit_and_send(runtime, shift, material, together)
+        except Busy as busy:
+            shift.over, shift.delay_s = True, busy.again_s
 
 
 def _next(shift: Shift, most: int) -> list[int]:
@@ -135,48 +156,12 @@ def _next(shift: Shift, most: int) -> list[int]:
     for taken, position in enumerate(shift.queued):
         entry = entries[position]
         count += len(spec.to or (1,)) + len(spec.cc or entry.cc) + len(spec.bcc or entry.bcc)
-        if taken == at_once or (taken and count > most):
+        if taken == at_once or (taken and (count > most or position in shift.singly)):
             break
     else:
         taken = len(shift.queued)
     positions, shift.queued = shift.queued[:taken], shift.queued[taken:]
     return positions
-
-
-# ---- render and plan -----------------------------------------------------------------------------------------------
-
-
-async def _rendered(runtime: Runtime, shift: Shift, material: Material, positions: Sequence[int]) -> list[Item]:
-    """The messages of these recipients. A row whose data does not fit the template fails alone."""
-    items, failed = [], []
-    for position in positions:
-        attempt = shift.attempts[position] + 1
-        if attempt > MAX_ATTEMPTS:
-            why = f"given up after {MAX_ATTEMPTS:,} attempts"
-            failed.append(shift.settlement(position, MAX_ATTEMPTS, Outcome.FAILED, reason=why))
-            continue
-        try:
-            entry = shift.work.entries[position]
-            items.append(material.item(shift.work.chunk, position, entry, attempt, shift.left_out.get(position, ())))
-        except RenderFailed as error:
-            failed.append(shift.settlement(position, shift.attempts[position], Outcome.FAILED, reason=str(error)))
-    if failed:
-        await to_the_end(settle.settle(runtime, shift, failed))
-    return items
-
-
-async def _planned(runtime: Runtime, shift: Shift, material: Material, items: Sequence[Item], *, bulk: bool = True) -> list[Call]:
-    """The calls that carry them. What no call can carry is rejected alone."""
-    if material.size > LARGE_BYTES:  # encoding it takes long enough to be felt by all that runs beside it
-        planned = await asyncio.to_thread(plan, material.spec, items, material.files, bulk=bulk)
-    else:
-        planned = plan(material.spec, items, material.files, bulk=bulk)
-    if planned.refused:
-        rejected = [
-            shift.settlement(item.position, item.attempt - 1, Outcome.REJECTED, reason=why) for item, why in planned.refused
-        ]
-        await to_the_end(settle.settle(runtime, shift, rejected))
-    return planned.calls
 
 
 # ---- admit ---------------------------------------------------------------------------------------------------------
@@ -201,7 +186,7 @@ async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, ca
     elif admission.verdict is Verdict.SINGLES:
         items, at_once = calls[0].items, material.at_once(SINGLES)
         for first in range(0, len(items), at_once):
-            singles = await _planned(runtime, shift, material, items[first : first + at_once], bulk=False)
+            singles = await planned(runtime, shift, material, items[first : first + at_once], bulk=False)
             if singles and not shift.over:
                 await _admit_and_send(runtime, shift, material, singles)
 
@@ -240,7 +225,7 @@ async def _granted(
     shift.queued = [item.position for item in items[taken:]] + shift.queued
     if calls[0].operation is Operation.SEND_EMAIL:
         return calls[:taken]
-    return await _planned(runtime, shift, material, items[:taken])
+    return await planned(runtime, shift, material, items[:taken])
 
 
 # ---- claim, dispatch, settle ---------------------------------------------------------------------------------------
@@ -322,13 +307,15 @@ async def _give_back(runtime: Runtime, shift: Shift) -> None:
     chunk, fence, lane = shift.work.chunk, shift.work.fence, shift.work.spec.lane
     delay_ms = int((shift.delay_s if shift.over or shift.queued else max(shift.delay_s, shift.again_s)) * 1000)
     try:
-        more = await runtime.ledger.scripts.release(chunk, fence=fence, delay_ms=delay_ms)
+        harmless = not shift.work.starts or (shift.harmless and shift.suspected.isdisjoint(shift.queued))
+        more = await runtime.ledger.scripts.release(chunk, fence=fence, delay_ms=delay_ms, harmless=harmless)
         if more and not delay_ms:
             await runtime.queue.wake(lane, chunk, fence)
         if not more and not is_message(chunk):
             await _feed(runtime, chunk)
     except (RedisError, OSError) as error:
         runtime.outage.tell(error, "giving back a lease, which runs out", chunk=chunk)
+        runtime.unreturned[chunk] = fence  # and is given back later: else it would count as lost with this worker
 
 
 async def _feed(runtime: Runtime, chunk: str) -> None:
@@ -347,3 +334,9 @@ async def _heartbeat(runtime: Runtime, shift: Shift) -> None:
                 log.warning("lost the lease of a chunk", chunk=shift.work.chunk)
                 shift.lost.set()
                 return
+
+
+def _room(spec: Spec) -> int:
+    """The memory that a chunk's attachments take while its messages are made; of small ones it does not matter."""
+    size = sum(file.size for file in spec.files)
+    return size * COPIES if size > LARGE_CHARS else 0

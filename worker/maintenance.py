@@ -32,6 +32,7 @@ log = structlog.get_logger()
 REDIS_EVERY_S = 1.0
 REAP_EVERY_S = 0.5
 REAP_LIMIT = 500
+GIVE_BACK_EVERY_S = 1.0
 CAMPAIGNS_EVERY_S = 1.0
 SUPPRESSION_CHECK_S = 1.0  # as with the account
 ACCOUNT_CHECK_S = 1.0  # how often a process looks whether the account has to be read; how often it is read is a setting
@@ -58,6 +59,13 @@ async def reap(runtime: Runtime) -> None:
                 await runtime.queue.wake_again(lane, chunk, fence)
         if len(found) < REAP_LIMIT:
             return
+
+
+async def give_back(runtime: Runtime) -> None:
+    """Leases that could not be given back, as Redis was away. Who has run out by then is not lost."""
+    for chunk, fence in list(runtime.unreturned.items()):
+        await runtime.ledger.scripts.release(chunk, fence=fence, harmless=False)
+        del runtime.unreturned[chunk]
 
 
 async def look_after_campaigns(runtime: Runtime) -> None:
@@ -226,6 +234,7 @@ async def look_at_redis(runtime: Runtime) -> None:
 LOOPS: dict[str, tuple[Callable[[Runtime], Awaitable[None]], float]] = {
     "redis": (look_at_redis, REDIS_EVERY_S),
     "reaper": (reap, REAP_EVERY_S),
+    "leases": (give_back, GIVE_BACK_EVERY_S),
     "campaigns": (look_after_campaigns, CAMPAIGNS_EVERY_S),
     "archive": (archive, ARCHIVE_EVERY_S),
     "account": (read_accounts, ACCOUNT_CHECK_S),

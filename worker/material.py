@@ -8,9 +8,9 @@ from mailer.errors import MailerError
 from mailer.ledger import File, Literal, Spec
 from mailer.reach import Reach
 from mailer.sender import misfit
-from mailer.templates import Compiled
 from mailer.unsubscribe import Tokens
 
+from .render import Far, Near
 from .runtime import Runtime
 
 
@@ -33,7 +33,7 @@ async def load(runtime: Runtime, reach: Reach, spec: Spec) -> Material:
     return material
 
 
-async def _source(runtime: Runtime, reach: Reach, spec: Spec) -> Compiled | Literal | StoredTemplate | Mime:
+async def _source(runtime: Runtime, reach: Reach, spec: Spec) -> Near | Far | Literal | StoredTemplate | Mime:
     if spec.literal is not None:
         return spec.literal
     if spec.ses_template is not None:
@@ -43,10 +43,10 @@ async def _source(runtime: Runtime, reach: Reach, spec: Spec) -> Compiled | Lite
         if mime is None:
             raise Unusable(why="its MIME message is not in Redis any more; send it again")
         return Mime(mime)
-    compiled = await runtime.compiled(spec)
-    if compiled is None:
+    template = await runtime.template(spec)
+    if template is None:
         raise Unusable(why="its template is not in Redis any more; start it again")
-    return compiled
+    return template
 
 
 async def _file(runtime: Runtime, file: File) -> Loaded:

@@ -16,6 +16,7 @@ from mailer.settings import Settings, load_settings
 from . import maintenance
 from .lanes import DRAIN_S, arq_options
 from .runtime import cancel, open_runtime
+from .watchdog import Watchdog
 
 
 def worker_settings(lane_name: str, class_name: str) -> type:
@@ -33,12 +34,17 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         ctx["jobs"] = set()
         ctx["runtime"] = runtime = await open_runtime(settings, redis.patience.era)
         runtime.serving.add(lane)
+        runtime.rendering.children.start([lane])
+        ctx["watchdog"] = watchdog = Watchdog()
+        watchdog.start()
         ctx["upkeep"] = await maintenance.start(runtime)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
         await cancel(*ctx.get("upkeep", {}).values())
         if "runtime" in ctx:
             await ctx["runtime"].__aexit__(None, None, None)
+        if "watchdog" in ctx:
+            ctx["watchdog"].stop()
 
     return type(
         class_name,

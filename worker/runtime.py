@@ -38,17 +38,20 @@ from mailer.ses.refusals import classify_question
 from mailer.settings import Settings
 from mailer.storage import open_objects
 from mailer.suppression.pace import Pace
-from mailer.templates import Compiled, Content
 
 from .outage import Outage
+from .render import Far, Near, Rendering, choose
+from .room import Room
 from .stored import StoredTemplates
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 FILES_KEPT_BYTES = 64 << 20  # of attachments; in base64 they take as much again and a third
+FILE_ROOM_BYTES = 256 << 20  # for attachments of the chunks that are worked on at a time, while messages are made of them
+TEXT_ROOM_BYTES = 128 << 20  # for large messages
 LANES_KEPT = 10_000  # containers of which events were taken in
-COMPILED_KEPT = 64  # templates kept compiled; a campaign uses one
+TEMPLATES_KEPT = 64  # compiled, or as they are stored; a campaign uses one
 CANCEL_AGAIN_S = 1.0
 PROBE_S = 1.5  # below the time that `/readyz` has
 MARK_S = 60  # that the key stays which is written to see that Redis takes writes
@@ -125,7 +128,11 @@ class Runtime:
         self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer
-        self._compiled: OrderedDict[str, Compiled] = OrderedDict()
+        self.rendering = Rendering()
+        self.file_room, self.text_room = Room(FILE_ROOM_BYTES), Room(TEXT_ROOM_BYTES)
+        self.one_suspect = asyncio.Lock()
+        self.unreturned: dict[str, int] = {}  # chunks whose leases could not be given back, and their fences
+        self._templates: OrderedDict[str, Near | Far] = OrderedDict()
         self._files: OrderedDict[File, Loaded] = OrderedDict()
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
         self._stack = AsyncExitStack()
@@ -136,6 +143,7 @@ class Runtime:
         if self.objects is not None:
             self._stack.push_async_callback(self.objects.close)
         await self._stack.enter_async_context(self.reaches)
+        self._stack.push_async_callback(self.rendering.children.close)
         return self
 
     async def check_store(self) -> None:
@@ -162,18 +170,18 @@ class Runtime:
         """Whether Redis takes writes. Raises what redis-py raises."""
         await redis.set(self.ledger.keys.mark, 1, ex=MARK_S)
 
-    async def compiled(self, spec: Spec) -> Compiled | None:
+    async def template(self, spec: Spec) -> Near | Far | None:
         """The template of a campaign or message, compiled once; None where Redis does not have it any more."""
         digest = spec.content or ""
-        found = self._compiled.get(digest)
+        found = self._templates.get(digest)
         if found is None:
             packed = await self.ledger.get_content(digest, "its template")
             if packed is None:
                 return None
-            found = self._compiled[digest] = Compiled(Content.load(packed))
-            if len(self._compiled) > COMPILED_KEPT:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(digest)
+            found = self._templates[digest] = await asyncio.to_thread(choose, digest, packed)
+            if len(self._templates) > TEMPLATES_KEPT:
+                self._templates.popitem(last=False)
+        self._templates.move_to_end(digest)
         return found
 
     async def loaded(self, file: File) -> Loaded | None:

@@ -71,6 +71,8 @@ class Shift:
     singly: set[int] = field(default_factory=set)  # positions to be sent alone: SES refused the call that they were in
     turn: bool = False  # what it is held for is tried by the next call; `holds` are let go where SES accepts it
     holds: tuple[str, ...] = ()  # keys of what it may be held by
+    suspected: set[int] = field(default_factory=set)  # positions of which one may have cost workers their lives
+    harmless: bool = False  # some of it was worked on, and the worker lives
 
     @classmethod
     def of(cls, work: Work) -> Shift:
@@ -84,6 +86,10 @@ class Shift:
             attempts={i: record.attempts for i, record in enumerate(records)},
             clock_ms=work.now_ms - int(time.time() * 1000),
         )
+
+    @property
+    def is_message(self) -> bool:
+        return is_message(self.work.chunk)
 
     def expired(self) -> bool:
         """Before waiting for anything. The claim asks again, and its word is the last."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,7 +16,7 @@ from mailer.compose.material import StoredTemplate
 from mailer.errors import MailerError
 from mailer.reach import Reach
 from mailer.ses.refusals import Kind, classify_question
-from mailer.templates.handlebars import TemplateSyntaxError, compile_template
+from mailer.templates.handlebars import Template, TemplateSyntaxError, compile_template
 
 log = structlog.get_logger()
 
@@ -80,4 +81,9 @@ class StoredTemplates:
             if name.split(":")[3:5] != own:
                 return None
         content = await reach.gateway.template(name.rpartition(_ARN)[2])
-        return StoredTemplate(name, tuple(compile_template(source) for source in content.values()))
+        sources = tuple(content.values())
+        return StoredTemplate(name, await asyncio.to_thread(_compiled, sources), sources)
+
+
+def _compiled(sources: Sequence[str]) -> tuple[Template, ...]:
+    return tuple(map(compile_template, sources))

@@ -14,9 +14,9 @@ from .request import Call, Item, Loaded, Operation, destination, envelope, heade
 from .template import add_extras, contents
 
 
-def bulk_call(spec: Spec, items: Sequence[Item], files: Sequence[Loaded]) -> Call | None:
-    """The call for these messages, or None where it would be too large."""
-    content, data = contents(spec, items)
+def bulk_call(spec: Spec, items: Sequence[Item], files: Sequence[Loaded], most_text: int | None = None) -> Call | None:
+    """The call for these messages, or None where it would be too large. Raises TextElsewhere."""
+    content, data = contents(spec, items, most_text)
     if max(map(len, data)) > MAX_DATA_CHARS:
         return None
     # The data of each entry is whole: how SES merges it with the default's is not documented (nor how it does tags).

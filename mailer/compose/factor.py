@@ -16,6 +16,8 @@ from ..templates.text import html_to_text
 
 # Text that Handlebars would read as a tag: it is carried as a value instead.
 _TAG = re.compile(r"(\\*\{\{+)")
+_MARKUP = re.compile(r"([<>\"'])")
+FRAME_CHARS = 1 << 16  # of what messages have in common: it is read once and kept
 
 
 @dataclass(slots=True)
@@ -97,22 +99,47 @@ def _guard(parts: Sequence[Segment], count: int) -> list[Segment]:
     return found
 
 
-def text_segments(html_parts: Sequence[Segment], count: int) -> list[Segment] | None:
+class TextElsewhere(Exception):
+    """There is more HTML to be read for text parts than the caller has time for."""
+
+
+def text_segments(html_parts: Sequence[Segment], count: int, most: int | None = None) -> list[Segment] | None:
     """The text part of HTML in segments. The conversion is slow, so it is done on the frame that the messages share. None: there
     is no text part, for a message has no text or is too large for one.
 
     Each message gets the text that its own HTML would have given, as long as its values are nothing but text. Only blanks and
-    line ends may differ, beside a value that is empty. Where values are more than text, each message is converted.
+    line ends may differ, beside a value that is empty. Where values are more than text, each message is converted; raises
+    TextElsewhere where those have more than `most` characters.
     """
+    html_parts = opened(html_parts)
     values = [part for part in html_parts if isinstance(part, tuple)]
+    if most is not None and sum(len(part) for part in html_parts if isinstance(part, str)) > FRAME_CHARS:
+        raise TextElsewhere
     try:
         found = frame([None if isinstance(part, tuple) else part for part in html_parts])
         if found is not None and found.takes(values):
             return _there(found.segments(values))
         columns = [part if isinstance(part, tuple) else (part,) * count for part in html_parts]
+        if most is not None and sum(len(value) for column in columns for value in column) > most:
+            raise TextElsewhere
         return _there([tuple(html_to_text("".join(row)) for row in zip(*columns, strict=True))])
     except TooMuch:
         return None
+
+
+def opened(parts: Sequence[Segment]) -> list[Segment]:
+    """HTML in smaller segments, of which fewer have markup in their values."""
+    return [one for part in parts for one in _opened(part)]
+
+
+def _opened(part: Segment) -> list[Segment]:
+    """A segment whose values are of the same markup in each message, as a macro's are, and what stands in that markup."""
+    if isinstance(part, str) or not any("<" in value for value in part):
+        return [part]
+    rows = [_MARKUP.split(value) for value in part]
+    if any(row[1::2] != rows[0][1::2] for row in rows):
+        return [part]
+    return segments(rows)
 
 
 def _there(parts: list[Segment]) -> list[Segment] | None:

@@ -9,14 +9,15 @@ refused before anything is stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..attachment import is_message
 from ..email import Mode
 from ..errors import ModeRefused
 from ..ledger.spec import Spec
-from ..templates.render import Pieces
+from ..templates.render import Pieces, Rendered
 from .bulk import bulk_call
+from .factor import TextElsewhere
 from .limits import (
     MAX_DATA_CHARS,
     MAX_ENTRIES,
@@ -137,58 +138,78 @@ def _unsayable(spec: Spec) -> str:
     return ""
 
 
-def plan(spec: Spec, items: Sequence[Item], files: Sequence[Loaded] = (), *, bulk: bool = True) -> Planned:
-    """The calls that carry these messages, each message in exactly one; `bulk` False: each in one of its own."""
+def plan(
+    spec: Spec, items: Sequence[Item], files: Sequence[Loaded] = (), *, bulk: bool = True, most_text: int | None = None
+) -> Planned:
+    """The calls that carry these messages, each message in exactly one; `bulk` False: each in one of its own.
+
+    Raises TextElsewhere where text parts have to be made of more than `most_text` characters of HTML.
+    """
     choice = choose(spec)
-    planned = Planned([], [])
+    planner = _Planner(spec, choice, files, most_text)
     if not choice.bulk or not (bulk or choice.always_bulk):
         for item in items:
-            _single(spec, choice.single, item, files, planned)
-        return planned
+            planner.single(item)
+        return planner.planned
     for first in range(0, len(items), MAX_ENTRIES):
-        _bulk(spec, choice, items[first : first + MAX_ENTRIES], files, planned)
-    return planned
+        planner.bulk(items[first : first + MAX_ENTRIES])
+    return planner.planned
 
 
-def _bulk(spec: Spec, choice: Choice, items: Sequence[Item], files: Sequence[Loaded], planned: Planned) -> None:
-    if len(items) < 2 and not choice.always_bulk:
-        _single(spec, choice.single, items[0], files, planned)
-        return
-    call = bulk_call(spec, items, files)
-    if call is not None:
-        planned.calls.append(call)
-    elif len(items) < 2:
-        _single(spec, choice.single, items[0], files, planned)
-    else:
-        half = len(items) // 2
-        _bulk(spec, choice, items[:half], files, planned)
-        _bulk(spec, choice, items[half:], files, planned)
+@dataclass(slots=True)
+class _Planner:
+    spec: Spec
+    choice: Choice
+    files: Sequence[Loaded]
+    most_text: int | None  # what is left of it
+    planned: Planned = field(default_factory=lambda: Planned([], []))
 
+    def bulk(self, items: Sequence[Item]) -> None:
+        if len(items) < 2 and not self.choice.always_bulk:
+            self.single(items[0])
+            return
+        call = bulk_call(self.spec, items, self.files, self.most_text)
+        if call is not None:
+            self.planned.calls.append(call)
+        elif len(items) < 2:
+            self.single(items[0])
+        else:
+            half = len(items) // 2
+            self.bulk(items[:half])
+            self.bulk(items[half:])
 
-def _single(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded], planned: Planned) -> None:
-    call = _call(spec, mode, item, files)
-    if isinstance(call, Call):
-        planned.calls.append(call)
-    else:
-        planned.refused.append((item, call))
+    def single(self, item: Item) -> None:
+        call = self._call(item)
+        if isinstance(call, Call):
+            self.planned.calls.append(call)
+        else:
+            self.planned.refused.append((item, call))
 
+    def _call(self, item: Item) -> Call | str:
+        """The call, or why there can be none."""
+        spec, mode = self.spec, self.choice.single
+        if isinstance(item.content, Mime):
+            return _raw_call(spec, item, with_headers(item.content.data, item.headers), reply_to=True)
+        if mode is Mode.TEMPLATE:
+            call = template_call(spec, item, self.files, self.most_text)
+            if call is None:
+                return f"its template data has more than the {MAX_DATA_CHARS:,} characters that SES takes"
+            if spec.ses_template is None and len(call.body) > MAX_INLINE_REQUEST:
+                return f"with its template it has {len(call.body):,} bytes, and SES takes {MAX_INLINE_REQUEST:,}; use mode simple"
+            return call
+        assert isinstance(item.content, Pieces)
+        rendered = self._joined(item.content)
+        if mode is Mode.RAW:
+            return _raw_call(spec, item, assemble(spec, item, rendered, self.files), reply_to=False)
+        call = simple_call(spec, item, rendered, self.files)
+        return call or f"in base64 it has more than the {MAX_MESSAGE:,} bytes that SES takes"
 
-def _call(spec: Spec, mode: Mode, item: Item, files: Sequence[Loaded]) -> Call | str:
-    """The call, or why there can be none."""
-    if isinstance(item.content, Mime):
-        return _raw_call(spec, item, with_headers(item.content.data, item.headers), reply_to=True)
-    if mode is Mode.TEMPLATE:
-        call = template_call(spec, item, files)
-        if call is None:
-            return f"its template data has more than the {MAX_DATA_CHARS:,} characters that SES takes"
-        if spec.ses_template is None and len(call.body) > MAX_INLINE_REQUEST:
-            return f"with its template it has {len(call.body):,} bytes, and SES takes {MAX_INLINE_REQUEST:,}; use mode simple"
-        return call
-    assert isinstance(item.content, Pieces)
-    rendered = item.content.join()
-    if mode is Mode.RAW:
-        return _raw_call(spec, item, assemble(spec, item, rendered, files), reply_to=False)
-    return simple_call(spec, item, rendered, files) or f"in base64 it has more than the {MAX_MESSAGE:,} bytes that SES takes"
+    def _joined(self, content: Pieces) -> Rendered:
+        if content.text is None and self.most_text is not None:
+            self.most_text -= sum(map(len, content.html or ()))
+            if self.most_text < 0:
+                raise TextElsewhere
+        return content.join()
 
 
 def _raw_call(spec: Spec, item: Item, mime: bytes, *, reply_to: bool) -> Call | str:

@@ -19,9 +19,9 @@ from .limits import MAX_DATA_CHARS
 from .request import Call, Item, Loaded, Values, attachment_list, header_list, merged, send_email
 
 
-def template_call(spec: Spec, item: Item, files: Sequence[Loaded]) -> Call | None:
-    """SendEmail with a template, or None where the data is more than SES takes."""
-    content, (data,) = contents(spec, [item])
+def template_call(spec: Spec, item: Item, files: Sequence[Loaded], most_text: int | None = None) -> Call | None:
+    """SendEmail with a template, or None where the data is more than SES takes. Raises TextElsewhere."""
+    content, (data,) = contents(spec, [item], most_text)
     if len(data) > MAX_DATA_CHARS:
         return None
     content["TemplateData"] = data
@@ -29,22 +29,23 @@ def template_call(spec: Spec, item: Item, files: Sequence[Loaded]) -> Call | Non
     return send_email(Mode.TEMPLATE, spec, item, {"Template": content})
 
 
-def contents(spec: Spec, items: Sequence[Item]) -> tuple[dict[str, Any], Sequence[str]]:
-    """The Template member without its extras, and the data of each message, as JSON."""
+def contents(spec: Spec, items: Sequence[Item], most_text: int | None = None) -> tuple[dict[str, Any], Sequence[str]]:
+    """The Template member without its extras, and the data of each message, as JSON. Raises TextElsewhere."""
     if spec.ses_template is not None:
         name = "TemplateArn" if spec.ses_template.startswith("arn:") else "TemplateName"
         return {name: spec.ses_template}, [item.content.json for item in items if isinstance(item.content, Values)]
-    return _inline([item.content for item in items if isinstance(item.content, Pieces)])
+    return _inline([item.content for item in items if isinstance(item.content, Pieces)], most_text)
 
 
-def _inline(pieces: Sequence[Pieces]) -> tuple[dict[str, Any], Sequence[str]]:
+def _inline(pieces: Sequence[Pieces], most_text: int | None) -> tuple[dict[str, Any], Sequence[str]]:
     slots, count = Slots(), len(pieces)
     content = {"Subject": template(segments([[one.subject] for one in pieces]), count, slots)}
     html: list[Segment] = []
     if pieces[0].html is not None:
         html = segments([one.html or [] for one in pieces])
         content["Html"] = template(html, count, slots)
-    text = text_segments(html, count) if pieces[0].text is None else segments([one.text or [] for one in pieces])
+    made = pieces[0].text is not None
+    text = segments([one.text or [] for one in pieces]) if made else text_segments(html, count, most_text)
     if text or not html:
         content["Text"] = template(text or [], count, slots)
     names = list(slots.values)

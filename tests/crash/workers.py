@@ -236,6 +236,10 @@ def _become(request: Mapping[str, object]) -> None:
         os.chdir(str(request["folder"]))
         os.environ.clear()
         os.environ.update(request["environment"])  # type: ignore[call-overload]
+        if "TEST_POISON" in os.environ:
+            from .poison import take
+
+            take(os.environ["TEST_POISON"])
         status = main()
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -455,7 +455,7 @@ async def test_large_attachments_neither_stop_the_worker_nor_fill_its_memory(
         held.append(sum(len(call.body) for call in found.calls))
         return found
 
-    monkeypatch.setattr("worker.deliver.plan", measured)
+    monkeypatch.setattr("worker.make.plan", measured)
     lag = 0.0
 
     async def watch() -> None:
