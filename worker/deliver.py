@@ -29,7 +29,7 @@ from mailer.tasks import to_the_end
 
 from . import alike, settle, suspects
 from .gate import gated
-from .make import made, planned
+from .make import made, planned, stop_where_everybody_fails
 from .material import load
 from .room import Busy
 from .runtime import LEASE_MS, Runtime
@@ -84,6 +84,7 @@ async def _shift(runtime: Runtime, work: Work) -> None:
         async with runtime.file_room.held(_room(work.spec)):
             if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)) and await gated(runtime, shift):
                 await _send_queued(runtime, shift, material)
+                await stop_where_everybody_fails(runtime, shift)
     except Busy as busy:
         shift.delay_s = busy.again_s
     except Exception:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from operator import itemgetter
 
 from mailer.compose import Call, Item, Planned, plan
 from mailer.compose.factor import TextElsewhere
 from mailer.compose.material import Material
 from mailer.email import Outcome
+from mailer.ids import container_of
 from mailer.ledger.records import MAX_ATTEMPTS
+from mailer.selection import GOT
 from mailer.tasks import to_the_end
 
 from . import settle
@@ -20,6 +23,7 @@ from .runtime import Runtime
 from .settle import Shift
 
 LARGE_BYTES = 256 << 10  # of attachments, or of messages that go one by one: encoding those is felt by all that runs beside it
+EVERYBODY = 20  # recipients at least, of a chunk in which no message can be made
 LARGE_CHARS = 4 << 20  # of the messages of a bulk call, most of which they have in common
 
 
@@ -55,6 +59,8 @@ async def _rendered(runtime: Runtime, shift: Shift, material: Material, position
         batch = await runtime.rendering.batch(shift.work.spec.lane, shift.work.chunk, material, rows)
         items, length = batch.items, batch.chars
         shift.queued = [row.position for row in batch.left] + shift.queued
+        shift.made += len(items)
+        shift.unmade += len(batch.failed)
         failed += [
             shift.settlement(row.position, shift.attempts[row.position], Outcome.FAILED, reason=why) for row, why in batch.failed
         ]
@@ -63,6 +69,23 @@ async def _rendered(runtime: Runtime, shift: Shift, material: Material, position
     if failed:
         await to_the_end(settle.settle(runtime, shift, failed))
     return items, length
+
+
+async def stop_where_everybody_fails(runtime: Runtime, shift: Shift) -> None:
+    """Stop a campaign of which a whole chunk failed while nobody has got it: the other chunks would fail for the same reason."""
+    if shift.is_message or shift.made or shift.queued or shift.unmade < EVERYBODY:
+        return
+    id = container_of(shift.work.chunk)
+    status = await runtime.ledger.campaign(id)
+    if GOT & status.counts.keys() or not status.reasons:
+        return
+    why, n = max(status.reasons.items(), key=itemgetter(1))
+    failed = status.counts.get(Outcome.FAILED.label, 0)
+    reason = (
+        f"the first {failed:,} recipients failed, and nobody has got it; the commonest reason ({n:,} of {failed:,}): {why}. "
+        f"Mend the template, then: mailer campaign retry {id} --state failed --template NAME"
+    )
+    await settle.stop(runtime, shift, reason)
 
 
 async def planned(

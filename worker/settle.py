@@ -72,6 +72,8 @@ class Shift:
     turn: bool = False  # what it is held for is tried by the next call; `holds` are let go where SES accepts it
     holds: tuple[str, ...] = ()  # keys of what it may be held by
     suspected: set[int] = field(default_factory=set)  # positions of which one may have cost workers their lives
+    made: int = 0  # messages
+    unmade: int = 0  # recipients whose message cannot be made
     harmless: bool = False  # some of it was worked on, and the worker lives
 
     @classmethod

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,38 @@ async def test_a_stopped_campaign_goes_on_with_its_mended_template(
     await runtime.ledger.scripts.halt(id, to=State.STOPPED, reason="because", allowed=[State.FINISHED])
     assert await mailer.retry(id, ["failed"], template="letter") == 0
     await until(mailer, id, State.FINISHED)
+
+
+async def test_a_campaign_in_which_everybody_fails_stops_before_its_other_chunks_do(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, templates: Path
+) -> None:
+    broken = templates / "broken"
+    broken.mkdir()
+    (broken / "subject.txt").write_text("Hello")
+    (broken / "body.txt").write_text("{{ name | int + points }}")
+    people = [{"email": f"x{i}@example.org", "name": "Ana", "points": "12"} for i in range(20_000)]
+    id = await mailer.start_campaign(letter(template="broken"), people)
+    status = await until(mailer, id, State.STOPPED)
+    failed = status.counts["failed"]
+    assert failed <= 12 * 500, "a chunk for each that is worked on at a time"
+    assert status.reason.startswith("the first ")
+    assert re.search(
+        r"nobody has got it; the commonest reason \([0-9,]+ of [0-9,]+\): .+ Mend the template, then: ", status.reason
+    )
+    assert status.reason.endswith(f"mailer campaign retry {id} --state failed --template NAME")
+    (broken / "body.txt").write_text("{{ name }} {{ points }}")
+    assert await mailer.retry(id, ["failed"], template="broken") >= failed
+    assert (await finished(mailer, id)).counts == {"sent": 20_000}
+    assert set(accepted(ses).values()) == {1}
+
+
+@pytest.mark.parametrize("failing", [19, 600])
+async def test_a_campaign_goes_on_where_somebody_gets_it_or_few_fail(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, failing: int
+) -> None:
+    fine = rows(1) if failing > 500 else []
+    id = await mailer.start_campaign(letter(), [*fine, *({"email": f"x{i}@example.org"} for i in range(failing)), *rows(2)[1:]])
+    assert (await finished(mailer, id)).counts == {"sent": len(fine) + 1, "failed": failing}
 
 
 async def test_a_template_that_is_not_there_or_does_not_belong_changes_nothing(
