@@ -7,6 +7,7 @@ the next one does not depend on arq having forgotten the last.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +27,7 @@ from .redis.connection import Era, open_pool
 from .redis.errors import advise_redis, explain_redis, has_moved, is_refused, not_stored, passes
 from .redis.url import parse, safe_url
 from .settings import Settings
+from .tasks import to_the_end
 
 __all__ = [
     "APPLICATION_TIMEOUT_S",
@@ -81,6 +83,17 @@ class _PipelineOfArq(PatientPipeline):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         return super().execute_command(*_under(self._names, args), **options)
+
+    async def reset(self) -> None:
+        """redis-py keeps the connection where it is cancelled while it takes back a WATCH."""
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            if self.connection is not None:
+                connection, self.connection = self.connection, None
+                await to_the_end(connection.disconnect(nowait=True))
+                await to_the_end(self.connection_pool.release(connection))
+            raise
 
 
 def _under(keys: Keys, args: Sequence[Any]) -> list[Any]:

@@ -170,6 +170,7 @@ class Place:
         self._needs_s = FIRST_S  # for an answer, lately
         self._booked = 0.0  # until then there is somebody for each moment, of those who wait and those who come again
         self._starting: asyncio.Task[Child] | None = None
+        self._closed = False
 
     def start(self) -> asyncio.Task[Child]:
         """Have a process ready before it is asked for."""
@@ -218,7 +219,8 @@ class Place:
         finally:
             if retires:
                 self._starting = None
-                self.start()
+                if not self._closed:
+                    self.start()
                 await child.end()
         return answer
 
@@ -237,6 +239,7 @@ class Place:
         return child
 
     async def close(self) -> None:
+        self._closed = True
         starting, self._starting = self._starting, None
         if starting is not None:
             with suppress(OSError, asyncio.CancelledError):

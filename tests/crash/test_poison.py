@@ -68,9 +68,13 @@ async def a_message(here: Place, how: str) -> None:
     others = [await send(here.mailer, to) for to in INNOCENT]
     async with asyncio.timeout(60), kept_up(here, TEST_POISON=how) as ended:
         assert await ends(here.mailer, poison) == ("failed", REASON)
-        assert [await ends(here.mailer, id) for id in others] == [("sent", "")] * len(others)
+        states = {(await ends(here.mailer, id))[0] for id in others}
+        assert states <= {"sent", "unknown"}  # that died with a worker, which may have called SES for them
     assert ended == [ENDS[how]] * 3
-    assert accepted(here.ses) == Counter(INNOCENT)
+    found = accepted(here.ses)
+    assert set(found.values()) == {1}
+    assert found.keys() <= set(INNOCENT)
+    assert "unknown" in states or found.keys() == set(INNOCENT)
 
 
 async def some_of_many(here: Place, how: str, *guilty: int) -> None:

@@ -23,7 +23,7 @@ from mailer.simulator.catalogue import create_email_template
 from mailer.templates import Compiled, Content
 from mailer.templates.text import html_to_text
 from worker import children
-from worker.children import FORGIVEN_AFTER, Broken, Children
+from worker.children import FORGIVEN_AFTER, Broken, Children, Made
 from worker.room import Busy
 from worker.runtime import Runtime
 
@@ -153,7 +153,8 @@ async def test_what_is_slow_holds_up_nobody_else(impatient: None, rendering: Chi
     found = await made(rendering, content("<p>x</p>"), [{}], "quick")
     assert found.done == 1
     assert not all(task.done() for task in slow)
-    await asyncio.gather(*slow)
+    for result in await asyncio.gather(*slow, return_exceptions=True):
+        assert isinstance(result, Made | Busy), result  # the second may have to come again, where the machine is slow
 
 
 async def test_who_finds_too_many_waiting_is_told_when_to_come_again(rendering: Children) -> None:

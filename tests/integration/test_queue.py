@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -25,8 +26,9 @@ from mailer.email import Outcome
 from mailer.errors import RedisUnavailable
 from mailer.ids import new_campaign_id
 from mailer.ledger import Ledger, Spec
+from mailer.ledger.keys import Keys
 from mailer.ledger.ledger import NewChunk
-from mailer.queue import Queue, connect, disconnect, explain_redis, load_job, passes, ping, safe_url
+from mailer.queue import Queue, connect, disconnect, explain_redis, for_arq, load_job, passes, ping, safe_url
 from worker import lanes
 from worker.__main__ import serve
 from worker.runtime import Runtime
@@ -64,6 +66,23 @@ async def test_a_job_whose_worker_died_before_the_lease_is_free_for_another_with
     await queue.wake_again(Lane.TRANSACTIONAL, "m1-0", 0)
     assert not await ledger.redis.exists(taken)
     assert await ledger.redis.zcard(ledger.keys.queue(Lane.TRANSACTIONAL)) == 1
+
+
+async def test_a_cancellation_while_a_watch_is_taken_back_keeps_no_connection(own_server: RedisServer) -> None:
+    client = connect(Settings(redis_url=own_server.url))
+    arq = for_arq(client, Keys("t"))
+    pipe = arq.pipeline()
+    await pipe.watch("a")
+    own_server.send_signal(signal.SIGSTOP)
+    resetting = asyncio.create_task(pipe.reset())  # type: ignore[no-untyped-call]
+    await asyncio.sleep(0.1)
+    resetting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await resetting
+    own_server.send_signal(signal.SIGCONT)
+    assert pipe.connection is None
+    assert await arq.ping()
+    await disconnect(client)
 
 
 async def test_a_slow_worker_that_is_woken_for_the_same_chunk_again_ends_both_jobs_without_an_error(
