@@ -39,7 +39,9 @@ from .rules import (
     DO_PERMIT,
     DO_TLS,
     HTTP,
+    OF_MESSAGE,
     OF_MESSAGES,
+    SENTENCES,
     STATUSES,
     TO_RECIPIENT,
     WHOLE,
@@ -286,7 +288,16 @@ _ADDRESS = re.compile(r"<[^<>]{0,320}>|[^\s<>,;:'\"]{0,320}@[^\s<>,;:'\"]*")
 
 
 _QUOTED = re.compile(r"""(?<!\w)(['"`])[^'"`]*['"`](?!\w)""")  # what a caller or a list has put into the request
+_STATE = re.compile(r"['\"`]([A-Z]{4,20})['\"`]")  # SES's own name of a state: the status is "SUSPENDED"
+_CAPITALS = re.compile(r"\b[A-Z]{2,40}(?:_[A-Z]{2,40}){1,9}\b")  # ACCOUNT_SENDING_PAUSED
 _NUMBERED = re.compile(r"\S*\d\S*")  # an id, a time, a place in the request
+
+
+def _of_all(text: str) -> str:
+    """What may hold for more than one message: without what is quoted, and the sentences that are about a part of a message."""
+    said = _QUOTED.sub(lambda quoted: state[1] if (state := _STATE.fullmatch(quoted[0])) else "''", text)
+    named = _CAPITALS.sub(lambda name: name[0].replace("_", " "), said)
+    return " ".join(one for one in SENTENCES.split(named) if not OF_MESSAGE.search(one))
 
 
 def _first(rules: Sequence[Rule], text: str, sending: _Sending) -> Rule:
@@ -299,8 +310,8 @@ def _first(rules: Sequence[Rule], text: str, sending: _Sending) -> Rule:
     masked = _ADDRESS.sub("@", text)  # a recipient `reply-to@…` must not look like a fault in our Reply-To
     last = rules[-1].kind
     if last is not Kind.AMBIGUOUS and not (last is Kind.MESSAGE and sending.named(text)):
-        unquoted = _QUOTED.sub("''", masked)
-        if found := next((rule for rule in WHOLE if rule.fits(unquoted, named)), None):
+        spoken = _of_all(masked)
+        if found := next((rule for rule in WHOLE if rule.fits(spoken, named)), None):
             return found
     return next(rule for rule in rules if rule.fits(masked, named))
 

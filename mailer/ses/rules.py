@@ -29,17 +29,31 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One row: of the rules of a code, the first whose `says` is found in SES's text decides."""
+    """One row: of the rules of a code, the first that fits SES's text decides. Expressions are searched without case."""
 
     kind: Kind
-    says: str = ""  # regular expression, searched without case; "" fits every text
+    says: str = ""  # regular expression; "" fits every text
+    about: tuple[str, ...] = ()  # and there is one sentence that has each of these, in any order,
+    unless: str = ""  # and not this
     ours: bool = False  # and the text names one of our own addresses, or its domain
     alone: bool = False  # it is about one recipient, so it says nothing of the others
     do: str = ""  # what a human can do about it
 
     def fits(self, text: str, named: bool) -> bool:
         """`text` with the addresses masked, whether it `named` one of ours."""
-        return (named or not self.ours) and re.search(self.says, text, re.IGNORECASE | re.DOTALL) is not None
+        if (self.ours and not named) or not _found(self.says, text):
+            return False
+        return not self.about or any(
+            all(_found(word, sentence) for word in self.about) and not (self.unless and _found(self.unless, sentence))
+            for sentence in SENTENCES.split(text)
+        )
+
+
+def _found(expression: str, text: str) -> bool:
+    return re.search(expression, text, re.IGNORECASE | re.DOTALL) is not None
+
+
+SENTENCES = re.compile(r"(?<=[.!?;])\s+|[\r\n]+")
 
 
 # ---- what a human can do -------------------------------------------------------------------------------------------
@@ -78,39 +92,93 @@ OF_MESSAGES = (DO_RATE, DO_INCIDENT, DO_OPEN)
 # SES uses one code for several things; its text says which. Texts: "Errors related to the sending quotas",
 # "Amazon SES email sending errors" (developer guide).
 
-_DAILY = Rule(
-    kind=Kind.DAILY,
-    says=r"daily (message |sending |send |e-?mail )?(quota|limit)|\b24[- ]?h(ou)?r?s?\b[^.]{0,40}\b(quota|limit)"
-    r"|\b(quota|limit)\b[^.]{0,40}\b24[- ]?h(ou)?r",
-    do=DO_DAILY,
+# SES words one thing in many ways, and documents few of them. So the rules look for what a sentence is about and what is said
+# of it, in any order.
+_SENDER = r"\baccount(s|'s)?\b|\bability to (send|use|deliver)\b|\bsending\b|\bto send\b"
+_HALTED = r"\b(paus(ed?|ing)|suspen(d(ed)?|sion)|disabled|shut ?down)\b|\b(under|in|pending) (\w+ ){0,2}review\b"
+_CLOSED = r"\b(blocked|restricted|on hold|closed|deactivated|terminated|banned|revoked|stopped|halted)\b"
+_FOR_GOOD = r"\b(suspen(d(ed)?|sion)|shut ?down|terminated|closed|banned|permanently)\b"
+_PER_DAY = r"\b(daily|today|24[- ]?h(ou)?r?s?|(per|a|each|one|this) (24[- ]?hours?|day))\b"
+_RATE_OF = (
+    r"(?<!bounce )(?<!complaint )\brates?\b(?! of (bounces|complaints))|\b(per|a|each) (second|minute)\b|\btoo (fast|quickly)\b"
 )
-_RATE = Rule(kind=Kind.RATE, says=r"\b(sending|send|message) rate\b", do=DO_RATE)
-_PAUSED_SET = Rule(
-    kind=Kind.PAUSED_SET,
-    says=r"sending\b[^.]{0,40}\b(paused|disabled)\b.{0,200}configuration[ -]set"
-    r"|configuration[ -]set.{0,200}(paused|sending\b[^.]{0,40}\bdisabled)",
-    do=DO_PAUSED_SET,
+_SENT = r"\b(send|sending|sent|e-?mails?|messages?|recipients|accounts?)\b"
+_EXCEEDED = r"\b(exceed(s|ed|ing)?|reached|hit|used up|exhausted|too (many|much|high|fast|quickly)|throttl(ed?|ing))\b"
+_LIMIT = rf"\b(quotas?|limits?|maximum)\b|{_EXCEEDED}"
+# What has a limit of its own, in each message or in the account.
+_OTHER_LIMIT = (
+    r"\b(size|length|larger|bytes|[kmg]i?b|depth|parts?|lines?|recipients?|destinations?|addresses|attachments?|headers?"
+    r"|templates?|identit(y|ies)|contacts?|bounces?|complaints?|spam)\b"
 )
-_PAUSED_TENANT = Rule(
-    kind=Kind.PAUSED,
-    says=r"\btenant\b.{0,200}\b(paused|disabled|suspended)\b|\b(paused|disabled|suspended)\b.{0,200}\btenant\b",
-    do=DO_PAUSED_TENANT,
+# A sentence with one of these is about one message or recipient, and may have words in it that a list or a caller has written.
+OF_MESSAGE = re.compile(
+    r"\b(attachment|file|file ?names?|header|subject(?! to)|tags?|characters?|recipient|mailbox|attribute|variable|rendering)\b"
+    r"|\btried to reach\b|\b(value|constraint) (at|''|'[A-Z])|\b(illegal|invalid|malformed|bad) (e-?mail )?address"
+    r"|\b(to|of) (this|that|the|an) (address|domain)\b"
+    r"|\w\.(pdf|docx?|xlsx?|pptx?|odt|ods|txt|rtf|csv|zip|png|jpe?g|gif|svg|webp|html?|eml|ics|vcf|js|xml|json|mp[34])\b",
+    re.IGNORECASE,
 )
-_SUSPENDED = Rule(
-    kind=Kind.SUSPENDED,
-    says=r"\baccount\b[^.]{0,60}\b(suspended|shut ?down|terminated|permanently (restricted|disabled|blocked))\b",
-    do=DO_SUSPENDED,
+
+_DAILY = (
+    Rule(
+        kind=Kind.DAILY,
+        says=r"daily (message |sending |send |e-?mail )?(quota|limit)|\b24[- ]?h(ou)?r?s?\b[^.]{0,40}\b(quota|limit)"
+        r"|\b(quota|limit)\b[^.]{0,40}\b24[- ]?h(ou)?r",
+        do=DO_DAILY,
+    ),
+    Rule(
+        kind=Kind.DAILY, about=(_PER_DAY, _LIMIT, rf"{_SENT}|\bquotas?\b"), unless=r"\b(bounces?|complaints?|old)\b", do=DO_DAILY
+    ),
 )
-_PAUSED = Rule(
-    kind=Kind.PAUSED,
-    says=r"\bsending\b[^.]{0,40}\b(paused|disabled)\b|\b(paused|disabled)\b[^.]{0,40}\bsending\b"
-    r"|\baccount\b[^.]{0,60}\b(paused|disabled|blocked|restricted|on hold)\b",
-    do=DO_PAUSED,
+_RATE = (
+    Rule(kind=Kind.RATE, says=r"\b(sending|send|message) rate\b", do=DO_RATE),
+    Rule(kind=Kind.RATE, about=(_RATE_OF, _SENT, _LIMIT), do=DO_RATE),
+    Rule(kind=Kind.RATE, about=(r"\bthrottl", r"\b(sending|accounts?|e-?mails|messages)\b"), unless=r"\bquotas?\b", do=DO_RATE),
 )
-_CALLS = Rule(kind=Kind.CALLS, says=r"\brate exceeded\b|\btoo many requests\b|\bthrottl(ed|ing)\b|\bslow ?down\b", do=DO_RATE)
+# Neither the day nor the rate is named. SES calls the one of 24 hours "the sending quota".
+_QUOTA = (
+    Rule(kind=Kind.DAILY, about=(r"\bquotas?\b", _EXCEEDED), unless=_OTHER_LIMIT, do=DO_DAILY),
+    Rule(
+        kind=Kind.DAILY,
+        about=(r"\b(limits?|maximum|too many)\b", _EXCEEDED, r"\b(sending|accounts?|messages|e-?mails|message limit|to send)\b"),
+        unless=_OTHER_LIMIT,
+        do=DO_DAILY,
+    ),
+)
+_OF_SET = r"\bconfiguration[ -]set\b"
+_PAUSED_SET = (
+    Rule(
+        kind=Kind.PAUSED_SET,
+        says=r"sending\b[^.]{0,40}\b(paused|disabled)\b.{0,200}configuration[ -]set"
+        r"|configuration[ -]set.{0,200}(paused|sending\b[^.]{0,40}\bdisabled)",
+        do=DO_PAUSED_SET,
+    ),
+    Rule(kind=Kind.PAUSED_SET, about=(_OF_SET, r"\b(paused?|suspended)\b"), do=DO_PAUSED_SET),
+    Rule(kind=Kind.PAUSED_SET, about=(_OF_SET, _SENDER, _HALTED), do=DO_PAUSED_SET),
+)
+_PAUSED_TENANT = (
+    Rule(
+        kind=Kind.PAUSED,
+        says=r"\btenant\b.{0,200}\b(paused|disabled|suspended)\b|\b(paused|disabled|suspended)\b.{0,200}\btenant\b",
+        do=DO_PAUSED_TENANT,
+    ),
+    Rule(kind=Kind.PAUSED, about=(r"\btenant(s|'s)?\b", _HALTED), do=DO_PAUSED_TENANT),
+)
+_ACCOUNT = r"\baccount(s|'s)?\b"
+_SUSPENDED = Rule(kind=Kind.SUSPENDED, about=(_ACCOUNT, _FOR_GOOD), unless=r"\btemporar", do=DO_SUSPENDED)
+_PAUSED = (
+    Rule(kind=Kind.PAUSED, about=(_SENDER, _HALTED), do=DO_PAUSED),
+    Rule(kind=Kind.PAUSED, about=(rf"{_ACCOUNT}|\bability to (send|use|deliver)\b", _CLOSED), do=DO_PAUSED),
+)
+_CALLS = (
+    Rule(kind=Kind.CALLS, says=r"\brate exceeded\b|\btoo many requests\b|\bthrottl(ed|ing)\b|\bslow ?down\b", do=DO_RATE),
+    Rule(
+        kind=Kind.CALLS, about=(rf"{_RATE_OF}|\brequests\b|\brequest (limit|quota)", _EXCEEDED), unless=_OTHER_LIMIT, do=DO_RATE
+    ),
+)
 # These hold for more than the message, and SES tells them under the codes of a message, too ("MessageRejected: Sending paused
 # for this account"). So they are looked for first, whatever the code is.
-WHOLE = (_DAILY, _RATE, _PAUSED_SET, _PAUSED_TENANT, _SUSPENDED, _PAUSED, _CALLS)
+WHOLE = (*_DAILY, *_RATE, *_QUOTA, *_PAUSED_SET, *_PAUSED_TENANT, _SUSPENDED, *_PAUSED, *_CALLS)
 _POOL = Rule(kind=Kind.CONFIG, says=r"\b(sending|dedicated|ip) (ip )?pool\b", do=DO_POOL)
 # Of one recipient. Nothing of what a sender, an account or a quota may be worded by.
 _ONE = (

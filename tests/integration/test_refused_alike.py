@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -67,6 +68,41 @@ async def test_a_refusal_that_holds_for_all_parks_the_campaign_and_nobody_is_rej
     front.answers = lambda _: None
     assert (await finished(mailer, id)).counts == {"sent": 400}
     assert set(accepted(front.simulator).values()) == {1}
+
+
+OF_THE_ACCOUNT = [
+    "Sending suspended for this account.",
+    "Your ability to send email is currently paused.",
+    "Amazon SES has temporarily paused your account's ability to send email.",
+    "Sending quota exceeded.",
+    "Message quota exceeded",
+    "Maximum number of messages per day exceeded",
+    "Maximum number of messages per second exceeded",
+]
+
+
+@pytest.mark.parametrize("text", OF_THE_ACCOUNT)
+async def test_a_single_message_that_is_refused_for_the_account_waits_and_is_sent_once_when_it_may_be(
+    front: Front, mailer: Mailer, text: str
+) -> None:
+    front.answers = says(text)
+    id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="s", text="t"))
+    deadline = time.monotonic() + 10
+    while sum(one.sends for one in front.asked) < 2:  # refused, and tried again
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    waiting = await mailer.status(id)
+    assert waiting.state in ("queued", "claimed"), waiting
+    front.answers = lambda _: None
+    assert (await settled(mailer, id, 20)).state == "sent"
+    assert accepted(front.simulator) == {"ana@example.org": 1}
+
+
+async def test_a_single_message_that_is_refused_for_the_name_of_its_attachment_is_rejected(front: Front, mailer: Mailer) -> None:
+    front.answers = says("Attachment type not allowed: account paused.pdf")
+    id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="s", text="t"))
+    status = await settled(mailer, id)
+    assert (status.state, status.attempts, "account paused.pdf" in (status.reason or "")) == ("rejected", 1, True)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,33 @@ TEXTS: list[tuple[str, Kind]] = [
     ("Rate exceeded", Kind.CALLS),
     ("Too many requests", Kind.CALLS),
 ]
+TEXTS += [
+    ("Sending suspended for this account.", Kind.SUSPENDED),
+    ("The account is closed.", Kind.SUSPENDED),
+    ("Your ability to send email is currently paused.", Kind.PAUSED),
+    ("Amazon SES has temporarily paused your account's ability to send email.", Kind.PAUSED),
+    ("We have temporarily suspended your account's ability to send email.", Kind.PAUSED),
+    ("Your account is under review.", Kind.PAUSED),
+    ("Status of the account: 'DISABLED'", Kind.PAUSED),
+    ("ACCOUNT_SENDING_PAUSED", Kind.PAUSED),
+    ("Because of its bounce rate, this account is paused.", Kind.PAUSED),
+    ("Sending is paused: the complaint rate of your account has exceeded the limit.", Kind.PAUSED),
+    ("Suspended: tenant acme", Kind.PAUSED),
+    ("Suspended: configuration set news", Kind.PAUSED_SET),
+    ("Sending quota exceeded.", Kind.DAILY),
+    ("Message quota exceeded", Kind.DAILY),
+    ("Quota exceeded", Kind.DAILY),
+    ("Account sending limit reached", Kind.DAILY),
+    ("Maximum number of messages exceeded", Kind.DAILY),
+    ("Maximum number of messages per day exceeded", Kind.DAILY),
+    ("You have sent too many messages today", Kind.DAILY),
+    ("Maximum number of recipients per 24 hours exceeded", Kind.DAILY),
+    ("Maximum number of messages per second exceeded", Kind.RATE),
+    ("You are sending too fast.", Kind.RATE),
+    ("The maximum rate of your account is exceeded", Kind.RATE),
+    ("Sending is throttled for this account", Kind.RATE),
+    ("Rate limit exceeded", Kind.CALLS),
+]
 NOT_ACCEPTED = [code for code, rules in refusals.CODES.items() if rules[-1].kind is not Kind.AMBIGUOUS]
 
 
@@ -74,6 +101,98 @@ def test_words_that_a_list_put_into_the_request_hold_for_nobody_else(text: str) 
     refusal = classify_entry({"Status": "INVALID_PARAMETER", "Error": text}, from_address=FROM, to=["ana@example.org"])
     assert refusal is not None
     assert refusal.kind is Kind.MESSAGE
+
+
+# ---- in any order of words ---------------------------------------------------------------------------------------------
+
+ACCOUNTS = [
+    "this account",
+    "your AWS account",
+    "account 123456789012",
+    "your account's ability to send email",
+    "your ability to send",
+]
+HALTED = [
+    "is paused",
+    "was suspended",
+    "has been disabled",
+    "is shut down",
+    "has been placed under review",
+    "(temporarily paused)",
+]
+LIMITS = ["sending quota", "message quota", "maximum number of messages", "limit of messages", "account's sending limit"]
+SPANS = {"per day": Kind.DAILY, "in 24 hours": Kind.DAILY, "today": Kind.DAILY, "daily": Kind.DAILY, "": Kind.DAILY}
+SPANS |= {"per second": Kind.RATE, "rate": Kind.RATE}
+FILLERS = ["", "by Amazon SES", "554 Transaction failed:", "as of now,", "please check your inbox,", "in eu-west-1"]
+
+
+def in_any_order(*parts: str) -> st.SearchStrategy[str]:
+    said = st.tuples(st.permutations(parts), st.sampled_from(FILLERS), st.sampled_from(["", ".", " Please see the console."]))
+    made = said.map(lambda it: " ".join(filter(None, (it[1], *it[0]))) + it[2])
+    return made | made.map(str.upper) | made.map(str.capitalize)
+
+
+HALTS = st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(HALTED)).flatmap(lambda it: in_any_order(*it))
+SPENT = st.sampled_from(["exceeded", "has been reached", "is exhausted", "is used up"])
+
+
+def refusals_of(text: str) -> list[Refusal | None]:
+    call = classify(answer("MessageRejected", 400, text), from_address=FROM, to=["ana@example.org"])
+    return [call, classify_entry({"Status": "MESSAGE_REJECTED", "Error": text}, from_address=FROM, to=["ana@example.org"])]
+
+
+@given(HALTS)
+def test_an_account_that_may_not_send_is_known_in_any_order_of_words(text: str) -> None:
+    assert {one and one.kind for one in refusals_of(text)} <= {Kind.PAUSED, Kind.SUSPENDED}
+
+
+@given(st.data(), st.sampled_from(LIMITS), st.sampled_from(sorted(SPANS)), SPENT)
+def test_a_quota_that_is_used_up_is_known_in_any_order_of_words(data: st.DataObject, limit: str, span: str, spent: str) -> None:
+    text = data.draw(in_any_order(limit, span, spent))
+    assert {one and one.kind for one in refusals_of(text)} == {SPANS[span]}, text
+
+
+NAMED = [
+    "Attachment '{}.pdf' has a type that is not allowed.",
+    "Attachment type not allowed: {}.pdf",
+    "Illegal file name <{}.pdf>",
+    "The message holds {}.pdf, and that is not allowed",
+    "Illegal header 'X-Note: {}'",
+    "The header X-Note has an illegal character: {}",
+    'The subject "{}" is not to our taste',
+    "Invalid address: {}",
+    "Not for ana@example.org: {}",
+    "Attribute '{}' is not present in the rendering data",
+    "1 validation error detected: Value '{}' at 'emailTags.1.member.value' failed to satisfy constraint: …",
+]
+
+
+@given(
+    st.sampled_from(NAMED), HALTS | st.sampled_from(["account paused", "sending suspended", "daily quota exceeded", "SUSPENDED"])
+)
+def test_words_of_a_file_a_header_or_an_address_reject_that_message_alone(text: str, name: str) -> None:
+    said = text.format(name.strip(".").replace(". ", " "))
+    assert {one and one.kind for one in refusals_of(said)} == {Kind.MESSAGE}, said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Message length is 41943041, maximum is 41943040",
+        "The message exceeds the maximum size",
+        "Recipient count exceeds 50.",
+        "The number of recipients of this message exceeds the limit",
+        "The mailbox is over its quota",
+        "The maximum number of attachments is exceeded",
+        "The limit of 500 parts is exceeded",
+        "Sending to this address is disabled",
+        "The recipient's account is disabled",
+        "Attribute account_paused is not present in the rendering data",
+        "Message contains a virus.",
+    ],
+)
+def test_a_limit_or_state_of_the_message_or_its_recipient_rejects_that_message_alone(text: str) -> None:
+    assert {one and one.kind for one in refusals_of(text)} == {Kind.MESSAGE}
 
 
 ALONE = [
