@@ -94,8 +94,8 @@ async def _round(runtime: Runtime, now: int) -> None:
                     await _write(its.both, owed[packed])
                     await redis.zrem(key, packed)
             except _NotNow as error:
-                if spec.route not in silent:
-                    log.warning("SES's suppression list cannot be written to now; ours has the addresses", reason=str(error))
+                text = "SES's suppression list cannot be written to now; ours has the addresses"
+                runtime.repeats.tell(log.warning, ("owed", spec.route), text, str(error), reason=str(error))
                 silent.add(spec.route)
                 await redis.zadd(key, dict.fromkeys(owed, now + LATER_MS), xx=True)
 
@@ -131,4 +131,5 @@ async def _write(both: Both, owed: Owed) -> None:
     except SesRefused as error:
         if error.refusal.kind is not Kind.MESSAGE:
             raise _NotNow(error.refusal.reason) from None
-        log.warning("SES does not take an address on its suppression list; ours has it", code=error.refusal.code)
+        text = "SES does not take an address on its suppression list; ours has it"
+        log.warning(text, code=error.refusal.code, reason=error.refusal.reason)

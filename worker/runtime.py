@@ -223,7 +223,8 @@ class Runtime:
                 except RedisError:
                     raise
                 except Exception as error:
-                    log.warning("SES does not say whether the account may send", code=classify_question(error).code)
+                    reason, text = classify_question(error).reason, "SES does not say whether the account may send"
+                    self.repeats.tell(log.warning, ("may send", reach.account), text, account=reach.account, reason=reason)
                     return False
                 known = await self.accounts.load(reach.account)
         return known is not None and (not known.sending_enabled or known.enforcement == "SHUTDOWN")

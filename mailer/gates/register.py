@@ -18,8 +18,9 @@ import structlog
 
 from ..errors import NotKnown
 from ..ledger.identities import Found, Glance, Identities, Identity, KnownSet
+from ..repeats import Repeats
 from ..ses.gateway import Gateway
-from ..ses.refusals import classify_question
+from ..ses.refusals import Refusal, classify_question
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -41,6 +42,9 @@ class Register:
         self._refresh_s = refresh_s
         self._stale_ms = stale_ms
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._repeats = Repeats()
+        self._failing = dict[str, str]()  # action → what it fails for, `alike` of the refusal
+        self._told = set[str]()  # of those, what the log has a line about
 
     @property
     def region(self) -> str:
@@ -198,11 +202,27 @@ class Register:
 
     async def _ask(self, action: str, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await call()
+            answer = await call()
         except Exception as error:
             refusal = classify_question(error, action=action)
-            log.warning("SES does not say what the gates have to know", action=action, code=refusal.code)
+            self._tell(action, refusal)
             raise NotKnown(why=refusal.reason) from None
+        self._tell_answer(action)
+        return answer
+
+    def _tell(self, action: str, refusal: Refusal) -> None:
+        """One line for what keeps all calls from being answered, and again a minute later."""
+        why = self._failing[action] = refusal.alike
+        self._told.intersection_update(self._failing.values())
+        text = "SES does not answer what must be known before sending; it is asked again"
+        if self._repeats.tell(log.warning, why, text, region=self.region, action=action, reason=refusal.reason):
+            self._told.add(why)
+
+    def _tell_answer(self, action: str) -> None:
+        why = self._failing.pop(action, None)
+        if why in self._told and why not in self._failing.values():
+            self._told.remove(why)
+            log.info("SES answers again what must be known before sending", region=self.region)
 
 
 async def _nobody() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from mailer.errors import NotKnown
 from mailer.gates import register
@@ -115,6 +116,48 @@ async def test_a_list_that_one_could_not_get_is_not_asked_for_by_all(identities:
     assert {str(error) for error in found} == {"Injected by a fault rule. (the worker's role needs ses:ListEmailIdentities)"}
     assert {type(error) for error in found} == {NotKnown}
     assert ses.counts["ListEmailIdentities"] <= 1
+
+
+async def test_calls_that_ses_does_not_answer_are_told_once_with_the_reason_and_once_when_it_answers_again(
+    identities: Identities, ses: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register, "ASK_EVERY_MS", 1)
+    fault = Fault(kind=Kind.ERROR, code="TooManyRequestsException", status=429, message="Slow down, call 17.")
+
+    async with Gateway() as gateway:
+        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+
+        async def ask() -> list[object]:
+            calls = (asked.look_up("example.com"), asked.look_up_set("news"), asked._list())
+            return [type(found) for found in await asyncio.gather(*calls, return_exceptions=True)]
+
+        with capture_logs() as lines:
+            for _ in range(3):  # they fail, are answered, and fail again: at most one line a minute tells that they do
+                ses.faults.set([fault])
+                for _ in range(4):
+                    assert await ask() == [NotKnown] * 3
+                ses.faults.set([])
+                assert NotKnown not in await ask()
+                await identities.forget(["example.com"])
+                await identities._redis.delete(identities._keys.configuration_set(A, "news"))
+    text = "what must be known before sending"
+    assert [line["event"] for line in lines] == [
+        f"SES does not answer {text}; it is asked again",
+        f"SES answers again {text}",
+    ]
+    assert (lines[0]["region"], "Slow down, call 17." in lines[0]["reason"]) == (A, True)
+
+
+async def test_another_reason_why_ses_does_not_answer_is_told_at_once(identities: Identities, ses: Simulator) -> None:
+    async with Gateway() as gateway:
+        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+        with capture_logs() as lines:
+            for text in ("one thing", "another thing"):
+                fault = Fault(kind=Kind.ERROR, code="BadRequestException", status=400, message=text)
+                ses.faults.set([fault])
+                with pytest.raises(NotKnown):
+                    await asked._list()
+    assert [line["reason"] for line in lines] == ["one thing", "another thing"]
 
 
 async def test_one_process_of_all_refreshes_and_one_that_is_stopped_in_the_middle_leaves_it_to_the_next(
