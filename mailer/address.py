@@ -137,7 +137,8 @@ def _by_library(text: str) -> str:
     if len(text) > MAX_LEN:  # and before the library looks at each of a hundred thousand characters
         raise InvalidAddress(why=_too_long(text))
     if (mark := _MARK.search(text)) is not None:
-        raise InvalidAddress(why=f"the address has an invisible character inside (U+{ord(mark[0]):04X})")
+        name = unicodedata.name(mark[0], f"U+{ord(mark[0]):04X}")
+        raise InvalidAddress(why=f"the address has an invisible character inside: {name}")
     try:
         # Each choice is spelled out, because an application can change the library's defaults for the whole process.
         result = validate_email(

@@ -17,9 +17,9 @@ _OWN = {
     Reason.BOUNCE: "mail to it bounced",
     Reason.COMPLAINT: "its owner complained",
     Reason.UNSUBSCRIBE: "its owner unsubscribed",
-    Reason.MANUAL: "it was put there",
+    Reason.MANUAL: "reason: manual",
 }
-_SES = {"BOUNCE": "mail to it bounced", "COMPLAINT": "its owner complained", OTHER: "for a reason that is not known here"}
+_SES = {"BOUNCE": "mail to it bounced", "COMPLAINT": "its owner complained", OTHER: "a reason that is not known here"}
 
 
 async def check(
@@ -54,7 +54,7 @@ def why_suppressed(found: Found, reasons: frozenset[str], stream: str) -> str | 
             return _own_sentence(own)
     for ses in found.ses:
         if ses.reason in reasons or ses.reason == OTHER:
-            return f"it is on the suppression list of SES: {_SES[ses.reason]} ({_day(ses.updated_at)})"
+            return _sentence("the suppression list of SES", ses.updated_at, _SES[ses.reason])
     return None
 
 
@@ -78,7 +78,12 @@ def stale_after_s(sync_s: float) -> float:
 
 def _own_sentence(entry: OwnEntry) -> str:
     where = f"the suppression list for '{entry.stream}'" if entry.stream else "the suppression list"
-    return f"it is on {where}: {_OWN[entry.reason]} ({_day(entry.since)})"
+    return _sentence(where, entry.since, _OWN[entry.reason])
+
+
+def _sentence(where: str, since: datetime, why: str) -> str:
+    """The day is written as common.lua leaves it out where recipients are counted by reason."""
+    return f"it is on {where} since {_day(since)} ({why})"
 
 
 def _bare(address: str) -> str:

@@ -25,7 +25,8 @@ FIRST_LINES: Final = 5  # of each reason
 OTHER: Final = "for other reasons"
 
 _WHERE = re.compile(r"\Aline \d+: ")
-_QUOTED = re.compile(r"'[^']*'")
+_QUOTED = re.compile(r"""\"'\"|'.'|'[^']*'""")
+_ONE = 3  # characters of one in quotes
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 
 
@@ -167,8 +168,9 @@ class Tally:
 
 
 def general(reason: str) -> str:
-    """A reason without what differs from row to row: its line, and what the row has in it."""
-    return _QUOTED.sub("…", _WHERE.sub("", reason, count=1))
+    """A reason without what differs from row to row: its line, and what the row has in it. A single character stays: it is
+    what the address must not have."""
+    return _QUOTED.sub(lambda found: found[0] if len(found[0]) == _ONE else "…", _WHERE.sub("", reason, count=1))
 
 
 def columns_of_header(header: Header, reading: Reading, reserved: Reserved) -> tuple[Column, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from mailer import Mailer, State
 from mailer.email import Outcome
+from mailer.gates.suppression import check
 from mailer.ledger import Ledger
 from mailer.ledger.control import Control
+from mailer.ledger.suppressed import NewEntry, Reason
 from mailer.simulator import Simulator
 from worker.runtime import Runtime
 
@@ -51,6 +55,20 @@ async def test_what_differs_from_row_to_row_is_left_out_of_a_reason(ledger: Ledg
     rows = [settled(n, Outcome.REJECTED, attempt=0, reason=why.format(f"u{n}@example.org", n)) for n in range(2)]
     await ledger.scripts.settle(work.chunk, rows)
     assert (await ledger.campaign(id)).reasons == {"Email address is not verified: … (try … of …)": 2}
+
+
+async def test_the_day_of_a_suppression_is_left_out_of_a_reason_and_the_sentence_stays_whole(ledger: Ledger) -> None:
+    since = [datetime(2026, 1, 2, tzinfo=UTC), datetime(2025, 12, 31, tzinfo=UTC)]
+    entries = [NewEntry(f"u{n}@example.org", Reason.MANUAL, "", day) for n, day in enumerate(since)]
+    await ledger.suppressed.add(entries)
+    addresses = [entry.address for entry in entries]
+    found = await check(ledger, account="eu-west-1", reasons=frozenset(), stream="", addresses=addresses, sync_s=60)
+    assert found["u0@example.org"] == "it is on the suppression list since 2026-01-02 (reason: manual)"
+    id = await campaign(ledger, 2)
+    work = await take(ledger, f"{id}-0")
+    rows = [settled(n, Outcome.SUPPRESSED, attempt=0, reason=why) for n, why in enumerate(found.values())]
+    await ledger.scripts.settle(work.chunk, rows)
+    assert (await ledger.campaign(id)).reasons == {"it is on the suppression list (reason: manual)": 2}
 
 
 async def test_reasons_that_are_all_different_do_not_fill_redis(ledger: Ledger) -> None:

@@ -74,17 +74,18 @@ async def test_whoever_is_on_our_own_list_is_found_in_whatever_case_and_with_a_n
     assert await ask(ledger, "bo@example.org", reasons=()) == {}
     given = ("aNA@example.ORG", '"<bo@x>, Ana" <ANA@example.org>', "Ana <ana@example.org>", "ana@example.orga", "na@example.org")
     found = await ask(ledger, *given, reasons=())
-    assert found == dict.fromkeys(given[:3], "it is on the suppression list: mail to it bounced (2026-03-04)")
+    assert found == dict.fromkeys(given[:3], "it is on the suppression list since 2026-03-04 (mail to it bounced)")
 
 
 async def test_an_entry_for_one_stream_holds_for_that_stream_only(ledger: Ledger) -> None:
     await own(ledger, "ana@example.org", Reason.UNSUBSCRIBE, "news")
-    why = "it is on the suppression list for 'news': its owner unsubscribed (2026-03-04)"
+    why = "it is on the suppression list for 'news' since 2026-03-04 (its owner unsubscribed)"
     assert await ask(ledger, "ana@example.org", stream="news", reasons=()) == {"ana@example.org": why}
     for other in ("", "New", "news2", "new"):
         assert await ask(ledger, "ana@example.org", stream=other, reasons=()) == {}
     await own(ledger, "ana@example.org")
-    assert await ask(ledger, "ana@example.org", stream="other", reasons=())
+    why = "it is on the suppression list since 2026-03-04 (reason: manual)"
+    assert await ask(ledger, "ana@example.org", stream="other", reasons=()) == {"ana@example.org": why}
 
 
 async def test_what_was_there_keeps_its_time_and_each_reason_is_an_entry(ledger: Ledger) -> None:
@@ -181,8 +182,8 @@ async def test_the_reasons_that_hold_decide_over_ses_list(ledger: Ledger) -> Non
     await known(ledger)
     await ledger.suppressed.listed(ACCOUNT, [SesEntry("Ana@x.org", "BOUNCE", NOW), SesEntry("bo@x.org", "COMPLAINT", NOW)])
     both = ("ana@x.org", "BO@x.org")
-    bounced = "it is on the suppression list of SES: mail to it bounced (2026-03-04)"
-    complained = "it is on the suppression list of SES: its owner complained (2026-03-04)"
+    bounced = "it is on the suppression list of SES since 2026-03-04 (mail to it bounced)"
+    complained = "it is on the suppression list of SES since 2026-03-04 (its owner complained)"
     assert await ask(ledger, *both) == {"ana@x.org": bounced, "BO@x.org": complained}
     assert await ask(ledger, *both, reasons=["BOUNCE"]) == {"ana@x.org": bounced}
     assert await ask(ledger, *both, reasons=["COMPLAINT"]) == {"BO@x.org": complained}
@@ -195,7 +196,7 @@ async def test_a_reason_that_ses_did_not_have_before_holds_whichever_hold(ledger
     assert await copy(ledger) == {"Ana@x.org": "OTHER", "bo@x.org": "OTHER"}
     for reason in ALL:
         found = await ask(ledger, "ana@x.org", "bo@x.org", reasons=[reason])
-        why = "it is on the suppression list of SES: for a reason that is not known here (2026-03-04)"
+        why = "it is on the suppression list of SES since 2026-03-04 (a reason that is not known here)"
         assert found == {"ana@x.org": why, "bo@x.org": why}
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from mailer.address import cell
 from mailer.compose.variables import own_variables
-from mailer.errors import InvalidEmail, NoEmailColumn, RecipientsError
+from mailer.errors import InvalidAddress, InvalidEmail, NoEmailColumn, RecipientsError
 from mailer.intake import entry_of
 from mailer.recipients import BadRow, Format, Reading, Recipient, Role, Row, Understood, open_recipients
 from mailer.recipients.names import looks_like_names, rank, variable
+from mailer.recipients.understood import general
 
 from .test_list_encodings import read
 from .test_recipients_csv import addresses, reasons
@@ -331,3 +333,23 @@ def test_only_names_are_shown_of_a_header_row() -> None:
 @pytest.mark.parametrize("name", ["Name", "Telefon", "Emailed at", "Email Opt-in", "Email Domain", "Anmeldung", "Male", "Post"])
 def test_what_is_called_otherwise_is_no_address(name: str) -> None:
     assert rank(name) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("ana@exa(m)ple.com x", "the part after the @-sign contains invalid characters: '(', ')', SPACE"),
+        ("ana@exa'm,p le.com", "the part after the @-sign contains invalid characters: \"'\", ',', SPACE"),
+        ("an(a @example.com", "the email address contains invalid characters before the @-sign: '(', SPACE"),
+        ("ana@exa\u200bmple.com", "the address has an invisible character inside: ZERO WIDTH SPACE"),
+        ("josé@example.com", "Amazon SES takes only ASCII letters before the @-sign, not 'é'"),
+    ],
+)
+def test_a_reason_that_is_counted_names_the_characters_that_an_address_must_not_have(address: str, why: str) -> None:
+    with pytest.raises(InvalidAddress) as caught:
+        cell(address)
+    assert general(f"line 7: {caught.value}") == why
+
+
+def test_a_reason_that_is_counted_leaves_out_what_the_row_has_in_it() -> None:
+    assert general("line 7: 'Tuesday' is no tag; write name=value") == "… is no tag; write name=value"

@@ -204,13 +204,13 @@ local function count_moves(container, moves)
 end
 
 -- Why recipients of a campaign are not sent to, counted: `why:<reason>` of its container. What differs from row to row (numbers,
--- addresses) is left out of the reason. Reasons beyond the first 40 are counted together, so that the hash stays small.
+-- addresses, the day of an entry of a suppression list) is left out of the reason. Reasons beyond the first 40 are counted together, so that the hash stays small.
 local WHYS = 40
 local COUNTED = {f = true, r = true, p = true}
 
 local function count_why(container, reason, n)
   if reason == '' then return end
-  local class = reason:gsub('[^%s<>\'"]+@[^%s<>\'"]+', '…'):gsub('%d[%d,.:]*', '…')
+  local class = reason:gsub(' since %d%d%d%d%-%d%d%-%d%d', ''):gsub('[^%s<>\'"]+@[^%s<>\'"]+', '…'):gsub('%d[%d,.:]*', '…')
   local field, others = 'why:' .. class, 'why:other reasons'
   if redis.call('HEXISTS', container, field) == 0 then
     local room = tonumber(redis.call('HGET', container, 'whys') or '0') < WHYS
