@@ -19,7 +19,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connection import Era, is_transient
-from .errors import NoSentinel, UnknownService, has_moved, note_answered, note_unanswered, of_tls, unanswered
+from .errors import NoSentinel, NotSentinel, UnknownService, has_moved, note_answered, note_unanswered, of_tls, unanswered
 
 FAILOVER_S = 5.0  # that a command waits for another master, where it has no time limit
 SILENT_S = 0.5  # the limit of a command after one whose time was over, so that a call of several ends soon after it
@@ -83,7 +83,7 @@ class Tries:
             return False
         if not era.answered and of_tls(error):
             return False
-        awaited = moving or (patience.of_sentinels and not isinstance(error, NoSentinel | UnknownService))
+        awaited = moving or (patience.of_sentinels and not isinstance(error, NoSentinel | NotSentinel | UnknownService))
         if awaited or (self._limit is not None and era.answered):
             if after_s < (FAILOVER_S if self._limit is None else self._limit * (1 - LAST_S)):
                 return True

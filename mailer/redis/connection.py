@@ -28,7 +28,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .errors import NoSentinel, UnknownService, has_moved, is_refused, note_tls, note_unanswered
+from .errors import NoSentinel, NotSentinel, UnknownService, has_moved, is_refused, note_tls, note_unanswered
 from .url import RedisUrl
 
 SOCKET_TIMEOUT_S = 5.0
@@ -176,22 +176,30 @@ class _Renews(ConnectionPool):
 
 
 class _Sentinels(Sentinel):
-    """redis-py makes one error of three things: nobody answers, nobody knows the name, no master is up."""
+    """redis-py makes one error of three things: nobody answers, nobody knows the name, no master is up. A Redis that is named
+    in the place of a Sentinel is passed over where another one answers."""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        silent, known = list[RedisError](), False
+        silent, others, known = list[RedisError](), list[RedisError](), False
         for number, sentinel in enumerate(self.sentinels):
             try:
                 masters = await sentinel.sentinel_masters()  # type: ignore[no-untyped-call]
             except (RedisConnectionError, RedisTimeoutError) as error:
                 silent.append(error)
                 continue
+            except ResponseError as error:
+                if "unknown command" not in str(error):
+                    raise
+                others.append(error)
+                continue
             known = known or service_name in masters
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):
                 self.sentinels[0], self.sentinels[number] = sentinel, self.sentinels[0]  # it is asked first from now on
                 return state["ip"], state["port"]
-        if len(silent) == len(self.sentinels):
+        if len(silent) + len(others) == len(self.sentinels):
+            if others:
+                raise NotSentinel from others[0]
             raise NoSentinel from silent[0]
         raise MasterNotFoundError if known else UnknownService
 

@@ -28,6 +28,10 @@ class NoSentinel(RedisConnectionError):
     """None of the Sentinels answers as one."""
 
 
+class NotSentinel(RedisConnectionError):
+    """What answers in the place of a Sentinel is a Redis."""
+
+
 class UnknownService(RedisConnectionError):
     """The Sentinels know no master of this name."""
 
@@ -61,6 +65,13 @@ _REFUSALS = (
     _Refusal("NOREPLICAS", ResponseError, "too few of its replicas are there", "start them, or see min-replicas-to-write"),
     _Refusal("BUSY", ResponseError, "a script has kept it busy for too long", "wait until it is over, or see who runs it"),
     _Refusal("max", RedisConnectionError, "it takes no more clients (maxclients)", "raise its maxclients, or end other clients"),
+)
+_NO_DATABASE = _Refusal(
+    "",
+    ResponseError,
+    "it has no database of the number that MAILER_REDIS_URL names",
+    "write another number at the end of MAILER_REDIS_URL, such as redis://host:6379/0; most servers have databases 0 to 15",
+    passes=False,
 )
 _MOVED = ("MASTERDOWN", "UNBLOCKED")
 _LOGIN = "put the right user and password into MAILER_REDIS_URL: redis://user:password@host:port/0, unix://user:password@/path"
@@ -142,6 +153,12 @@ def _refusal(error: BaseException) -> _Refusal | None:
     for one in _REFUSALS:
         if isinstance(error, one.kind) and (not one.code or _words(error).split(" ")[0] == one.code):
             return one
+    if isinstance(error, ResponseError) and "DB index" in str(error):
+        return _NO_DATABASE
+    if isinstance(error, ResponseError) and "unknown command" in str(error):
+        said = _words(error).partition(", with args")[0]  # the rest is what recipients are to be sent
+        do = "if it is a Sentinel, write redis+sentinel://host:port/service/0 into MAILER_REDIS_URL; else see `mailer doctor`"
+        return _Refusal("", ResponseError, f"it answers: {said}", do, passes=False)
     if isinstance(error, ResponseError):
         return _Refusal("", ResponseError, f"it answers: {_words(error)}", "see `mailer doctor`", passes=False)
     return None
@@ -214,6 +231,10 @@ _ENDED_BY_TLS = Trouble(
 )
 _REFUSED = Trouble("nothing answers there", "start it, or set MAILER_REDIS_URL")
 _OF_SENTINELS: dict[type[RedisError], Trouble] = {
+    NotSentinel: Trouble(
+        "a Redis answers there, and no Sentinel",
+        "name the Sentinels in MAILER_REDIS_URL (redis+sentinel://host:26379/service/0), or that Redis alone (redis://host:6379/0)",
+    ),
     NoSentinel: Trouble("none of its Sentinels answers", "start them, or correct their hosts and ports in MAILER_REDIS_URL"),
     UnknownService: Trouble("its Sentinels know no master of this name", "correct the name of the service in MAILER_REDIS_URL"),
     MasterNotFoundError: Trouble("its Sentinels know no master that is up", "wait for the end of the fail-over, and try again"),

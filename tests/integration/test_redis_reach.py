@@ -295,6 +295,35 @@ async def test_what_is_wrong_with_sentinels_is_told_as_what_it_is_and_soon(folde
     assert "none of its Sentinels answers. Start them" in await said(f"redis+sentinel://127.0.0.1:{port},127.0.0.1:1/main/0")
 
 
+async def test_a_redis_in_the_place_of_a_sentinel_is_told_as_that_and_passed_over_where_a_sentinel_answers(
+    folder: Path, server: RedisServer, namespace: str
+) -> None:
+    text = await said(f"redis+sentinel://127.0.0.1:{server.port}/main/0")
+    assert text.endswith(
+        "a Redis answers there, and no Sentinel. Name the Sentinels in MAILER_REDIS_URL (redis+sentinel://host:26379/service/0), "
+        "or that Redis alone (redis://host:6379/0)."
+    )
+    assert "unknown command" not in text
+    with sentinel(folder, server) as port:
+        knows(port)
+        url = f"redis+sentinel://127.0.0.1:{server.port},127.0.0.1:{port}/main/0"
+        async with Mailer(Settings(redis_url=url, namespace=namespace)) as mailer:
+            assert await mailer.campaigns() == []
+        async with Mailer(Settings(redis_url=f"redis://127.0.0.1:{port}/0"), timeout=5) as mailer:
+            with pytest.raises(RedisUnavailable, match=r"If it is a Sentinel, write redis\+sentinel://host:port/service/0"):
+                await mailer.campaigns()
+
+
+@pytest.mark.parametrize("number", [16, 99, 12_345])
+async def test_a_database_that_the_server_does_not_have_is_told_with_those_that_most_have(
+    server: RedisServer, number: int
+) -> None:
+    assert (await said(f"redis://127.0.0.1:{server.port}/{number}")).endswith(
+        "it has no database of the number that MAILER_REDIS_URL names. Write another number at the end of MAILER_REDIS_URL, such "
+        "as redis://host:6379/0; most servers have databases 0 to 15."
+    )
+
+
 async def test_sentinels_may_have_a_password_of_their_own(folder: Path, namespace: str) -> None:
     master = RedisServer(options=("--requirepass", "sesame"))
     master.start()
