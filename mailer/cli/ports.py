@@ -50,9 +50,19 @@ def free_port() -> int:
     return _bind(0)
 
 
+def hold(port: int) -> socket.socket:
+    """So that nobody else is given the port before what it is for has started. Raises OSError."""
+    holder = socket.socket()
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: their last connections do not matter
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
 def _bind(port: int) -> int:
     """Raises OSError."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: their last connections do not matter
-        probe.bind(("127.0.0.1", port))
-        return int(probe.getsockname()[1])
+    with hold(port) as holder:
+        return int(holder.getsockname()[1])

@@ -14,7 +14,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+import tomllib
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from redis.exceptions import RedisError
 from .. import private
 from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
 from ..program import worker_command
+from ..sender import Sender
 from ..settings import MIN_KEY
 from . import ports
 from .ports import Ports
@@ -67,8 +69,11 @@ class Stack:
         sandbox: bool = False,
         events_delay_s: float = 0,
         ports: Ports = ports.ANY,
+        senders: Mapping[str, Sender] | None = None,
     ) -> None:
+        """`senders`: the caller's, whom the unsubscribe page names."""
         self.folder = folder
+        self._senders = senders or {}
         self._ports = ports
         self._rate = max_send_rate
         self._max_24h = max_24h
@@ -83,6 +88,7 @@ class Stack:
         self._stack.enter_context(_own(self.folder))
         (self.folder / CONFIG).touch(private.FILE)
         try:
+            self._choose_page()
             await self._start_valkey()
             await self._start_ses()
             await self._start_worker()
@@ -146,6 +152,12 @@ class Stack:
             "no_proxy": "*",
         }
 
+    def _choose_page(self) -> None:
+        """The worker starts last, and the simulated SES has to know where its unsubscribe page will be."""
+        port = ports.choose(self._ports.http, ports.HTTP, "--http-port", WORKER)
+        self.worker_url = f"http://127.0.0.1:{port}"
+        self._held = self._stack.enter_context(ports.hold(port))
+
     async def _start_valkey(self) -> None:
         data = self.folder / "valkey"
         private.make_folder(data)
@@ -167,6 +179,7 @@ class Stack:
         account += ["--max-send-rate", str(self._rate), "--max-24h", str(self._max_24h)]
         account += ["--verified", "example.com", "--contact-lists", "readers"]
         account += ["--events", "--events-delay", str(self._events_delay_s)]
+        account += ["--unsubscribe-page", f"{self.worker_url}/unsubscribe/"]
         sandbox = ["--sandbox"] if self._sandbox else []
         process = await self._spawn(SES, [sys.executable, "-P", "-m", "mailer.simulator", *account, *sandbox], pipe=True)
         with suppress(TimeoutError, ValueError):  # a process that has ended gives an empty line, which is no JSON
@@ -179,10 +192,13 @@ class Stack:
         raise self._failed(SES)
 
     async def _start_worker(self) -> None:
-        port = ports.choose(self._ports.http, ports.HTTP, "--http-port", WORKER)
-        self.worker_url = f"http://127.0.0.1:{port}"
+        port = urlsplit(self.worker_url).port
         extra = {"MAILER_HTTP_PORT": str(port), "MAILER_HTTP_HOST": "127.0.0.1", "MAILER_ACCOUNT_REFRESH_S": "5"}
         extra["MAILER_UNSUBSCRIBE_PAGE"] = "true"  # for the links of whatever is tried out
+        own = _names_of_senders(self.folder / CONFIG)
+        if named := {name: {"from": one.from_} for name, one in self._senders.items() if name not in own}:
+            extra["MAILER_SENDERS"] = json.dumps(named)
+        self._held.close()
         await self._spawn(WORKER, worker_command(), extra=extra)
         await self._until(WORKER, self._worker_ready)
 
@@ -283,6 +299,15 @@ def _own(folder: Path) -> Iterator[None]:
             why = "another `mailer dev` is running in this folder; stop it, or name another folder with --dir"
             raise ConfigError(where=str(folder), why=why) from None
         yield
+
+
+def _names_of_senders(config: Path) -> Collection[str]:
+    """Those that the worker's own file has. Nothing where it cannot be read: the worker says why."""
+    try:
+        senders = tomllib.loads(config.read_text(encoding="utf-8")).get("senders", {})
+    except (OSError, ValueError):
+        return ()
+    return frozenset(senders) if isinstance(senders, dict) else ()
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:

@@ -19,9 +19,10 @@ import orjson
 import typer
 
 from .. import Campaign, Mailer, State, load_settings
-from ..errors import EmbeddedUnavailable, MailerError
+from ..errors import ConfigError, EmbeddedUnavailable, MailerError
 from ..ledger import CampaignStatus, RecipientStatus
 from ..sample import RECIPIENTS, TEMPLATES
+from ..sender import Sender
 from . import ports
 from .campaign_start import read_in
 from .campaign_watch import follow
@@ -193,7 +194,14 @@ def _show_rows(lines: list[str], what: str) -> None:
 
 
 async def _dev(folder: Path, rate: float, sandbox: bool, ports: Ports, as_json: bool) -> None:
-    async with Stack(folder, max_send_rate=rate, sandbox=sandbox, events_delay_s=DEV_EVENTS_DELAY_S, ports=ports) as stack:
+    async with Stack(
+        folder,
+        max_send_rate=rate,
+        sandbox=sandbox,
+        events_delay_s=DEV_EVENTS_DELAY_S,
+        ports=ports,
+        senders=_senders_here(),
+    ) as stack:
         if as_json:
             addresses = {"ses": stack.ses_url, "worker": stack.worker_url}
             folders = {"folder": str(stack.folder), "bin": str(_programs())}
@@ -202,6 +210,15 @@ async def _dev(folder: Path, rate: float, sandbox: bool, ports: Ports, as_json: 
         else:
             _show_addresses(stack)
         await stack.guard(asyncio.Event().wait())
+
+
+def _senders_here() -> dict[str, Sender]:
+    """Those of the caller's own settings, by which the worker's unsubscribe page names who sends."""
+    try:
+        return load_settings().senders
+    except ConfigError as error:
+        say(f"the unsubscribe page will not name the senders: {error}", "yellow")
+        return {}
 
 
 def _programs() -> Path:

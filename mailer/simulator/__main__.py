@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         events=options.events,
         events_visibility_s=options.events_visibility,
         events_delay_s=options.events_delay,
+        unsubscribe_page=options.unsubscribe_page,
+        unsubscribe_keys=_names(os.environ.get("MAILER_SECRET_KEY", "")),
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -114,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         default=default.events_delay_s,
         metavar="S",
         help="seconds from the Send event to what becomes of the message (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unsubscribe-page",
+        metavar="URL",
+        help="where unsubscribe links lead on the pages here: URL and the token; MAILER_SECRET_KEY has the keys that sign it",
     )
     parser.add_argument("--sandbox", action="store_true", help="an account without production access")
     parser.add_argument(

@@ -13,8 +13,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..mime.words import decode_words
 from . import v1
 from .control import stats
+from .links import Links
 from .operations import Simulator
 from .shown import File
 
@@ -43,7 +45,8 @@ def router(simulator: Simulator) -> APIRouter:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(time=_time, number=_number, bytes=_bytes, with_images=_with_images)
+    templates.filters.update(time=_time, number=_number, bytes=_bytes, with_images=_with_images, words=decode_words)
+    links = Links(simulator.config.unsubscribe_page, simulator.config.unsubscribe_keys)
 
     def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
         html = templates.get_template(name).render(stats=stats(simulator), **values)
@@ -62,7 +65,9 @@ def router(simulator: Simulator) -> APIRouter:
         found = simulator.mailroom.get(message_id)
         if found is None:
             return page("missing.html", 404, message_id=message_id)
-        return page("message.html", message=found, shown=found.show(), has_mime=found.accepted.failure is None)
+        shown = found.show()
+        has_mime = found.accepted.failure is None
+        return page("message.html", message=found, shown=shown, has_mime=has_mime, links=links, unsubscribe=links.of(shown))
 
     return routes
 

@@ -46,6 +46,8 @@ class SimulatorConfig:
     events_delay_s: float = 0.0  # from SES's Send event to what becomes of the message
     bulk_calls_per_s: float | None = None  # SendBulkEmail calls; AWS does not publish a number
     daily_code: str = Code.LIMIT_EXCEEDED  # or ThrottlingException: which of the two SES uses is not documented
+    unsubscribe_page: str | None = None  # of a worker on this machine, for the links of messages; the token follows
+    unsubscribe_keys: tuple[str, ...] = ()  # that sign those tokens
     keep: int = 20_000  # whole messages; the log keeps a line for every one
     seed: int = 0  # of the faults
     clock: Callable[[], float] = time.time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import json
 import os
 import pty
@@ -21,6 +22,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+
+from mailer.unsubscribe import Tokens
 
 MAILER = str(Path(sys.executable).with_name("mailer"))
 STARTED = "starting Valkey, a simulated SES and a worker …\n"
@@ -267,6 +270,47 @@ def test_dev_keeps_its_data_and_its_folder_to_itself(tmp_path: Path) -> None:
         assert none_left(tmp_path)
     for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):  # whatever the umask is
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_dev_shows_an_unsubscribe_link_that_leads_to_the_page_with_the_name_of_the_callers_sender(tmp_path: Path) -> None:
+    (tmp_path / "mailer.toml").write_text(
+        '[senders.news]\nfrom = "Größe & Söhne <news@example.com>"\n'
+        'list_unsubscribe = {url = "https://example.com/unsubscribe/{token}"}\n'
+        '[senders.shop]\nfrom = "Shop <shop@example.com>"\n'
+    )
+    template = tmp_path / "templates/hello"
+    template.mkdir(parents=True)
+    (template / "subject.txt").write_text("Hello")
+    (template / "body.html").write_text('<a href="{{ unsubscribe_url }}">Unsubscribe</a>')
+    (tmp_path / "mailer-dev").mkdir(0o700)
+    (tmp_path / "mailer-dev/mailer.toml").write_text('[senders.shop]\nfrom = "Of the worker <shop@example.com>"\n')
+    process = start(tmp_path, "dev", *ANY_PORT, PATH="/usr/bin:/bin")
+    variables = exported(process)
+    sending = start(tmp_path, "send", "--sender", "news", "--to", "ana@example.org", "--template", "hello", "--wait", **variables)
+    assert sending.communicate(timeout=20)[1] == ""
+    ses = variables["AWS_ENDPOINT_URL_SESV2"]
+    with urlopen(f"{ses}/_simulator/messages") as answer:
+        (message,) = json.load(answer)["messages"]
+    assert '<a href="https://example.com/unsubscribe/' in message["html"]  # it was sent as it is
+    with urlopen(f"{ses}/messages/{message['id']}") as answer:
+        page = html.unescape(answer.read().decode())
+    (link,) = set(re.findall(r'href="(http://127\.0\.0\.1:\d+/unsubscribe/[^"]+)"', page))
+    with urlopen(link) as answer:
+        assert "<h1>Unsubscribe from Größe &amp; Söhne?</h1>" in answer.read().decode()
+    token = Tokens([variables["MAILER_SECRET_KEY"]]).make("ana@example.org", "shop")
+    with urlopen(f"{link.rpartition('/')[0]}/{token}") as answer:
+        assert "Unsubscribe from Of the worker?" in answer.read().decode()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+def test_dev_beside_settings_that_cannot_be_read_says_what_it_lacks_and_runs(tmp_path: Path) -> None:
+    (tmp_path / "mailer.toml").write_text("this is not TOML")
+    process = start(tmp_path, "dev", *ANY_PORT, PATH="/usr/bin:/bin")
+    exported(process)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=20)[1]
+    assert "the unsubscribe page will not name the senders: mailer.toml: not TOML" in err
 
 
 def test_dev_closes_a_folder_that_others_can_read(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import json
 import re
 import signal
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from html import unescape
 from typing import Any
 
 import aioboto3
@@ -21,9 +23,13 @@ import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account, create_app, serve
+from mailer.simulator.links import Links
 from mailer.simulator.operations import OPERATIONS
+from mailer.unsubscribe import Tokens
 
 HTML = "<p>Hello {{name}}</p><script>alert(1)</script>"
 
@@ -248,6 +254,67 @@ async def test_pages(running: Running) -> None:
     assert policy.startswith("default-src 'none'")
     assert "script-src" not in policy
     assert (await http.get("/messages/none")).status_code == 404
+
+
+KEYS = ("k" * 32,)
+PAGE = "http://127.0.0.1:8006/unsubscribe/"
+
+
+async def shown_with(html: str, text: str, header: str, page: str | None = PAGE) -> str:
+    """The page of a message that has these."""
+    simulator = Simulator(SimulatorConfig(unsubscribe_page=page, unsubscribe_keys=KEYS))
+    async with serve(simulator) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        body = {
+            "FromEmailAddress": "news@example.com",
+            "Destination": {"ToAddresses": ["ana@example.org"]},
+            "Content": {
+                "Simple": {
+                    "Subject": {"Data": "s"},
+                    "Body": {"Html": {"Data": html}, "Text": {"Data": text}},
+                    "Headers": [{"Name": "List-Unsubscribe", "Value": header}],
+                }
+            },
+        }
+        id = (await http.post("/v2/email/outbound-emails", json=body)).json()["MessageId"]
+        return (await http.get(f"/messages/{id}")).text
+
+
+@given(st.emails(), st.text(min_size=1, max_size=100).filter(str.isprintable))
+@settings(max_examples=50)
+def test_an_unsubscribe_link_with_a_token_of_ours_leads_here(address: str, stream: str) -> None:
+    token = Tokens(list(KEYS)).make(address, stream)
+    links = Links(PAGE, KEYS)
+    for url in (f"https://example.com/u/{token}", f"https://example.com/?t={token}&amp;x=1", f"https://example.com/{token}/"):
+        assert links.here(url) == f"{PAGE}{token}"
+        assert f'href="{PAGE}{token}"' in links.in_html(f'<a class=x href="{url}">')
+    assert links.here(f"https://example.com/u/{token[:-5]}{'a' if token[-5] != 'a' else 'b'}{token[-4:]}") is None
+    assert Links(PAGE, ("o" * 32,)).here(f"https://example.com/u/{token}") is None
+
+
+async def test_the_unsubscribe_links_of_a_message_can_be_clicked_and_no_others() -> None:
+    token = Tokens(list(KEYS)).make("ana@example.org", "news")
+    url, forged = f"https://example.com/unsubscribe/{token}", f"https://example.com/unsubscribe/{token[:-4]}AAAA"
+    html = f'<p data-href="{url}"><a href="{url}">stop</a> <a href=\'{forged}\'>no</a> <a href="https://example.com/">shop</a>'
+    page = await shown_with(html, f"<b> {url} or {forged} & so on", f"<{url}>, <mailto:u@example.com>")
+    here = f'href="{PAGE}{token}" target="_blank" rel="noopener">'
+    assert f"{here}Open its page on this machine</a>" in page
+    frame = unescape(re.findall(r'srcdoc="(.*?)"', page)[0])
+    assert frame == html.replace(f'<a href="{url}">', f'<a target="_blank" rel="noopener" href="{PAGE}{token}">')
+    assert 'sandbox="allow-popups allow-popups-to-escape-sandbox" srcdoc' in page
+    assert f"&lt;b&gt; <a {here}{url}</a> or {forged} &amp; so on</pre>" in page
+    assert f"<dd>&lt;<a {here}{url}</a>&gt;, &lt;mailto:u@example.com&gt;</dd>" in page
+    assert f'href="{PAGE}{token[:-4]}AAAA' not in page
+    for without in (await shown_with(html, url, f"<{url}>", page=None), await shown_with("<p>Hi", "Hi", "<https://x.org/1>")):
+        assert PAGE not in without
+        assert "sandbox srcdoc" in without
+
+
+def test_a_text_made_to_be_slow_is_not() -> None:
+    links, began = Links(PAGE, KEYS), time.monotonic()
+    for text in ("https://" + "WyI" * 300_000, ("https://WyI" + "a" * 1990 + " ") * 500, "href=https://WyI." * 50_000):
+        links.in_text(text)
+        links.in_html(text)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
