@@ -151,6 +151,35 @@ async def test_with_the_printed_list_all_of_the_service_works_and_nothing_in_it_
         assert {key.decode().partition(":")[0] for key in client.keys("*")} == {namespace}, "arq's keys as well"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("FLUSHALL", "FLUSHDB", "SHUTDOWN NOSAVE", "KEYS *", "CONFIG SET maxmemory 1", "ACL LIST", "SAVE"),
+        *(
+            "REPLICAOF NO ONE",
+            "SWAPDB 0 2",
+            "CLIENT KILL 1",
+            "MONITOR",
+            "SCRIPT FLUSH",
+            "FUNCTION FLUSH",
+            "SORT {own}",
+            "MIGRATE h 1 {own} 0 1",
+        ),
+        *("GET other:x", "SET other:x 1", "PUBLISH x y", "MOVE {own} 3", "RESTORE {own} 0 x"),
+    ],
+)
+def test_with_the_printed_list_nothing_of_others_can_be_read_changed_or_stopped(
+    locked: tuple[Any, str], namespace: str, command: str
+) -> None:
+    admin, url = locked
+    with redis.Redis.from_url(url.replace("/2", "/0")) as client:
+        client.set(f"{namespace}:own", 1)
+        admin.set("other:x", "theirs")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command.format(own=f"{namespace}:own").split(" "))
+        assert admin.get("other:x") == b"theirs"
+
+
 @pytest.mark.parametrize("rights", ["+@all -@dangerous", "+@all -info -config -waitaof"])
 async def test_a_worker_sends_without_info(
     own_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch, rights: str
