@@ -94,9 +94,11 @@ OF_MESSAGES = (DO_RATE, DO_INCIDENT, DO_OPEN)
 
 # SES words one thing in many ways, and documents few of them. So the rules look for what a sentence is about and what is said
 # of it, in any order.
-_SENDER = r"\baccount(s|'s)?\b|\bability to (send|use|deliver)\b|\bsending\b|\bto send\b"
+_ABLE = r"\babilit(y|ies) to (send|use|deliver)\b|\b(sending|your) (privileges?|permissions?|access)\b"
+_SENDER = rf"\baccount(s|'s)?\b|{_ABLE}|\bsending\b|\bto send\b"
 _HALTED = r"\b(paus(ed?|ing)|suspen(d(ed)?|sion)|disabled|shut ?down)\b|\b(under|in|pending) (\w+ ){0,2}review\b"
 _CLOSED = r"\b(blocked|restricted|on hold|closed|deactivated|terminated|banned|revoked|stopped|halted)\b"
+_NOT_ABLE = r"\b(not (currently |yet )?(enabled|active|allowed|permitted|able)|inactive|unavailable)\b"
 _FOR_GOOD = r"\b(suspen(d(ed)?|sion)|shut ?down|terminated|closed|banned|permanently)\b"
 _PER_DAY = r"\b(daily|today|24[- ]?h(ou)?r?s?|(per|a|each|one|this) (24[- ]?hours?|day))\b"
 _RATE_OF = (
@@ -113,7 +115,8 @@ _OTHER_LIMIT = (
 # A sentence with one of these is about one message or recipient, and may have words in it that a list or a caller has written.
 OF_MESSAGE = re.compile(
     r"\b(attachment|file|file ?names?|header|subject(?! to)|tags?|characters?|recipient|mailbox|attribute|variable|rendering)\b"
-    r"|\btried to reach\b|\b(value|constraint) (at|''|'[A-Z])|\b(illegal|invalid|malformed|bad) (e-?mail )?address"
+    r"|\bcontent (mentions|contains|has|was|is|flagged|rejected)\b|\btried to reach\b"
+    r"|\b(value|constraint) (at|''|'[A-Z])|\b(illegal|invalid|malformed|bad) (e-?mail )?address"
     r"|\b(to|of) (this|that|the|an) (address|domain)\b"
     r"|\w\.(pdf|docx?|xlsx?|pptx?|odt|ods|txt|rtf|csv|zip|png|jpe?g|gif|svg|webp|html?|eml|ics|vcf|js|xml|json|mp[34])\b",
     re.IGNORECASE,
@@ -122,16 +125,20 @@ OF_MESSAGE = re.compile(
 _DAILY = (
     Rule(
         kind=Kind.DAILY,
-        says=r"daily (message |sending |send |e-?mail )?(quota|limit)|\b24[- ]?h(ou)?r?s?\b[^.]{0,40}\b(quota|limit)"
+        says=r"\bmax24hoursend\b|daily (message |sending |send |e-?mail )?(quota|limit)"
+        r"|\b24[- ]?h(ou)?r?s?\b[^.]{0,40}\b(quota|limit)"
         r"|\b(quota|limit)\b[^.]{0,40}\b24[- ]?h(ou)?r",
         do=DO_DAILY,
     ),
     Rule(
-        kind=Kind.DAILY, about=(_PER_DAY, _LIMIT, rf"{_SENT}|\bquotas?\b"), unless=r"\b(bounces?|complaints?|old)\b", do=DO_DAILY
+        kind=Kind.DAILY,
+        about=(_PER_DAY, _LIMIT, rf"{_SENT}|\b(quotas?|allowance)\b"),
+        unless=r"\b(bounces?|complaints?|old)\b",
+        do=DO_DAILY,
     ),
 )
 _RATE = (
-    Rule(kind=Kind.RATE, says=r"\b(sending|send|message) rate\b", do=DO_RATE),
+    Rule(kind=Kind.RATE, says=r"\b(sending|send|message) rate\b|\bmaxsendrate\b", do=DO_RATE),
     Rule(kind=Kind.RATE, about=(_RATE_OF, _SENT, _LIMIT), do=DO_RATE),
     Rule(kind=Kind.RATE, about=(r"\bthrottl", r"\b(sending|accounts?|e-?mails|messages)\b"), unless=r"\bquotas?\b", do=DO_RATE),
 )
@@ -168,10 +175,11 @@ _ACCOUNT = r"\baccount(s|'s)?\b"
 _SUSPENDED = Rule(kind=Kind.SUSPENDED, about=(_ACCOUNT, _FOR_GOOD), unless=r"\btemporar", do=DO_SUSPENDED)
 _PAUSED = (
     Rule(kind=Kind.PAUSED, about=(_SENDER, _HALTED), do=DO_PAUSED),
-    Rule(kind=Kind.PAUSED, about=(rf"{_ACCOUNT}|\bability to (send|use|deliver)\b", _CLOSED), do=DO_PAUSED),
+    Rule(kind=Kind.PAUSED, about=(rf"{_ACCOUNT}|{_ABLE}", _CLOSED), do=DO_PAUSED),
+    Rule(kind=Kind.PAUSED, about=(_ACCOUNT, _NOT_ABLE, r"\b(send|sending|active|inactive)\b"), do=DO_PAUSED),
 )
 _CALLS = (
-    Rule(kind=Kind.CALLS, says=r"\brate exceeded\b|\btoo many requests\b|\bthrottl(ed|ing)\b|\bslow ?down\b", do=DO_RATE),
+    Rule(kind=Kind.CALLS, says=r"\brate exceeded\b|\btoo many requests\b|\bthrottl(e|ed|ing)\b|\bslow ?down\b", do=DO_RATE),
     Rule(
         kind=Kind.CALLS, about=(rf"{_RATE_OF}|\brequests\b|\brequest (limit|quota)", _EXCEEDED), unless=_OTHER_LIMIT, do=DO_RATE
     ),

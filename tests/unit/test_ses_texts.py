@@ -64,6 +64,14 @@ TEXTS += [
     ("The maximum rate of your account is exceeded", Kind.RATE),
     ("Sending is throttled for this account", Kind.RATE),
     ("Rate limit exceeded", Kind.CALLS),
+    ("Throttle limit exceeded", Kind.CALLS),
+    ("Your sending privileges have been revoked", Kind.PAUSED),
+    ("AWS account is not active", Kind.PAUSED),
+    ("Sending is not enabled for this account", Kind.PAUSED),
+    ("Email sending is temporarily unavailable for your account", Kind.PAUSED),
+    ("Your daily allowance is used up", Kind.DAILY),
+    ("Max24HourSend exceeded", Kind.DAILY),
+    ("MaxSendRate exceeded", Kind.RATE),
 ]
 NOT_ACCEPTED = [code for code, rules in refusals.CODES.items() if rules[-1].kind is not Kind.AMBIGUOUS]
 
@@ -156,6 +164,7 @@ NAMED = [
     "Attachment '{}.pdf' has a type that is not allowed.",
     "Attachment type not allowed: {}.pdf",
     "Illegal file name <{}.pdf>",
+    "Message content flagged as phishing: {}",
     "The message holds {}.pdf, and that is not allowed",
     "Illegal header 'X-Note: {}'",
     "The header X-Note has an illegal character: {}",
