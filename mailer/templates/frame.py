@@ -22,10 +22,11 @@ KEPT_CHARS = 1 << 18
 _MARKUP = re.compile(r"<|&(?!(?:amp|lt|gt|#34|#39);)")
 _QUOTE = re.compile(r"[\"']")
 _TEXT = re.compile(rf"[^\s{INVISIBLE.pattern[1:]}")
+_WORDED = re.compile(r"[\w$€£¥+-](?:.*[\w$€£¥%])?", re.DOTALL)
 _BLANKS = re.compile(r"\s+")
 _QUOTED = re.compile(r"=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
 # Attributes that decide what is shown, or what an item is numbered.
-_DECIDING = frozenset(["style", "class", "hidden", "aria-hidden", "start", "value"])
+_DECIDING = frozenset(["style", "class", "id", "hidden", "aria-hidden", "start", "value"])
 
 
 class Link(NamedTuple):
@@ -41,6 +42,7 @@ class Frame(NamedTuple):
     parts: tuple[str | int | Link, ...]
     quoted: frozenset[int]  # slots that stand in an attribute
     prefixed: frozenset[int]  # slots in lists and quotations: a line of theirs is there only where it has text
+    worded: frozenset[int]  # slots in struck-out text, and those that stand apart from text beside them: as words do
 
     def takes(self, values: Sequence[tuple[str, ...]]) -> bool:
         """Whether these values, by slot and message, are what the frame was made for: text, escaped."""
@@ -48,6 +50,7 @@ class Frame(NamedTuple):
             any(map(_MARKUP.search, column))
             or (slot in self.quoted and any(map(_QUOTE.search, column)))
             or (slot in self.prefixed and not all(map(_TEXT.search, column)))
+            or (slot in self.worded and not all(map(_WORDED.fullmatch, column)))
             for slot, column in enumerate(values)
         )
 
@@ -131,6 +134,8 @@ class _Marked(Reader):
         self._late: list[Link] = []
         self._quoted: set[int] = set()
         self._prefixed: set[int] = set()
+        self._worded: set[int] = set()
+        self._now = ""  # the text that is being taken
 
     def frame(self) -> Frame:
         """Raises _Opaque, TooMuch."""
@@ -141,7 +146,7 @@ class _Marked(Reader):
                 parts.append(self._late[int(part[1:])] if part.startswith("L") else int(part))
             elif part:
                 parts.append(part)
-        return Frame(tuple(parts), frozenset(self._quoted), frozenset(self._prefixed))
+        return Frame(tuple(parts), frozenset(self._quoted), frozenset(self._prefixed), frozenset(self._worded))
 
     def _take(self, token: Token) -> None:
         if isinstance(token, Tag) and (self._mark_char in token.attributes or self._mark_char in token.text):
@@ -175,12 +180,20 @@ class _Marked(Reader):
             raise _Opaque
         if self.lines.prefixed:
             self._prefixed.update(self._slots(text))
+        if self._struck is not None:
+            self._worded.update(self._slots(text))
+        self._now = text
         super()._text(text)
 
     def _keep_apart(self, last: str, first: str) -> None:
-        if self._mark_char in (last, first):
-            raise _Opaque
-        super()._keep_apart(last, first)
+        marks = [last, first].count(self._mark_char)
+        if marks:
+            beside = self._slots(self.lines.parts[-1])[-1:] if last == self._mark_char else []
+            beside += self._slots(self._now)[:1] if first == self._mark_char else []
+            if self._apart != "box" or len(beside) < marks:
+                raise _Opaque
+            self._worded.update(beside)
+        super()._keep_apart(*("x" if one == self._mark_char else one for one in (last, first)))
 
     def _add_address(self, text: str, address: str) -> None:
         if self._mark_char not in text + address:

@@ -1,8 +1,9 @@
 """The text part of an HTML body: what a reader of plain text would want of it, and no markup of any kind.
 
 Headings and paragraphs are lines with an empty one between, the cells of a table's row stand apart on one line, items of lists
-have `- ` or their number, a link is `text (address)`, an image its alternative text. What a mail client does not show is left
-out (`hidden.py`). The time for it grows with the length of the HTML and with nothing else.
+have `- ` or their number, a link is `text (address)`, an image its alternative text. Words that stand apart on the screen have a
+blank between them, and struck-out text is `~~120.00~~`. What a mail client does not show is left out (`hidden.py`). The time for
+it grows with the length of the HTML and with nothing else.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import re
 import time
 from itertools import islice
+from unicodedata import category
 from urllib.parse import unquote
 
-from .hidden import PLAIN, Looks, Size
+from .hidden import PLAIN, Box, Looks, Size, keys_of
 from .lines import Lines
 from .tags import RAW, Comment, Tag, Token, attributes_of, decoded, tokens
 
@@ -33,8 +35,15 @@ _PARAGRAPHS, _LINES = frozenset(_PARAGRAPH_NAMES.split()), frozenset(_LINE_NAMES
 _BLOCKS = _PARAGRAPHS | _LINES
 _LISTS = frozenset(["ul", "ol", "menu", "dir"])
 _SCRIPTS = frozenset(["sup", "sub"])
+_BOXES = frozenset(["label", "button", "meter", "progress", "output", "object", "video", "audio", "canvas"])
+_STRUCK = frozenset(["s", "strike", "del"])
+_OF_WORDS = _BOXES | _STRUCK
+_INLINE = Box.INLINE
+STRIKE = "~~"  # before and behind struck-out text
+_AFTER_WORDS, _BEFORE_WORDS = frozenset(".,;:!?)]}%…»”’"), frozenset("([{«“‘¿¡")  # what stands right beside words
 _CELLS = ("td", "th")
 _ROWS = ("tr", *_CELLS)
+_SET = _BLOCKS | {*_CELLS}  # set apart by what they are
 _GROUPS = ("tbody", "thead", "tfoot", *_ROWS)
 _OF_TABLES = frozenset([*_GROUPS, "caption"])
 _BOUNDS = frozenset(["table", "caption", *_CELLS])  # an end tag inside of one ends nothing outside of it
@@ -85,10 +94,17 @@ def _bare(address: str) -> str:
 class _Element:
     """An open element, and how it was before it."""
 
-    __slots__ = ("hidden", "name", "shown", "spaced", "tiny")
+    __slots__ = ("_keys", "before", "box", "name", "shown", "strikes", "tag")
 
-    def __init__(self, name: str, *, shown: bool, hidden: bool, tiny: bool, spaced: bool) -> None:
-        self.name, self.shown, self.hidden, self.tiny, self.spaced = name, shown, hidden, tiny, spaced
+    def __init__(self, tag: Tag, box: Box, before: tuple[bool, bool, bool, bool], shown: bool, strikes: bool) -> None:
+        self.tag, self.name, self.box, self.before, self.shown, self.strikes = tag, tag.name, box, before, shown, strikes
+        self._keys: frozenset[str] | None = None
+
+    def keys(self) -> frozenset[str]:
+        """Its name, classes and id, for the rules of what stands in it."""
+        if self._keys is None:
+            self._keys = keys_of(self.name, attributes_of(self.tag))
+        return self._keys
 
 
 class Reader:
@@ -99,14 +115,16 @@ class Reader:
             raise TooMuch
         self._html = html.replace("\r\n", "\n").replace("\r", "\n") if "\r" in html else html
         self.lines = Lines()
-        self._looks = Looks(self._html)
+        self._looks = Looks()
         self._open: list[_Element] = []
         self._places: dict[str, list[int]] = {}  # name → places of the open elements of that name
         self._bounds, self._tables = [-1], [-1]  # places of those that are open
         self._lists: list[tuple[int, int | None]] = []  # its place, and the number of its next item
         self._link: tuple[int, str] | None = None  # where its text begins among the parts, and its address
         self._hidden = self._tiny = self._spaced = False
-        self._apart: str | None = None  # after a "link", or before what is raised or lowered ("script")
+        self._parts = False  # what stands in the innermost element stands apart
+        self._struck: bool | None = None  # False: struck-out text begins with the next word
+        self._apart: str | None = None  # after a "link", before what is raised or lowered ("script"), or beside a "box"
 
     def read(self) -> str:
         """Raises TooMuch."""
@@ -138,6 +156,8 @@ class Reader:
     def _text(self, text: str) -> None:
         if not text.isascii():
             text = INVISIBLE.sub("", text)
+        if self._struck is False:
+            text = self._strike(text)
         if self._spaced:
             self.lines.keep(text)
             return
@@ -149,8 +169,36 @@ class Reader:
 
     def _keep_apart(self, last: str, first: str) -> None:
         """Where nothing stands between: a price of 19 and its raised 99 are not 1999, and an address ends before a word."""
-        if first.isalnum() if self._apart == "link" else first.isdigit() and last.isdigit():
+        if self._apart == "box":
+            apart = first not in _AFTER_WORDS and last not in _BEFORE_WORDS and category(first) != "So"  # emoji, ®
+        else:
+            apart = first.isalnum() if self._apart == "link" else first.isdigit() and last.isdigit()
+        if apart:
             self.lines.blank()
+
+    def _strike(self, text: str) -> str:
+        """Where this has the first word of struck-out text: marks it, and gives the text behind the mark."""
+        words = text.lstrip()
+        if not words:
+            return text
+        if len(words) < len(text):
+            self.lines.blank()
+        self._apart, self._struck = "box", None
+        self._text(STRIKE)
+        self._struck = True
+        return words
+
+    def _end_strike(self) -> None:
+        if self._struck:
+            self.lines.attach(STRIKE)
+            self._apart = "box"
+        self._struck = None
+
+    def _set_apart(self, box: Box) -> None:
+        if box is Box.LINES:
+            self.lines.end()
+        else:
+            self._apart = "box"
 
     # ---- elements --------------------------------------------------------------------------------
 
@@ -159,11 +207,17 @@ class Reader:
         self._imply_ends(name)
         if name in _CELLS and self._place("tr") < self._tables[-1]:
             self._start_tag(Tag("tr", "", False, tag.place))
-        look = self._looks.of(tag) if tag.attributes else PLAIN
+        look = self._looks.of(tag, self._open) if tag.attributes or self._looks.by_name else PLAIN
         shown = not (self._hidden or look.hidden or name in _UNSHOWN)
+        strikes, box = False, _INLINE
+        if shown and (look is not PLAIN or self._parts or name in _OF_WORDS):
+            strikes = self._struck is None and (look.struck or name in _STRUCK)
+            if name not in _SET:
+                box = Box.APART if look.box is _INLINE and (self._parts or name in _BOXES) else look.box
         place = len(self._open)
         self._places.setdefault(name, []).append(place)
-        self._open.append(_Element(name, shown=shown, hidden=self._hidden, tiny=self._tiny, spaced=self._spaced))
+        before = self._hidden, self._tiny, self._spaced, self._parts
+        self._open.append(_Element(tag, box, before, shown, strikes))
         if name in _BOUNDS:
             self._bounds.append(place)
         if name == "table":
@@ -172,7 +226,12 @@ class Reader:
         if look.size is not Size.SAME or name == "table":  # of which many clients do not hand the size on
             self._tiny = look.size is Size.TINY
         self._spaced = self._spaced or look.spaced or name == "pre"
+        self._parts = look.parts
         if shown:
+            if strikes:
+                self._struck = False
+            if box is not _INLINE:
+                self._set_apart(box)
             self._begin(tag, place)
 
     def _begin(self, tag: Tag, place: int) -> None:
@@ -262,8 +321,12 @@ class Reader:
             if element.name == "table":
                 self._tables.pop()
             if element.shown:
+                if element.strikes:
+                    self._end_strike()
                 self._over(element.name)
-            self._hidden, self._tiny, self._spaced = element.hidden, element.tiny, element.spaced
+                if element.box is not _INLINE:
+                    self._set_apart(element.box)
+            self._hidden, self._tiny, self._spaced, self._parts = element.before
 
     # ---- what is not only text -------------------------------------------------------------------
 
@@ -271,14 +334,16 @@ class Reader:
         name = tag.name
         if name == "hr":
             self._close_above("p", self._bounds[-1])
-        if self._hidden or name not in ("br", "hr", "img", "area") or self._looks.of(tag).hidden:
+        if self._hidden or name not in ("br", "hr", "img", "area") or self._looks.of(tag, self._open).hidden:
             return
         if name == "br":
             self.lines.next_line()
         elif name == "hr":
             self.lines.end(2)
         elif name == "img":
+            self._apart = "box"
             self._text(attributes_of(tag).get("alt", ""))
+            self._apart = "box"
         else:
             found = attributes_of(tag)
             self.lines.end()

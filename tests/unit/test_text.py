@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mailer.compose.factor import segments, text_segments
 from mailer.templates import Compiled, Content, Pieces, Rendered
+from mailer.templates.frame import frame
 from mailer.templates.tags import Tag, attributes_of, tokens
 from mailer.templates.text import MAX_HTML, TooMuch, html_to_text, text_part
 
@@ -54,7 +55,20 @@ HIDDEN = [
     "<div style='height:0;overflow:hidden'>x</div>",
     "<div style='font-size:0'>x</div>",
     "<div style='font-size:1px;line-height:1px'>x <b>y</b></div>",
-    "<div style='mso-hide:all'>x</div>",
+    "<p style='display:block;display:none'>x</p>",
+    "<p style='display:none!important;display:block'>x</p>",
+    "<p style='display:/* here */none'>x</p>",
+    "<div style='position:absolute;left:-9999px'>x</div>",
+    "<div style='position: fixed; top: -1000em'>x</div>",
+    "<div style='text-indent:-9999px'>x</div>",
+    "<style>#Pre{display:none}</style><div id='pre'>x</div>",
+    "<style>body .pre { display: none !important }</style><span class='pre'>x</span>",
+    "<style>td.pre span { display: none }</style><table><tr><td class='a pre'><b><span>x</span></b></table>",
+    "<style>#a .b p.c { display: none }</style><div id=a><i class='x b'><p class=c>x</p></i></div>",
+    "<style>p { color: red } .pre { text-indent: -9999px }</style><p class=pre style='color:blue'>x</p>",
+    "<style>.pre { display: none !important }</style><p class=pre style='display:block'>x</p>",
+    "<style>.pre { display: none } #pre { display: block }</style><p class=pre>x</p>",
+    "<style>center { display: none }</style><center>x</center>",
     "<p hidden>x</p>",
     "<p hidden=''>x</p>",
     "<p aria-hidden='true'>x</p>",
@@ -78,6 +92,19 @@ SHOWN = [
     "<td style='font-size:0'><table><tr><td>x</td></tr></table></td>",
     "<td style='font-size:0'><img alt='x'></td>",
     "<a href='#' style='mso-hide:all'>x</a>",
+    "<p style='mso-hide:all'>x</p>",  # Outlook alone hides it
+    "<p style='display:none;display:block'>x</p>",
+    "<p style='display:none;display:block !important'>x</p>",
+    "<p style='left:-9999px'>x</p>",  # of what has no place of its own that says nothing
+    "<p style='position:absolute;left:-5px'>x</p>",
+    "<p style='text-indent:-20px'>x</p>",
+    "<style>.n { display: none }</style><p class='n' style='display:block'>x</p>",
+    "<style>.n { display: none } .n { display: block }</style><p class='n'>x</p>",
+    "<style>.n { display: none } #n { display: block }</style><p class='n' id='n'>x</p>",
+    "<style>#n { display: none }</style><p class='n'>x</p>",
+    "<style>p.n { display: none }</style><span class='n'>x</span>",
+    "<style>div > .n, .n:hover, .n + .n, [dir] .n { display: none }</style><div class='n'>x</div>",
+    "<style>.a .b .n { display: none }</style><div class=b><div class=a><p class='n'>x</p></div></div>",
     "<div style='mso-hide:all'><a href='#'>x</a></div>",
     "<p aria-hidden='false'>x</p>",
     "<style>@media (max-width: 600px) { .m { display: none } }</style><p class='m'>x</p>",
@@ -134,6 +161,22 @@ def test_what_a_mail_client_shows_is_kept(source: str) -> None:
         ("<a href=u>a<a href=v>b</a>", "a (u) b (v)"),
         ("<a href=u>a", "a (u)"),
         ("<a name=x>a</a><a href=>b</a><a href=javascript:x>c</a><a href=data:x>d</a>", "abcd"),
+        ("Bag <s>60.00</s><b>45.00</b>", "Bag ~~60.00~~ 45.00"),
+        ("<del>$60</del><ins>$45</ins>", "~~$60~~ $45"),
+        ("45<strike> 60 </strike>, (<s>70</s>)<s></s><s> </s>", "45 ~~60~~ , (~~70~~)"),
+        ("<p style='text-decoration:red line-through'>60<b>.00</b></p>45", "~~60.00~~\n\n45"),
+        ("<style>.old{text-decoration-line:line-through}</style><i class=old>60 <s>a</s></i>45", "~~60 a~~ 45"),
+        ("<div style='display:none'><s>60</s></div><s hidden>60</s>45", "45"),
+        ("<i style='display:inline-block;width:70%'>Total</i><i style='display:inline-block'>25.00</i>", "Total 25.00"),
+        ("<b style=float:left>Total</b><b style=float:right>$25</b>", "Total $25"),
+        ("<div style='display:flex'><span>Total</span><b>25</b>00</div>", "Total 25 00"),
+        ("<style>.r{display:inline-block}</style><i class=r>Total</i><i class=r>25</i>", "Total 25"),
+        ("<span style='display:block'>Total</span><span style='display:block'>25</span>", "Total\n25"),
+        ("<i style=display:inline-block>(<b style=float:left>a</b>)</i>.", "(a)."),
+        ("<img alt='Shirt 10'><img alt='20 Shoes'><img alt=''>!", "Shirt 10 20 Shoes!"),
+        ("<label>Total</label><label>25</label><button>Buy</button><button>Sell</button>", "Total 25 Buy Sell"),
+        ("<meter>3</meter><progress>4</progress>", "3 4"),
+        ("<b>1</b><i>2</i><span>3</span>", "123"),
         ("<q>a</q> $19<sup>99</sup> m<sup>2</sup>", '"a" $19 99 m2'),
         ("<pre>a\n  b\n\n\nc</pre>d", "a\n  b\n\nc\n\nd"),
         ("<p style='white-space: pre-line'>a\nb</p>", "a\nb"),
@@ -152,6 +195,36 @@ def test_a_mail_of_images_alone_has_their_links_and_one_of_nothing_has_no_text_p
     assert pieces.join() == Rendered("s", "<img src=a>", None)
     assert Pieces("s", ["<a href=u><img src=a></a>"], None).join().text == "u\n"
     assert text_segments(segments([["<img src=", a, ">"] for a in "ab"]), 2) is None
+
+
+SHOP = """
+<style>.old { text-decoration: line-through }</style>
+<p>Shoes <s>{{ x }}</s><b>{{ y }}</b> <i class=old>{{ x }} USD</i>{{ z }}</p><img alt="Now">{{ y }}<br><label>Total</label>{{ x }}
+<span style="display:inline-block">{{ y }}</span><span style="float:right">({{ z }})</span><del>was {{ y }}</del>{{ x }}.
+"""
+
+
+VALUE = st.sampled_from(["", "120.00", "$9", "9 €", " 5 ", ", x", "&", "Ana", "😀", "\u200b"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=2, max_size=4))
+def test_struck_out_values_and_boxes_have_the_same_text_in_a_bulk_call(rows: list[tuple[str, str, str]]) -> None:
+    compiled = Compiled(Content.inline(subject="s", html=SHOP, text=None))
+    bodies = [compiled.pieces(dict(zip("xyz", row, strict=True))).html or [] for row in rows]
+    found = text_segments(segments(bodies), len(rows))
+    if found is not None:
+        texts = ["".join(part if isinstance(part, str) else part[row] for part in found) for row in range(len(rows))]
+        assert texts == [html_to_text("".join(body)) for body in bodies]
+
+
+def test_struck_out_prices_do_not_make_a_bulk_call_slow() -> None:
+    """One text part for all of its messages is made once."""
+    compiled = Compiled(Content.inline(subject="s", html=SHOP, text=None))
+    bodies = [compiled.pieces({"x": f"{n}.00", "y": f"${n}", "z": "Ana"}).html or [] for n in (10, 20)]
+    framed = frame([part if isinstance(part, str) else None for part in segments(bodies)])
+    assert framed is not None
+    assert framed.takes([part for part in segments(bodies) if not isinstance(part, str)])
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
