@@ -11,6 +11,7 @@ from ..email import Lane
 from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Pieces
+from ..templates.blank import shows_nothing
 from ..templates.names import GIVEN, LINK, SES_LINK, Names
 from ..templates.tags import Tag, attributes_of, tokens
 from .link import BY_SES
@@ -56,6 +57,8 @@ def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES)
         found.append(f"{which} would fail: {failed[0]}")
     bodies = [body for pieces in made for body in (_joined(pieces.html), _joined(pieces.text)) if body]
     html = [body for pieces in made if (body := _joined(pieces.html))]
+    if any(map(shows_nothing, html)):
+        found.append("a reader sees nothing of the HTML: all of it is empty or hidden")
     found += [*_size(html), *_addresses(spec, html), *_left_over(spec, [*bodies, *(pieces.subject for pieces in made)])]
     if bodies:
         found += _no_way_out(spec, bodies)

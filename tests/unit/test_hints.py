@@ -126,6 +126,29 @@ def test_addresses_that_show_nothing_to_a_reader_are_hinted_at(html: str, hints:
     assert advised(f"x{html}{STOP}", {"link": "https://e.example/"}, attachments=[LOGO]) == hints
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<p hidden>x</p>",
+        "<div style='display:none'>x</div>",
+        "<p style='font-size:0'>x</p>",
+        "<img src='https://e.example/o' width=1 height=1>",
+    ],
+)
+def test_rows_of_which_a_reader_sees_nothing_fail_and_a_hint_says_so(html: str) -> None:
+    why = "the message is empty for this row: a reader sees nothing of its HTML or text"
+    assert advised("{{ x }}" + html, {"x": ""}) == [f"the first rows would fail: {why}"]
+    assert why not in str(advised("{{ x }}" + html, {"x": "x"}))
+
+
+def test_html_of_which_a_reader_sees_nothing_is_hinted_at_where_it_is_sent() -> None:
+    why = "a reader sees nothing of the HTML: all of it is empty or hidden"
+    by_style = "<style>#a{display:none}</style><p id=a>{{ unsubscribe_url }}</p>"
+    assert why in advised(by_style)
+    assert why not in advised(by_style + "<p>x</p>")
+    assert advised(f"<p hidden>{STOP}</p>", text="{{ unsubscribe_url }}") == [why]
+
+
 def test_many_addresses_are_one_line() -> None:
     html = "".join(f"<img src='{n}.png'>" for n in range(50)) + f"<a href='/{'x' * 200}'>x</a>{STOP}"
     (hint,) = advised(html)
