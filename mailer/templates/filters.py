@@ -31,8 +31,11 @@ MAX_LOCALES = 64  # that are kept; each takes some 300 kB
 LOCALE = "en"
 
 _NAMED = ("short", "medium", "long", "full")
-_LATEST_S = 1e11  # the year 5138; what is larger counts milliseconds
-_UNIX = re.compile(r"[0-9]{9,10}")
+# A number is the seconds or milliseconds since 1970 where that gives one of these years, or a day as 20261224 is one.
+_FIRST_YEAR, _LAST_YEAR, _FIRST_DAY = 2000, 2100, 1900_01_01
+_SINCE, _UNTIL = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_FIRST_YEAR, _LAST_YEAR + 1))
+_DAYS_OF_EXCEL = range(36_526, 73_416)  # the same years in a cell of Excel: days since 1900
+_COUNT = re.compile(r"[0-9]{5,13}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?")
 _QUOTED = re.compile(r"'[^']*'")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
@@ -107,15 +110,18 @@ def _moment(name: str, value: Any, tz: str | None) -> Any:
 def _read(name: str, value: Any) -> date | time:
     if isinstance(value, str) and len(value) <= MAX_PATTERN:
         text = value.strip()
-        for read in (_date, datetime.fromisoformat, time.fromisoformat, _unix):
+        for read in (_date, _count, datetime.fromisoformat, time.fromisoformat):
             try:
                 return read(text)
             except (ValueError, OverflowError):
                 continue
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        if 0 <= value < _LATEST_S:
-            return datetime.fromtimestamp(float(value), UTC)
-        raise Unfit(f"`{name}` takes a number for the seconds since 1970, and {_short(value)} is no such number")
+        try:
+            return _of_number(value)
+        except (ValueError, OverflowError):
+            raise Unfit(f"`{name}` {_no_day(value)}") from None
+    if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
+        raise Unfit(f"`{name}` {_no_day(int(value))}")
     raise Unfit(f"`{name}` takes a date as 2026-12-24 or 2026-12-24T18:00:00Z, and {_short(value)} is none")
 
 
@@ -125,10 +131,31 @@ def _date(text: str) -> date:
     return date.fromisoformat(text)
 
 
-def _unix(text: str) -> datetime:
-    if not _UNIX.fullmatch(text):
+def _count(text: str) -> date:
+    """A number in a text. Raises ValueError, also for a year or a time as `1830`, which ISO 8601 writes so."""
+    if not _COUNT.fullmatch(text):
         raise ValueError
-    return datetime.fromtimestamp(int(text), UTC)
+    return _of_number(int(text))
+
+
+def _of_number(value: float | Decimal) -> date:
+    """A day as 20261224, or a time in seconds or milliseconds since 1970. Raises ValueError, OverflowError."""
+    if value == int(value) and _FIRST_DAY <= value < (_LAST_YEAR + 1) * 10_000:
+        return date.fromisoformat(str(int(value)))
+    for seconds in (float(value), float(value) / 1000):
+        if _SINCE <= seconds < _UNTIL:
+            return datetime.fromtimestamp(seconds, UTC)
+    raise ValueError
+
+
+def _no_day(value: float | Decimal) -> str:
+    """What is wrong with a number that is no date."""
+    if value == value and 0 < value < _DAYS_OF_EXCEL.stop and int(value) in _DAYS_OF_EXCEL:
+        return f"is given {_short(value)}, which looks like a count of days as Excel has it; write the date as 2026-12-24"
+    return (
+        "takes the number of a day as 20261224, or seconds or milliseconds since 1970 in the years "
+        f"{_FIRST_YEAR} to {_LAST_YEAR}, and {_short(value)} is neither"
+    )
 
 
 def _zone(name: str) -> tzinfo:

@@ -66,6 +66,10 @@ DATA: dict[str, Any] = {
         ("naive|time('HH:mm', tz='America/New_York')", "18:00"),
         ("clock|time('short', 'de') ~ time|time('HH.mm')", "18:0518.05"),
         ("unix|date ~ '1798128000'|datetime('short')", "Dec 24, 202612/24/26, 4:00 PM"),
+        ("1798128000000|datetime('short') ~ '1798128000000'|date", "12/24/26, 4:00 PMDec 24, 2026"),
+        ("20261224|date ~ '20261224'|date ~ 20261224.0|date ~ 19800131|date", "Dec 24, 2026Dec 24, 2026Dec 24, 2026Jan 31, 1980"),
+        ("946684800|date ~ 4133980799|date", "Jan 1, 2000Dec 31, 2100"),
+        ("'183015'|time('HH:mm:ss') ~ '1830'|time('HH:mm')", "18:30:1518:30"),
         ("price|number", "1,234.5"),
         ("price|number(2)", "1,234.50"),
         ("price|number(2, 'de')", "1.234,50"),
@@ -86,6 +90,10 @@ def test_values_are_written_as_a_reader_writes_them(source: str, wanted: str) ->
 
 
 WRITE = "; write it as d. MMMM yyyy, HH:mm or %d.%m.%Y %H:%M"
+NO_NUMBER = (
+    "takes the number of a day as 20261224, or seconds or milliseconds since 1970 in the years 2000 to 2100, and '{}' is neither"
+)
+OF_EXCEL = ", which looks like a count of days as Excel has it; write the date as 2026-12-24"
 NO_DATE = "takes a date as 2026-12-24 or 2026-12-24T18:00:00Z, and {} is none"
 
 
@@ -96,7 +104,13 @@ NO_DATE = "takes a date as 2026-12-24 or 2026-12-24T18:00:00Z, and {} is none"
         ("'soon'|datetime", "`datetime` " + NO_DATE.format("'soon'")),
         ("[1]|date", "`date` " + NO_DATE.format("a list")),
         ("true|date", "`date` " + NO_DATE.format("true or false")),
-        ("1798128000000|date", "`date` takes a number for the seconds since 1970, and '1798128000000' is no such number"),
+        *((f"{n}|date", "`date` " + NO_NUMBER.format(n)) for n in (1, 0, 99999999999, 946684799, 4133980800, 17980101, 20261399)),
+        ("'315532800'|datetime", "`datetime` " + NO_NUMBER.format("315532800")),
+        ("1e300|date", "`date` " + NO_NUMBER.format("1e+300")),
+        ("46380|date", "`date` is given '46380'" + OF_EXCEL),
+        ("'46380'|date", "`date` is given '46380'" + OF_EXCEL),
+        ("46380.75|time", "`time` is given '46380.75'" + OF_EXCEL),
+        ("20261224|time", "`time` is given the date 2026-12-24, which has no time"),
         ("due|time", "`time` is given the date 2026-12-24, which has no time"),
         ("clock|date", "`date` is given the time 18:05:00, which has no date"),
         ("due|date('d.m.Y')", "the format 'd.m.Y': `m` is the minute, and `M` the month" + WRITE),
