@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from urllib.parse import unquote, urlsplit
 
 from ..email import Lane
 from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
 from ..templates import Pieces
 from ..templates.blank import shows_nothing
-from ..templates.names import GIVEN, LINK, SES_LINK, Names
-from ..templates.tags import Tag, attributes_of, tokens
+from ..templates.names import EMAIL, GIVEN, LINK, SES_LINK, Names, Tested
+from .addresses import address_hints, listed
 from .link import BY_SES
 from .material import Material
 from .variables import own_variables
 
 LOOKED_AT = 3  # rows that are rendered
 CLIPPED = 102_000  # bytes of HTML: what Gmail shows of a message, which it calls 102 kB
-SHOWN = 3  # values of a kind in one sentence
-MAX_SHOWN = 60  # characters of one of them
-NO_NAMES = Names(required=frozenset(), optional=frozenset(), conditions=frozenset())
+NO_NAMES = Names(required=frozenset(), optional=frozenset())
 
 _TRUE = frozenset(("true", "yes", "y", "1", "on", "x", "wahr", "ja", "j", "oui", "o", "vrai", "si", "sí", "verdadero"))
 _FALSE = frozenset(("false", "no", "n", "0", "off", "falsch", "nein", "non", "faux", "falso", "null", "none", "nan", "n/a", "-"))
+_WORDS = ("true", "false")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _NO_VALUES = frozenset(("NULL", "Null", "null", "None", "nan", "NaN", "#N/A", "N/A", "\\N", "undefined", "<NA>", "NaT"))
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
-_OWN_MACHINE = re.compile(
-    r"localhost|.*\.(?:localhost|local|internal|test)|127\.[0-9.]+|0\.0\.0\.0|::1|10\.[0-9.]+|192\.168\.[0-9.]+"
-    r"|172\.(?:1[6-9]|2[0-9]|3[01])\.[0-9.]+"
-)
-_SHOWS = ("src", "background", "poster")
 _LEFT_OVER = re.compile(
     r"\*\|[A-Za-z0-9_:.]{1,40}\|\*|%%[A-Za-z_]{1,40}%%|\[(?:FIRSTNAME|LASTNAME|FNAME|LNAME|EMAIL)\]|\{token\}"
 )
+_OTHER_FORMS = re.compile(r"(?<!\{)[$#]?\{\$?([\w .-]{1,40})\}(?!\})|\[\[([\w .-]{1,40})\]\]|%([A-Za-z_]\w{0,39})%")
 _JINJA = re.compile(r"\{\{[^{}]{1,80}\}\}|\{%[^{}]{1,80}%\}")
 _WAYS_OUT = re.compile(
     r"unsubscri|opt[ -]?out|preferences|abmeld|abbestell|austrag|d[ée]sabonn|d[ée]sinscri|darse de baja|cancelar|desuscri"
@@ -59,7 +53,8 @@ def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES)
     html = [body for pieces in made if (body := _joined(pieces.html))]
     if any(map(shows_nothing, html)):
         found.append("a reader sees nothing of the HTML: all of it is empty or hidden")
-    found += [*_size(html), *_addresses(spec, html), *_left_over(spec, [*bodies, *(pieces.subject for pieces in made)])]
+    texts = [*bodies, *(pieces.subject for pieces in made)]
+    found += [*_size(html), *address_hints(spec, html), *_left_over(spec, texts), *_one_brace(spec, entries, texts)]
     if bodies:
         found += _no_way_out(spec, bodies)
     return found
@@ -87,17 +82,30 @@ def _joined(pieces: list[str] | None) -> str:
 
 
 def _conditions(names: Names, entries: Sequence[Entry]) -> Iterator[str]:
-    """A CSV's values are texts, and every text but the empty one is true."""
-    rows = [own_variables(entry) for entry in entries]
-    for name in sorted(names.conditions):
-        texts = {value.strip() for row in rows if isinstance(value := row.get(name), str) and value.strip()}
+    """A CSV's values are texts: every one but the empty is true, and none is equal to `true` or a number."""
+    own = [own_variables(entry) for entry in entries]
+    for one in sorted(names.tested, key=str):
+        rows = [entry.data for entry in entries] if one.of_row else own
+        texts = {value.strip() for row in rows if isinstance(value := row.get(one.name), str) and value.strip()}
         false = sorted(text for text in texts if text.lower() in _FALSE)
-        if false and all(text.lower() in _TRUE | _FALSE for text in texts):
-            true = min((text for text in texts if text.lower() in _TRUE), default="TRUE")
-            yield (
-                f"{{% if {name} %}} holds also for '{false[0]}', because that is a text, and only an empty one is false; "
-                f"write {{% if {name} == '{true}' %}}"
-            )
+        true = sorted(text for text in texts if text.lower() in _TRUE)
+        if one.constant is not None and one.constant not in _WORDS and texts and all(map(_NUMBER.fullmatch, texts)):
+            written = one._replace(constant=None)
+            yield f"{_never(one, min(texts))}; write {{% if {written}|float {one.sign} {one.constant} %}}"
+        elif len(false) + len(true) >= len(texts):
+            wanted = false if one.constant in ("false", "0") and false else true or ["TRUE"]
+            better = one._replace(constant=f"'{wanted[0]}'")
+            if one.constant is not None and texts:
+                yield f"{_never(one, wanted[0])}; write {{% if {better} %}}"
+            elif false:
+                yield (
+                    f"{{% if {one} %}} holds also for '{false[0]}', because that is a text, and only an empty one is false; "
+                    f"write {{% if {better} %}}"
+                )
+
+
+def _never(one: Tested, text: str) -> str:
+    return f"{{% if {one} %}} {'always' if one.differs else 'never'} holds for '{text}', because that is a text"
 
 
 def _no_values(names: Names, entries: Sequence[Entry]) -> Iterator[str]:
@@ -126,39 +134,6 @@ def _size(html: Sequence[str]) -> Iterator[str]:
         yield f"the HTML has {most / 1000:,.0f} kB, and Gmail clips a message at 102 kB"
 
 
-def _addresses(spec: Spec, html: Sequence[str]) -> Iterator[str]:
-    shown, linked = dict[str, None](), dict[str, None]()  # in order, each once
-    for body in html:
-        for tag in tokens(body):
-            if isinstance(tag, Tag) and not tag.ends:
-                attributes = attributes_of(tag)
-                shown |= dict.fromkeys(attributes[name].strip() for name in _SHOWS if name in attributes)
-                if tag.name in ("a", "area") and "href" in attributes:
-                    linked[attributes["href"].strip()] = None
-    attached = {file.content_id for file in spec.files}
-    if missing := [one for one in shown if one.lower().startswith("cid:") and unquote(one[4:]) not in attached]:
-        attach = f"attach it as FILE;cid={missing[0][4:44]}"
-        yield f"the HTML shows {_listed(missing)}, and no attachment has that content id; {attach}"
-    every = [*shown, *(one for one in linked if one not in shown)]
-    if relative := [one for one in every if _is_relative(one)]:
-        yield f"the HTML has addresses that lead nowhere from a mail: {_listed(relative)}; write them whole, with https://"
-    if own := [one for one in every if _is_of_own_machine(one)]:
-        yield f"the HTML has addresses that only your own machine or network reaches: {_listed(own)}"
-
-
-def _is_relative(address: str) -> bool:
-    return bool(address) and not _SCHEME.match(address) and not address.startswith(("#", "{{"))
-
-
-def _is_of_own_machine(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    return parts.scheme.lower() == "file" or (parts.scheme.lower() in ("http", "https") and bool(_OWN_MACHINE.fullmatch(host)))
-
-
 def _left_over(spec: Spec, texts: Sequence[str]) -> Iterator[str]:
     """What other services put a name in for, and here goes out as it stands."""
     if not spec.contact_list and spec.literal is None and any(BY_SES in text for text in texts):
@@ -168,7 +143,22 @@ def _left_over(spec: Spec, texts: Sequence[str]) -> Iterator[str]:
         del found["{token}"]
         yield f"{{token}} stands in the mail as it is; the recipient's own link is {{{{ {LINK} }}}}"
     if found:
-        yield f"{_listed(found)} stands in the mail as it is, for it is another service's; here a value is {{{{ name }}}}"
+        yield f"{listed(found)} stands in the mail as it is, for it is another service's; here a value is {{{{ name }}}}"
+
+
+def _one_brace(spec: Spec, entries: Sequence[Entry], texts: Sequence[str]) -> Iterator[str]:
+    """A name of the data as other programs write it: `{name}`, `${name}`, `[[name]]`, `%name%`."""
+    names = {EMAIL, *spec.data, *(name for entry in entries for name in own_variables(entry))}
+    found = dict[str, str]()
+    for text in texts:
+        for match in _OTHER_FORMS.finditer(text):
+            name = next(filter(None, match.groups())).strip()
+            if name in names:
+                found[match[0]] = name
+    if found:
+        name = min(found.values(), key=lambda one: (not one.isidentifier(), list(found.values()).index(one)))
+        written = f"{{{{ {name} }}}}" if name.isidentifier() else f'{{{{ row["{name}"] }}}}'
+        yield f"{listed(found)} stands in the mail as it is; a value stands in two braces, as {written}"
 
 
 def _no_way_out(spec: Spec, bodies: Sequence[str]) -> Iterator[str]:
@@ -189,14 +179,8 @@ def _not_a_template(spec: Spec, literal: Literal) -> Iterator[str]:
     if by_ses and not spec.contact_list:
         yield _only_by_ses(by_ses[0])
     if found:
-        yield f"{_listed(found)} stands in the mail as it is: content without data is no template; give data, if only {{}}"
+        yield f"{listed(found)} stands in the mail as it is: content without data is no template; give data, if only {{}}"
 
 
 def _only_by_ses(written: str) -> str:
     return f"'{written}' stands in the mail as it is: SES fills it in only for a contact_list"
-
-
-def _listed(values: Iterable[str]) -> str:
-    given = list(values)
-    shown = [f"'{one if len(one) <= MAX_SHOWN else one[:MAX_SHOWN] + '…'}'" for one in given[:SHOWN]]
-    return ", ".join(shown) + (f" and {len(given) - SHOWN} more" if len(given) > SHOWN else "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jinja2 import meta, nodes
 
@@ -13,32 +14,50 @@ from .environment import environment
 # What the service itself gives to each row. A row's own value of that name comes first.
 EMAIL, ROW, LINK, SES_LINK, NOW = "email", "row", "unsubscribe_url", "amazonSESUnsubscribeUrl", "now"
 _ASKS = ("default", "d", "defined", "undefined")
+_TEXTS = frozenset(("trim", "string", "lower", "upper", "title", "capitalize", "escape", "e", "safe"))
 GIVEN = frozenset((EMAIL, ROW, LINK, SES_LINK, NOW))
+
+
+class Tested(NamedTuple):
+    """A value that a condition asks about: its own truth, or whether it is a `constant` that no text is equal to."""
+
+    name: str
+    of_row: bool = False  # it is `row["name"]`
+    constant: str | None = None  # `true`, `false` or a number, as the template has it
+    differs: bool = False  # it asks whether the value is another
+
+    def __str__(self) -> str:
+        written = f'row["{self.name}"]' if self.of_row else self.name
+        return written if self.constant is None else f"{written} {self.sign} {self.constant}"
+
+    @property
+    def sign(self) -> str:
+        return "!=" if self.differs else "=="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
     required: frozenset[str]  # a row without it fails, whatever else it has
     optional: frozenset[str]  # it is behind a condition, or only asked for: by `default`, `if`, `or`, `is defined`
-    conditions: frozenset[str]  # of both: decides by itself about a part, as in `{% if vip %}`
+    tested: frozenset[Tested] = frozenset()  # what conditions ask of values, as `{% if vip %}` or `{% if row["VIP"] == true %}`
 
 
 def variables(content: Content) -> Names:
     """Of all files of a template, without those that it sets itself. Raises what Jinja2 raises where one does not parse."""
-    used, asked, conditions, own = set[str](), set[str](), set[str](), set[str]()
+    used, asked, tested, own = set[str](), set[str](), set[Tested](), set[str]()
     env = environment({}, html=False)
     trees = {name: env.parse(source, name=name) for name, source in content.files.items()}
     for tree in trees.values():
         used |= meta.find_undeclared_variables(tree)
         own |= {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
         for test in _tests(tree):
-            conditions |= set(_operands(test))
-        asked |= set(_asked(tree))
+            tested |= set(_operands(test))
+        asked |= set(_asked(tree)) | {one.name for one in tested if not one.of_row}
+        tested |= set(_comparisons(tree)) | set(_texts(tree))
     used -= own  # a file that is included sees what the one that includes it has set
-    asked |= conditions
     parts = [part for part in (content.subject, content.html, content.text) if part is not None]
     required = frozenset(used & set(_needed(parts, trees)) - asked)
-    return Names(required=required, optional=frozenset(used - required), conditions=frozenset(used & conditions))
+    return Names(required=required, optional=frozenset(used - required), tested=frozenset(_given(tested, used)))
 
 
 def _needed(parts: Sequence[str], trees: Mapping[str, nodes.Template]) -> Iterator[str]:
@@ -83,21 +102,57 @@ def _tests(tree: nodes.Node) -> Iterator[nodes.Node]:
             yield node.test
 
 
-def _operands(node: nodes.Node) -> Iterator[str]:
-    """The variables whose own truth a condition asks for."""
-    if isinstance(node, nodes.Name):
-        yield node.name
-    elif isinstance(node, nodes.And | nodes.Or):
+def _operands(node: nodes.Node | None) -> Iterator[Tested]:
+    """The values whose own truth a condition asks for."""
+    if isinstance(node, nodes.And | nodes.Or):
         yield from _operands(node.left)
         yield from _operands(node.right)
     elif isinstance(node, nodes.Not):
         yield from _operands(node.node)
+    elif found := _value(node):
+        yield found
+
+
+def _value(node: nodes.Node | None) -> Tested | None:
+    """`vip`, or `row["VIP"]` and `row.VIP`."""
+    if isinstance(node, nodes.Name):
+        return Tested(node.name)
+    if isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name) and node.node.name == ROW:
+        key = node.attr if isinstance(node, nodes.Getattr) else node.arg.value if isinstance(node.arg, nodes.Const) else None
+        return Tested(key, of_row=True) if isinstance(key, str) else None
+    return None
+
+
+def _texts(tree: nodes.Node) -> Iterator[Tested]:
+    """The values whose own text a condition asks for: `{% if vip|trim %}`."""
+    return (
+        found for test in _tests(tree) if isinstance(test, nodes.Filter) and test.name in _TEXTS and (found := _value(test.node))
+    )
+
+
+def _comparisons(tree: nodes.Node) -> Iterator[Tested]:
+    """The values that are held against what no text is equal to: `vip == true`, `1 != row["VIP"]`, `vip is true`."""
+    for test in tree.find_all(nodes.Test):
+        if test.name in ("true", "false") and (found := _value(test.node)):
+            yield found._replace(constant=test.name)
+    for node in tree.find_all(nodes.Compare):
+        if len(node.ops) == 1 and node.ops[0].op in ("eq", "ne"):
+            sides = node.expr, node.ops[0].expr
+            for one, other in (sides, sides[::-1]):
+                if isinstance(other, nodes.Const) and isinstance(other.value, int | float) and (found := _value(one)):
+                    constant = str(other.value).lower() if isinstance(other.value, bool) else str(other.value)
+                    yield found._replace(constant=constant, differs=node.ops[0].op == "ne")
+
+
+def _given(tested: Iterable[Tested], used: Collection[str]) -> Iterator[Tested]:
+    """Without those that the template sets itself."""
+    return (one for one in tested if (ROW if one.of_row else one.name) in used)
 
 
 def _asked(tree: nodes.Node) -> Iterator[str]:
     """The variables that have something to stand in for them."""
     for node in tree.find_all(nodes.Node):
         if isinstance(node, nodes.Or):
-            yield from _operands(node.left)
+            yield from (one.name for one in _operands(node.left) if not one.of_row)
         elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _ASKS and isinstance(node.node, nodes.Name):
             yield node.node.name

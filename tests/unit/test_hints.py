@@ -56,9 +56,50 @@ def test_words_for_true_and_false_in_a_condition_are_hinted_at(values: list[str]
         assert advised(f"x{condition}{STOP}", *({"vip": value} for value in values)) == [wanted]
 
 
+BECAUSE = ", because that is a text; write {% if "
+
+
+@pytest.mark.parametrize(
+    ("condition", "values", "hint"),
+    [
+        ("vip == true", ["TRUE", "FALSE"], "vip == true %} never holds for 'TRUE'" + BECAUSE + "vip == 'TRUE' %}"),
+        ("vip == false", ["TRUE", "FALSE"], "vip == false %} never holds for 'FALSE'" + BECAUSE + "vip == 'FALSE' %}"),
+        ("True != vip", ["yes", "no"], "vip != true %} always holds for 'yes'" + BECAUSE + "vip != 'yes' %}"),
+        ("vip is true", ["TRUE", "FALSE"], "vip == true %} never holds for 'TRUE'" + BECAUSE + "vip == 'TRUE' %}"),
+        ("x or vip == true", ["no"], "vip == true %} never holds for 'TRUE'" + BECAUSE + "vip == 'TRUE' %}"),
+        ("vip == 1", ["0", "1"], "vip == 1 %} never holds for '0'" + BECAUSE + "vip|float == 1 %}"),
+        ("vip == 12.5", ["12.5", "3"], "vip == 12.5 %} never holds for '12.5'" + BECAUSE + "vip|float == 12.5 %}"),
+        ("vip == 1", ["TRUE", "FALSE"], "vip == 1 %} never holds for 'TRUE'" + BECAUSE + "vip == 'TRUE' %}"),
+        (
+            'row["vip"] == true',
+            ["TRUE"],
+            "row[\"vip\"] == true %} never holds for 'TRUE'" + BECAUSE + "row[\"vip\"] == 'TRUE' %}",
+        ),
+    ],
+)
+def test_a_condition_that_a_text_never_meets_is_hinted_at(condition: str, values: list[str], hint: str) -> None:
+    source = f"x{{% if {condition} %}}a{{% endif %}}{STOP}"
+    assert advised(source, *({"vip": value} for value in values)) == ["{% if " + hint]
+
+
+@pytest.mark.parametrize("condition", ['row["VIP card"]', "not row['VIP card'] or x", "vip_card", "vip_card|trim"])
+def test_a_condition_on_a_column_by_its_name_is_hinted_at(condition: str) -> None:
+    (hint,) = advised(f"x{{% if {condition} %}}a{{% endif %}}{STOP}", {"VIP card": "TRUE"}, {"VIP card": "FALSE"})
+    written = 'row["VIP card"]' if "row" in condition else "vip_card"
+    assert hint.startswith(f"{{% if {written} %}} holds also for 'FALSE', because")
+    assert hint.endswith(f"write {{% if {written} == 'TRUE' %}}")
+
+
 @pytest.mark.parametrize(
     ("source", "values"),
     [
+        ("{% if vip == true %}a{% endif %}", [True, False]),
+        ("{% if vip == 1 %}a{% endif %}", [1, 0]),
+        ("{% if vip == 1 %}a{% endif %}", ["gold"]),
+        ("{% if vip == true %}a{% endif %}", ["gold", "TRUE"]),
+        ("{% if row.vip == 'TRUE' %}a{% endif %}", ["FALSE"]),
+        ("{% set vip = true %}{% if vip == true %}a{% endif %}", ["FALSE"]),
+        ("{% if vip|length == 4 %}a{% endif %}", ["TRUE"]),
         ("{% if vip %}a{% endif %}", [True, False]),  # of NDJSON and of programs
         ("{% if vip %}a{% endif %}", ["gold", "no"]),
         ("{% if vip %}a{% endif %}", ["yes", ""]),
@@ -98,6 +139,10 @@ def own(listed: str) -> list[str]:
     return [f"the HTML has addresses that only your own machine or network reaches: {listed}"]
 
 
+def no_server(listed: str) -> list[str]:
+    return [f"the HTML has addresses without the name of a server: {listed}; write them as https://example.com/page"]
+
+
 def attach(listed: str, first: str) -> list[str]:
     return [f"the HTML shows {listed}, and no attachment has that content id; attach it as FILE;cid={first}"]
 
@@ -118,8 +163,28 @@ def attach(listed: str, first: str) -> list[str]:
         ('<a href="{{ link }}">x</a>', []),
         ('<a href="#top">x</a><a href="mailto:a@b.example">x</a><a href="tel:+41">x</a><a name="x">x</a><a href="">x</a>', []),
         ('<img src="https://e.example/a.png"><img src="HTTP://e.example/a.png"><img src="data:image/png;base64,iVBO">', []),
-        ("<!--[if mso]><img src='logo.png'><![endif]--><style>a { background: url(x.png) }</style>", []),
+        (
+            "<!--[if mso]><img src='logo.png'><![endif]--><style>/* url(x) */ a { background: url(https://e.example/x) }</style>",
+            [],
+        ),
         ("<a href='http://localhost.example.com/'>x</a><a href='https://10.example/'>x</a>", []),
+        (
+            "<i style='background:url(img/bg.png)'>x</i><i style='background: URL( \"b.png\" )'>x</i>",
+            nowhere("'img/bg.png', 'b.png'"),
+        ),
+        ("<style>a { background: url('x.png') } @import \"y.css\";</style>", nowhere("'x.png', 'y.css'")),
+        (
+            "<i style='background:url(data:image/png,iV)'>x</i><style>@font-face { src: url(https://e.example/f) }</style>",
+            [],
+        ),
+        ("<img srcset='a.png 1x, https://e.example/b.png 2x' src='https://e.example/b.png'>", nowhere("'a.png'")),
+        ("<img srcset='https://e.example/a,b.png 1x, data:image/png;base64,iV 2x'>", []),
+        ("<link rel=stylesheet href='/style.css'><form action='/x'></form>", nowhere("'/style.css', '/x'")),
+        ("<img src='C:\\x.png'><img src='c:/x.png'>", own("'C:\\x.png', 'c:/x.png'")),
+        ("<a href='https://intranet/x'>x</a><a href='http://wiki:8080'>x</a>", own("'https://intranet/x', 'http://wiki:8080'")),
+        ("<a href='https:// example.com'>x</a><a href='http://'>y</a>", no_server("'https:// example.com', 'http://'")),
+        ("<a href='https:///x'>x</a><a href='http://['>y</a>", no_server("'https:///x', 'http://['")),
+        ("<a href='https://[2001:db8::1]/'>x</a><a href='https://e.example/a b'>x</a><img src='blob:http://x/y'>", []),
     ],
 )
 def test_addresses_that_show_nothing_to_a_reader_are_hinted_at(html: str, hints: list[str]) -> None:
@@ -202,6 +267,24 @@ def test_what_another_service_would_have_filled_in_is_hinted_at(html: str, hint:
     assert advised(STOP, subject=html) == ([] if hint is None else [hint])
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("Dear {name},", "'{name}' {}{{ name }}"),
+        ("{first_name} {First Name}", "'{first_name}', '{First Name}' {}{{ first_name }}"),
+        ("{ 1. Name }", "'{ 1. Name }' {}{{ row[\"1. Name\"] }}"),
+        ("${name} #{name} {$name} [[name]] %name%", "'${name}', '#{name}', '{$name}' and 2 more {}{{ name }}"),
+        ("{email} {city}", "'{email}', '{city}' {}{{ email }}"),
+        ("<style>p {color}</style> {other} {token2} {{ name }} [name] 5%name 100%", None),
+    ],
+)
+def test_a_name_of_the_data_in_one_brace_is_hinted_at(source: str, shown: str | None) -> None:
+    wanted = [shown.replace("{}", "stands in the mail as it is; a value stands in two braces, as ")] if shown else []
+    row = {"name": "Ana", "First Name": "Ana", "1. Name": "Ana"}
+    assert advised(source + STOP, row, data={"city": "Bern"}) == wanted
+    assert advised(STOP, row, subject=source, data={"city": "Bern"}) == wanted
+
+
 def test_a_message_that_is_sent_as_it_is_is_looked_at_too() -> None:
     def of(**fields: Any) -> list[str]:
         basis = {"sender": "news", "to": "ana@example.org", "subject": "s", "text": "t"}
@@ -268,9 +351,12 @@ def test_templates_of_ses_give_no_hint_and_no_error() -> None:
     assert list(Mailer(SETTINGS).advice(campaign, rows({"a": 1}))) == []
 
 
+MORE = ("{a", "[[a", "%a", "url(", "url('", "<i style='url(a", "<img srcset='a, ", "<style>@import '", "/*")
+
+
 @settings(deadline=None, max_examples=50)
 @given(
-    st.sampled_from(["<img src='", "<a href=", "<!--", "<img ", "*|", "%%", "{{", "cid:", "<a b='", "&", "http://["]),
+    st.sampled_from(["<img src='", "<a href=", "<!--", "<img ", "*|", "%%", "{{", "cid:", "<a b='", "&", "http://[", *MORE]),
     st.integers(0, 20_000),
 )
 def test_no_html_keeps_the_hints_waiting(piece: str, count: int) -> None:

@@ -243,6 +243,6 @@ async def test_an_application_gets_the_same_link() -> None:
 )
 def test_the_variables_of_a_template_are_known(source: str, required: str, optional: str, conditions: str) -> None:
     found = variables(Content.inline(subject="s", html=source, text=None))
-    assert (found.required, found.optional, found.conditions) == tuple(
+    assert (found.required, found.optional, frozenset(map(str, found.tested))) == tuple(
         map(frozenset, map(str.split, (required, optional, conditions)))
     )
