@@ -63,6 +63,8 @@ def _written(value: Any, default: Callable[[Any], Any], option: int) -> bytes:
     except TypeError as error:
         if isinstance(error.__cause__, ValueError):  # of `default`
             raise error.__cause__ from None
+        if "Dict key" in str(error):
+            raise ValueError("A name in an object must be a text") from None
         try:
             value = _prepared(value)
         except RecursionError:
@@ -111,7 +113,9 @@ def _listed(value: Any) -> Any:
             return list(value)
         case Mapping():
             return dict(value)
-    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise ValueError("It has bytes; make a text of them first, as with `value.decode()`")
+    raise ValueError(f"It has a value of the class {type(value).__name__}; give a text, number, date, list or object")
 
 
 def _in_order(values: Iterable[Any]) -> list[Any]:

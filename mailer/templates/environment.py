@@ -7,24 +7,21 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, time
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import partial, wraps
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
 from jinja2 import DictLoader, Template, TemplateSyntaxError, nodes
 from jinja2.environment import TemplateModule
-from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.lexer import TOKEN_COMMENT
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from ..errors import TemplateBroken
 from .caps import Capped, too_deep
+from .elsewhere import meant, quoted
 from .filters import FILTERS, strftime
 from .values import NULL, Method, Missing, Null, default, printed
-
-MAX_QUOTED = 40  # characters of a template that an error repeats
 
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")  # Jinja2's own, without lipsum
 _OF_DATES = frozenset(
@@ -36,7 +33,6 @@ _OF_DATES = frozenset(
 _METHODS = (BuiltinMethodType, FunctionType, MethodType)
 _ITERATORS = ("batch", "items", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "unique")
 _MARKUP = re.compile(r"[{}<]")
-_BLANKS = re.compile(r"\s+")
 _CSS_ID = re.compile(r"[\w\\]|-[\w-]")
 
 
@@ -103,14 +99,14 @@ class Environment(Capped):
         try:
             for line, kind, text in self.lexer.tokeniter(source, name, filename):
                 if kind == TOKEN_COMMENT and _MARKUP.search(text):
-                    why = f"the comment {_quoted('{#' + text)} holds {{, }} or <, and the mail would lose that; {_instead(text)}"
+                    why = f"the comment {quoted('{#' + text)} holds {{, }} or <, and the mail would lose that; {_instead(text)}"
                     raise TemplateSyntaxError(why, line, name, filename)
         except TemplateSyntaxError as error:
             if error.message != "Missing end of comment tag":
                 raise
             begun = source.rpartition("#}")[2].partition("{#")[2]
             instead = _instead(begun) if _CSS_ID.match(begun) else "end it with #}"
-            why = f"{_quoted('{#' + begun)} begins a comment of Jinja2 that never ends; {instead}"
+            why = f"{quoted('{#' + begun)} begins a comment of Jinja2 that never ends; {instead}"
             raise TemplateSyntaxError(why, error.lineno, name, filename) from None
 
 
@@ -118,12 +114,6 @@ def _instead(comment: str) -> str:
     if _CSS_ID.match(comment):
         return "in CSS, write a blank after the brace, `{ #hero`, or put the style between {% raw %} and {% endraw %}"
     return "to leave markup out, write {% if false %} before it and {% endif %} after it"
-
-
-def _quoted(text: str) -> str:
-    """A piece of a template, for an error: one line, and not all of it."""
-    text = _BLANKS.sub(" ", text).strip()
-    return f"`{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…'}`"
 
 
 def environment(files: Mapping[str, str], *, html: bool) -> Environment:
@@ -172,7 +162,7 @@ def _for_json(value: Any) -> Any:
 def broken(name: str, file: str, error: Exception) -> TemplateBroken:
     """What Jinja2 raised on compiling. Python's own errors are among it: for 25 loops in each other, or 3000 brackets."""
     if isinstance(error, TemplateSyntaxError):
-        file, line, why = error.name or file, error.lineno, _meant(error.message or "it cannot be parsed")
+        file, line, why = error.name or file, error.lineno, _said(error)
     elif too_deep(error):
         line, why = 1, "its blocks, brackets or operators stand too deep in each other"
     else:
@@ -180,28 +170,5 @@ def broken(name: str, file: str, error: Exception) -> TemplateBroken:
     return TemplateBroken(name=name, file=file, line=line, why=why.rstrip("."))
 
 
-# Filters of other languages and libraries, and what does the same here.
-_ELSEWHERE = {
-    **dict.fromkeys(("intcomma", "floatformat", "format_number", "numberformat", "decimal"), "`number`"),
-    **dict.fromkeys(("dateformat", "format_date", "date_format"), "`date`"),
-    **dict.fromkeys(("datetimeformat", "format_datetime"), "`datetime`"),
-    **dict.fromkeys(("timeformat", "format_time"), "`time`"),
-    **dict.fromkeys(("format_currency", "currencyformat"), "`currency`"),
-    "pluralize": "`{{ 's' if n != 1 }}`",
-}
-_NO_FILTER = re.compile(r"No filter named '(\w+)'")
-
-
-def _meant(why: str) -> str:
-    """With what was probably meant, where another template language has it that way."""
-    if match := _NO_FILTER.match(why):
-        near = get_close_matches(match[1], [*FILTERS, *JINJA_FILTERS], 1, 0.75)
-        meant = _ELSEWHERE.get(match[1]) or (f"`{near[0]}`" if near else "")
-        return f"there is no filter `{match[1]}`" + (f"; write {meant}" if meant else "")
-    if "got ':'" in why:
-        return f"{why.rstrip('.')}; what a filter is given stands in brackets, as in due|date('%d.%m.%Y')"
-    if why.startswith("expected token ':', got '}'"):
-        return f"{why}; a value stands in two braces, as in {{{{ name }}}}, and three begin an object"
-    if "unexpected char '#'" in why:
-        return f"{why}; the {{{{#if x}}}} of Handlebars is {{% if x %}} … {{% endif %}} here"
-    return why
+def _said(error: TemplateSyntaxError) -> str:
+    return meant((error.message or "it cannot be parsed").rstrip("."), error.source or "", error.lineno)

@@ -377,6 +377,9 @@ def test_lanes() -> None:
     assert "`lane` input should be 'transactional' or 'bulk'" in refused(lane="fast")
 
 
+NO_JSON = "Email: `data` cannot be written as JSON: "
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
@@ -395,7 +398,9 @@ def test_lanes() -> None:
         ({"html": "\ud83d"}, "Email: `html` has half a character in it (a lone surrogate)"),
         ({"text": "\ude00"}, "Email: `text` has half a character in it (a lone surrogate)"),
         ({"to": "\ud83d <ana@example.com>"}, "Email: `to` has half a character in it (a lone surrogate)"),
-        ({"data": {"x": b"1"}}, "Email: `data` cannot be written as JSON: Type is not JSON serializable: bytes"),
+        ({"data": {"x": b"1"}}, f"{NO_JSON}It has bytes; make a text of them first, as with `value.decode()`"),
+        ({"data": {"x": [{1j}]}}, f"{NO_JSON}It has a value of the class complex; give a text, number, date, list or object"),
+        ({"data": {"x": {1: 2}}}, f"{NO_JSON}A name in an object must be a text"),
         ({"data": {"x": 10**5000}}, "Email: `data` cannot be written as JSON: A number has more than 4,000 digits"),
     ],
 )

@@ -156,7 +156,7 @@ def test_what_is_not_there_is_named_also_as_an_argument(name: str) -> None:
         ("{{ due|nosuchthing }}", r"there is no filter `nosuchthing`\.$"),
         ("{{ due|date:'d' }}", "what a filter is given stands in brackets"),
         ("{{{due}}}", r"a value stands in two braces, as in \{\{ name \}\}, and three begin an object"),
-        ("{{#if due}}x{{/if}}", r"the \{\{#if x\}\} of Handlebars is \{% if x %\} … \{% endif %\} here"),
+        ("{{#if due}}x{{/if}}", r"`\{\{#if due\}\}` begins a block of Handlebars; here it is \{% if x %\} … \{% endif %\} or"),
     ],
 )
 def test_what_another_language_has_is_refused_before_the_start_with_what_to_write(source: str, why: str) -> None:
