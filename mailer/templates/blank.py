@@ -15,7 +15,8 @@ from .hidden import Looks, Size
 from .tags import Tag, Token, attributes_of
 from .text import Reader, TooMuch
 
-MAX_READ = 40_000  # characters of HTML that is read as a whole, some ten milliseconds
+MAX_READ = 10_000  # characters of HTML that is read as a whole for a message: ten milliseconds, in which all else waits
+MAX_LOOKED_AT = 100_000  # before a start
 KEPT_CHARS = 20_000  # of a piece whose answer is kept; 256 of them take 5 MB at most
 
 # White space, what has no width, and the references to both.
@@ -39,16 +40,14 @@ class State(NamedTuple):
     depth: int = 0  # elements of that name in each other
     tiny: bool = False  # it hides by the size of its text, and another element in it may set that anew
     hid: bool = False  # whether anything was hidden
-
-
-_BEGIN = State()
+    short: bool = True  # the HTML is short enough to be read as a whole; else nothing of it is taken for hidden
 
 
 def is_blank(html: Sequence[str] | None, text: Sequence[str] | None) -> bool:
     """`html` and `text` are pieces to be joined; None where there is no such part."""
     if any(_NOTHING.fullmatch(piece) is None for piece in text or ()):
         return False
-    state = _BEGIN
+    state = State(short=sum(map(len, html or ())) <= MAX_READ)
     for piece in html or ():
         after = _kept_scan(state, piece) if len(piece) <= KEPT_CHARS else _scan(state, piece)
         if after is None:
@@ -58,8 +57,8 @@ def is_blank(html: Sequence[str] | None, text: Sequence[str] | None) -> bool:
 
 
 def shows_nothing(html: str) -> bool:
-    """Whether a reader sees nothing of this HTML, also because it is hidden. It takes as long as the text part."""
-    if len(html) > MAX_READ or "aria-hidden" in html.lower():  # that hides from a screen reader only
+    """Whether a reader sees nothing of this HTML, also because it is hidden. It takes as long as the text part does."""
+    if len(html) > MAX_LOOKED_AT or "aria-hidden" in html.lower():  # that hides from a screen reader only
         return False
     eyes = _Eyes(html)
     try:
@@ -147,9 +146,9 @@ def _begun(html: str, at: int, state: State) -> tuple[State, int] | None:
     whole = Tag(name, html[tag.end() : end], bool(tag[1]), 0) if end >= 0 else None
     if state.hidden:
         state = _in_hidden(state, name, whole, ends=bool(tag[1]))
-    elif (name in _SEEN or name.startswith("v:")) and not (whole and (_is_pixel(whole) or _hides(whole))):
+    elif (name in _SEEN or name.startswith("v:")) and not (state.short and whole and (_is_pixel(whole) or _hides(whole))):
         return None
-    elif whole and not whole.ends and name not in _VOID and _hides(whole):
+    elif state.short and whole and not whole.ends and name not in _VOID and _hides(whole):
         state = state._replace(hidden=name, depth=1, tiny=not _LOOKS.of(whole, ()).hidden)
     if state.hidden or (whole and name == "img"):
         state = state._replace(hid=True)

@@ -150,7 +150,7 @@ NAME_IT = "Rename the column that holds the addresses, or name it with --email-c
 ONE_CONTENT = "give one content: --template, --ses-template, or --subject with --html-file or --text-file"
 WRITE_TIME = "write it as 2026-12-24T18:00:00+01:00, …T17:00:00Z or 2026-12-24 18:00 Europe/Berlin"
 NO_TIME = "is no time that there is in UTC; give a year between 2 and 9998"
-JINJA = "unexpected end of template, expected 'end of print statement'."
+JINJA = "a tag never ends; write }} or %} behind it."
 
 BAD: dict[tuple[str, ...], str] = {
     (*TO_LIST, "columns.csv"): f"columns.csv has {NO_COLUMN}; its header row has: post, name. {NAME_IT}",

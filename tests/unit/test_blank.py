@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.templates.blank import MAX_READ, is_blank, shows_nothing
+from mailer.templates.blank import MAX_LOOKED_AT, MAX_READ, is_blank, shows_nothing
+
+from ..hostile.bodies import PIECES
 
 NOTHING = [
     *("", " \n\t", "   \n<!-- nothing -->\n", "<p></p>", "<a href='https://e.com'></a>", "\u200b\ufeff&nbsp;&zwnj;&#8203;&#xA0;"),
@@ -104,4 +108,12 @@ def test_hidden_text_is_nothing_also_where_a_value_stands_in_it() -> None:
 def test_html_of_which_a_reader_sees_nothing_is_known_also_by_its_style(html: str) -> None:
     assert shows_nothing(html)
     assert not shows_nothing(html + "<p>y</p>")
-    assert not shows_nothing(html + " " * MAX_READ), "too long to be read"
+    assert not shows_nothing(html + " " * MAX_LOOKED_AT), "too long to be read"
+
+
+def test_no_message_holds_up_what_waits_for_it() -> None:
+    for before, piece in PIECES.values():
+        began = time.thread_time()
+        is_blank(["<div style='display:none'>", before + piece * (8_000 // len(piece)), "</div>"], None)
+        assert time.thread_time() - began < 0.1
+    assert not is_blank(["<div style='display:none'>" + "x" * MAX_READ + "</div>"], None), "too long to be read"
