@@ -29,12 +29,14 @@ if TYPE_CHECKING:
         MaybeStored,
         MissingVariables,
         ModeRefused,
+        NobodyToSendTo,
         NoEmailColumn,
         NotACampaign,
         NotConfirmed,
         NoTemplate,
         NotFound,
         NotKnown,
+        NotLookedAt,
         NotOnDisk,
         NotUtf8,
         OtherLoop,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from .summary import Summary
     from .sync import SyncMailer
     from .templates import Rendered
+    from .trial import Trial
     from .unsubscribe import Unsubscribed
 
 __all__ = [
@@ -100,10 +103,12 @@ __all__ = [
     "ModeRefused",
     "NoEmailColumn",
     "NoTemplate",
+    "NobodyToSendTo",
     "NotACampaign",
     "NotConfirmed",
     "NotFound",
     "NotKnown",
+    "NotLookedAt",
     "NotOnDisk",
     "NotUtf8",
     "OtherLoop",
@@ -132,6 +137,7 @@ __all__ = [
     "TemplateNotFound",
     "TemplateOutside",
     "TooLate",
+    "Trial",
     "Understood",
     "UnknownSender",
     "Unsubscribed",
@@ -156,6 +162,7 @@ _HOMES = {  # of what is not an error
     "summary": ("Summary",),
     "sync": ("SyncMailer",),
     "templates": ("Rendered",),
+    "trial": ("Trial",),
     "unsubscribe": ("Unsubscribed",),
 }
 _HOME = dict.fromkeys(__all__, "errors") | {name: home for home, names in _HOMES.items() for name in names}

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import idna
@@ -42,6 +44,8 @@ _NOT_IN_A_NAME = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffc]"
 )
 _BETWEEN = re.compile(r"[;,<>\s]+")  # two addresses
+_AROUND_AN_ADDRESS = re.compile(r"[;,<>\s|\"'(){}\[\]:\\]+")  # in a line whose form is not known
+_FORMULA = re.compile(r'="([^"]*)"')  # by which a spreadsheet's export keeps a cell a text
 _QUOTED = re.compile(r'"[A-Za-z0-9_!#$%&\'*+\-/=?^`{|}~. ]+"')
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -72,7 +76,7 @@ def cell(text: str) -> tuple[str, str]:
     """
     if len(text) <= _PLAIN_LEN and _PLAIN.fullmatch(text):
         return "", text
-    text = stripped(text)
+    text = as_text(stripped(text))
     if len(text) > MAX_CELL:
         raise InvalidAddress(why=_too_long(text))
     text = text.rstrip(";, \t")
@@ -86,9 +90,37 @@ def cell(text: str) -> tuple[str, str]:
     return (_name(name), normalise(address)) if angle else ("", normalise(text))
 
 
+def every(text: str) -> tuple[str, ...]:
+    """All addresses of a cell, each once; what stands beside them does not matter. Raises InvalidAddress where there is none."""
+    try:
+        return (cell(text)[1],)
+    except InvalidAddress as error:
+        if found := tuple(dict.fromkeys(_among(_BETWEEN.split(text)))):
+            return found
+        raise error
+
+
+def only(text: str) -> tuple[str, ...]:
+    """The one address of a text that is damaged, as a line of a list may be; none where it has none or several."""
+    found = tuple(dict.fromkeys(_among(_AROUND_AN_ADDRESS.split(text))))
+    return found if len(found) == 1 else ()
+
+
+def _among(parts: Iterable[str]) -> Iterator[str]:
+    for part in parts:
+        if "@" in part:
+            with suppress(InvalidAddress):
+                yield cell(part.strip("()[]\"',:."))[1]
+
+
 def stripped(text: str) -> str:
     """Without blanks and invisible marks at its ends."""
     return text.strip(_AROUND)  # linear, as a regular expression for the end of a text is not
+
+
+def as_text(text: str) -> str:
+    """`="x"`, as a spreadsheet's export may have it, → `x`; another text as it is."""
+    return match[1] if text.startswith('="') and (match := _FORMULA.fullmatch(text)) else text
 
 
 def _name(text: str) -> str:

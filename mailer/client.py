@@ -18,7 +18,7 @@ from .email import Campaign, Email, Outcome, State
 from .errors import ConfigError, InvalidEmail, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
 from .handover import Handover, Progress, Start
 from .ids import CampaignId, MessageId, is_message, known_form
-from .intake import entry_of, first_usable, usable
+from .intake import entry_of, usable
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
 from .ledger.suppressed import OwnEntry, Reason
@@ -33,6 +33,7 @@ from .storage import open_list, open_objects
 from .summary import Confirm
 from .suppression.entries import checked_address, checked_stream, new_entry
 from .templates import Rendered
+from .trial import Trial, trial_of
 from .unsubscribe import Tokens, Unsubscribed
 
 RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED)
@@ -132,14 +133,21 @@ class Mailer:
         how = Start(reading=reading, selection=selection, idempotency_key=idempotency_key, progress=progress, confirm=confirm)
         return await self._handover.start(campaign, recipients, how)
 
-    async def send_test(self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS) -> MessageId:
+    async def send_test(
+        self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS, selection: Selection = ALL
+    ) -> MessageId:
         """Send the campaign's message for the first row of the list that can be used to `to` alone; the message's id.
 
         Raises what `send` raises, and RecipientsError.
         """
-        async with open_recipients(recipients, reading=reading, remote=open_list) as rows:
-            entry = await first_usable(rows)
-        return await self.send(prepare.as_test(campaign, entry, to))
+        return await self.send((await self.test_of(campaign, recipients, to, reading=reading, selection=selection)).email)
+
+    async def test_of(
+        self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS, selection: Selection = ALL
+    ) -> Trial:
+        """What `send_test` sends, without sending it. Raises what that raises."""
+        how = Start(reading=reading, selection=selection)
+        return await trial_of(self._handover, campaign, recipients, to, how)
 
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""

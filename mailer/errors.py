@@ -250,6 +250,14 @@ class EmptyRecipients(RecipientsError):
     sentence = "{source} has no recipients; a CSV needs a header row with a column `email`, and a row for each recipient."
 
 
+class NobodyToSendTo(RecipientsError):
+    sentence = "{source}: none of its {rows} rows can be sent to. {why} Nothing was sent."
+
+
+class NotLookedAt(RecipientsError):
+    sentence = "{why}. Nothing was sent."
+
+
 class NotUtf8(RecipientsError):
     sentence = (
         "{source} is not UTF-8 (line {line} has the byte {byte}), and does not look like Windows-1252 either. Save it as UTF-8, "

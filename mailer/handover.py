@@ -13,8 +13,18 @@ from redis.exceptions import RedisError
 
 from . import prepare
 from .compose.material import Material
-from .email import Campaign, Email, Lane, State
-from .errors import KeyBusy, KeyReused, MailerError, MaybeStored, NotConfirmed, NotFound, RedisUnavailable
+from .email import Campaign, Email, Lane, Outcome, State
+from .errors import (
+    KeyBusy,
+    KeyReused,
+    MailerError,
+    MaybeStored,
+    NobodyToSendTo,
+    NotConfirmed,
+    NotFound,
+    NotLookedAt,
+    RedisUnavailable,
+)
 from .ids import CampaignId, MessageId, chunk_id, new_campaign_id, new_message_id
 from .intake import Intake, ListDigest
 from .ledger import Added, Key, Ledger, Spec
@@ -24,6 +34,7 @@ from .line import Line
 from .queue import Queue, explain_redis, is_refused, not_stored
 from .recipients import Reading, Source, open_recipients
 from .recipients.reading import AS_IT_IS
+from .recipients.understood import nothing_to_use
 from .selection import ALL, Selected, Selection
 from .settings import Settings
 from .storage import open_list
@@ -141,7 +152,7 @@ class Handover:
             earlier = await self._ledger.find_key(key) if key else None
         if key and earlier:
             _same_or_raise(earlier, key)
-            async with self._list(recipients, campaign, how) as rows:
+            async with self.open_list(recipients, campaign, how) as rows:
                 await self._earlier(earlier, key, rows)
             await self._on_disk(earlier.id, began)
             return CampaignId(earlier.id)
@@ -151,7 +162,7 @@ class Handover:
             await self._objects.check()
         for sentence in prepare.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
-        async with self._list(recipients, campaign, how) as rows:
+        async with self.open_list(recipients, campaign, how) as rows:
             with asking(NOT_STORED):
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
@@ -165,11 +176,12 @@ class Handover:
         return CampaignId(added.id)
 
     @asynccontextmanager
-    async def _list(self, recipients: Source, campaign: Campaign, how: Start) -> AsyncIterator[Selected]:
+    async def open_list(self, recipients: Source, campaign: Campaign, how: Start) -> AsyncIterator[Selected]:
+        """The rows of the list, without those that are left out."""
         naming, chosen = self.prepare.naming(campaign), how.selection
         async with (
             open_recipients(recipients, reading=how.reading, repeats=chosen.allow_repeats, remote=open_list) as rows,
-            Selected(rows, chosen, self._ledger, naming) as selected,
+            Selected(rows, chosen, self._ledger, naming, reading=how.reading, asking=self._line.asking) as selected,
         ):
             yield selected
 
@@ -203,7 +215,11 @@ class Handover:
                     how.progress(intake.rows, *rows.progress())
             with asking(NOT_SENT):
                 await intake.flush()
-            if how.confirm is not None:
+            _check_somebody(intake, rows)
+            if how.confirm is None:
+                if doubts := rows.doubts():
+                    raise NotLookedAt(why=doubts[0])
+            else:
                 await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, send_at, how.confirm)
             with asking(NOT_SENT):
                 if key and intake.digest:
@@ -234,7 +250,16 @@ class Handover:
     ) -> None:
         """Raises NotConfirmed."""
         with self._line.asking(NOT_SENT):
-            summary = await summarise(self._ledger, id, material, read, rows.understood, send_at)
+            summary = await summarise(
+                self._ledger,
+                id,
+                material,
+                read,
+                rows.understood,
+                send_at,
+                left_out=rows.left_out,
+                doubts=rows.doubts(),
+            )
         if not await confirm(summary):
             raise NotConfirmed(id=id)
 
@@ -269,6 +294,17 @@ class Handover:
             digest.add(batch)
         if digest.text() != added.list_digest:
             raise KeyReused(key=key.text, id=added.id)
+
+
+def _check_somebody(read: Intake, rows: Selected) -> None:
+    """Raises NobodyToSendTo where no row of the list can be used. That all are left out on purpose is no mistake."""
+    rejected = read.counts[Outcome.REJECTED]
+    if not rejected or rejected + read.counts[Outcome.DUPLICATE] < read.rows:
+        return
+    reason, count = read.reasons.most_common(1)[0]
+    found = rows.understood
+    what = f"The reason: {reason}" if count == read.rows else f"The commonest reason, of {count:,}: {reason}"
+    raise NobodyToSendTo(source=found.source, rows=f"{read.rows:,}", why=f"{what}; {nothing_to_use(found)}")
 
 
 def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored:

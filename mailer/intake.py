@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from .email import Outcome
 from .errors import CampaignGone, RecipientsError
 from .ledger import Entry, Ledger, Spec
 from .ledger.ledger import CHUNK_ROWS, NewChunk
-from .recipients import BadRow, Recipient, Recipients, Row
+from .recipients import BadRow, Recipient, Row
 from .recipients.understood import general
 
 SHARED = "has cc or bcc, and the campaign a `contact_list`, which SES manages for messages to one recipient only"
@@ -36,13 +36,13 @@ def usable(spec: Spec, row: Row) -> Row:
     return row
 
 
-async def first_usable(rows: Recipients) -> Entry:
+async def first_usable(rows: AsyncIterable[list[Row]]) -> Recipient:
     """Raises RecipientsError where the list has none."""
     why = ""
     async for batch in rows:
         for row in batch:
             if isinstance(row, Recipient):
-                return entry_of(row)
+                return row
             why = why or row.reason
     raise RecipientsError(source="the list", why=f"has no row that can be used; the first: {why}")
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .address import dedup_key
 from .email import Outcome
-from .errors import RenderFailed
+from .errors import RecipientsError, RenderFailed
 from .ledger import Ledger
-from .recipients import BadRow, Recipient, Recipients, Row, Source, open_recipients
+from .recipients import BadRow, Reading, Recipient, Recipients, Row, Source, open_recipients
 from .recipients.seen import Seen
-from .recipients.understood import Understood
+from .recipients.understood import Format, LeftOut, Understood, nothing_to_use
 from .storage import open_list
 
 # Who has the campaign, or may have it.
 GOT = frozenset(one.label for one in Outcome if one.value in "csdbmk")
 BATCH = 1000  # recipients of an earlier campaign that are looked at together
+MOST_UNUSABLE = 0.5  # of the rows of a list that is left out may have no address, before it is none
 IN_MEMORY = 100_000  # addresses of one list that is left out, before the others go to disk
 
 
@@ -47,8 +48,21 @@ class Selected:
     Entering it reads what is left out. Raises what is wrong with those lists, and NotFound where there is no such campaign.
     """
 
-    def __init__(self, rows: Recipients, selection: Selection, ledger: Ledger, naming: Naming | None) -> None:
+    def __init__(
+        self,
+        rows: Recipients,
+        selection: Selection,
+        ledger: Ledger,
+        naming: Naming | None,
+        *,
+        reading: Reading,
+        asking: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """`asking` is around what asks Redis."""
+        self.left_out: list[LeftOut] = []  # the lists, in their order; known once it is entered
         self._rows = rows
+        self._reading = reading
+        self._asking = asking
         self._selection = selection
         self._ledger = ledger
         self._naming = naming
@@ -59,6 +73,14 @@ class Selected:
     def understood(self) -> Understood:
         return self._rows.understood
 
+    def doubts(self) -> list[str]:
+        """Why nobody should start this campaign who has not looked at it: a sentence each."""
+        return [
+            f"{one.source}: {one.why}: whoever they are for is not left out; mend or remove these rows"
+            for one in self.left_out
+            if one.unusable
+        ]
+
     def progress(self) -> tuple[int, int | None]:
         return self._rows.progress()
 
@@ -67,7 +89,8 @@ class Selected:
             for source in self._selection.exclude:
                 await self._leave_out_list(source)
             for id in self._selection.exclude_campaigns:
-                await self._leave_out_campaign(id)
+                with self._asking():
+                    await self._leave_out_campaign(id)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -93,11 +116,20 @@ class Selected:
         return seen
 
     async def _leave_out_list(self, source: Source) -> None:
-        async with open_recipients(source, remote=open_list) as rows:
+        """Raises RecipientsError where it is no list of addresses: who should be left out would be sent to."""
+        async with open_recipients(source, reading=self._reading, addresses_only=True, remote=open_list) as rows:
             seen = self._seen(f"its address is in {rows.understood.source}, which this campaign leaves out")
+            addresses = 0
             async for batch in rows:
-                keys = [dedup_key(row.address) for row in batch if isinstance(row, Recipient)]
-                await asyncio.to_thread(seen.repeats, keys)
+                keys = [dedup_key(one) for row in batch if isinstance(row, Recipient) for one in (row.address, *row.cc)]
+                addresses += len(keys) - len(await asyncio.to_thread(seen.repeats, keys))
+            found = rows.understood
+        if found.rejected > MOST_UNUSABLE * found.rows:
+            why = f"{_without(found)}, so it is no list of people to leave out; {nothing_to_use(found)}"
+            raise RecipientsError(source=found.source, why=f"{why} Nothing was sent.")
+        self.left_out.append(
+            LeftOut(found.source, addresses, found.rows, found.rejected, _without(found) if found.rejected else "")
+        )
 
     async def _leave_out_campaign(self, id: str) -> None:
         await self._ledger.campaign(id)
@@ -131,3 +163,14 @@ class Selected:
             return replace(row, name=naming(row))
         except RenderFailed:
             return row
+
+
+def _without(found: Understood) -> str:
+    """Half a sentence: how many rows have no address that can be used, where the first are, and why the most have none."""
+    rows = "1 row has" if found.rejected == 1 else f"{found.rejected:,} of {found.rows:,} rows have"
+    (reason, _, first), *others = found.reasons
+    reason = reason.removeprefix("…: ")
+    place = "row" if found.format is Format.ROWS else "line"
+    where = f"{place} {first[0]}" if found.rejected == 1 else f"the first in {place} {first[0]}"
+    more = " and others" if others else ""
+    return f"{rows} no address that can be used ({where}: {reason.removeprefix('…: ')}{more})"

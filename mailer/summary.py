@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from .ledger import Ledger, Spec
 from .ledger.accounts import Accounts
 from .ledger.spec import Route
 from .recipients import Understood
+from .recipients.understood import LeftOut
 from .templates import Pieces
 
 
@@ -30,6 +31,8 @@ class Summary:
     counts: Mapping[str, int]  # outcome → rows; `queued` are those that will be sent to
     reasons: Mapping[str, int]  # why rows are rejected or left out → how many, the commonest first
     understood: Understood  # how the list was read
+    left_out: Sequence[LeftOut] = ()  # the lists whose addresses are left out
+    doubts: Sequence[str] = ()  # why nobody should start it who has not looked at it, a sentence each
     send_at: datetime | None
     rate: float | None  # recipients per second that the account and the campaign allow; None: not known
 
@@ -47,7 +50,15 @@ Confirm = Callable[[Summary], Awaitable[bool]]  # False: nothing of it is sent, 
 
 
 async def summarise(
-    ledger: Ledger, id: str, material: Material, read: Intake, understood: Understood, send_at: datetime | None
+    ledger: Ledger,
+    id: str,
+    material: Material,
+    read: Intake,
+    understood: Understood,
+    send_at: datetime | None,
+    *,
+    left_out: Sequence[LeftOut] = (),
+    doubts: Sequence[str] = (),
 ) -> Summary:
     spec = material.spec
     return Summary(
@@ -59,6 +70,8 @@ async def summarise(
         counts={outcome.label: n for outcome in Outcome if (n := read.counts.get(outcome, 0))},
         reasons=dict(read.reasons.most_common()),
         understood=understood,
+        left_out=tuple(left_out),
+        doubts=tuple(doubts),
         send_at=send_at,
         rate=await _rate(ledger, spec),
     )

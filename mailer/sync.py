@@ -29,6 +29,7 @@ from .settings import Settings, load_settings
 from .summary import Confirm, Summary
 from .templates import Rendered
 from .thread import Caller, LoopThread
+from .trial import Trial
 from .unsubscribe import Unsubscribed
 
 T = TypeVar("T")
@@ -156,9 +157,25 @@ class SyncMailer:
 
         return self._ask_back(call)
 
-    def send_test(self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS) -> MessageId:
+    def send_test(
+        self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS, selection: Selection = ALL
+    ) -> MessageId:
         """Send the campaign's message for the first row of the list that can be used to `to`; the message's id."""
-        return self._ask_back(lambda mailer, caller: mailer.send_test(campaign, _fed(caller, recipients), to, reading=reading))
+
+        def call(mailer: Mailer, caller: Caller) -> Coroutine[Any, Any, MessageId]:
+            return mailer.send_test(campaign, _fed(caller, recipients), to, reading=reading, selection=selection)
+
+        return self._ask_back(call)
+
+    def test_of(
+        self, campaign: Campaign, recipients: Source, to: str, *, reading: Reading = AS_IT_IS, selection: Selection = ALL
+    ) -> Trial:
+        """What `send_test` sends, without sending it."""
+
+        def call(mailer: Mailer, caller: Caller) -> Coroutine[Any, Any, Trial]:
+            return mailer.test_of(campaign, _fed(caller, recipients), to, reading=reading, selection=selection)
+
+        return self._ask_back(call)
 
     def campaign(self, id: str) -> CampaignStatus:
         """What has become of a campaign."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import NotLookedAt
 from ..summary import Summary
 from .output import hint, one_line, print_json, say, when
+from .run import on_interrupt
 
 SHOWN_REASONS = 3
 
@@ -26,12 +28,19 @@ class Asked:
             say(one_line(sentence))
         for sentence in self.hints(summary):
             hint(one_line(sentence))
+        if summary.doubts and self.yes and not self.dry_run:
+            raise NotLookedAt(why=summary.doubts[0])
+        for sentence in summary.doubts:
+            say(one_line(sentence), "yellow")
         if self.dry_run:
             if self.as_json:
                 print_json(summary_json(summary))
             say("nothing was sent: it was a dry run")
             return False
-        return self.yes or await agreed("send it?")
+        if self.yes:
+            return True
+        with on_interrupt("\nstopped; nothing was sent"):
+            return await agreed("send it?")
 
 
 def sentences(summary: Summary) -> Iterator[str]:
@@ -40,6 +49,9 @@ def sentences(summary: Summary) -> Iterator[str]:
     counts = [f"{summary.to_send:,} of {summary.rows:,} rows will be sent to"]
     counts += [f"{n:,} {label}" for label, n in summary.counts.items() if label != "queued"]
     yield ", ".join(counts)
+    for one in summary.left_out:
+        rows = "1 address" if one.addresses == 1 else f"{one.addresses:,} addresses"
+        yield f"to be left out: {rows} of {one.source}"
     for reason, n in list(summary.reasons.items())[:SHOWN_REASONS]:
         yield f"not {n:,}: {reason}"
     parts = [f"from {summary.from_address}"]
@@ -65,6 +77,11 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "send_at": summary.send_at,
         "rate": summary.rate,
         "seconds": summary.seconds,
+        "left_out": [
+            {"source": one.source, "addresses": one.addresses, "rows": one.rows, "unusable": one.unusable}
+            for one in summary.left_out
+        ],
+        "doubts": list(summary.doubts),
         "list": {
             "source": found.source,
             "format": found.format.value,

@@ -15,11 +15,12 @@ from ..recipients import Reading
 from ..recipients.reading import AS_IT_IS
 from ..selection import ALL, Selection
 from ..summary import Summary
+from ..trial import Trial
 from . import options
 from .asking import Asked
 from .campaign_watch import watched
 from .options import Json
-from .output import campaign_json, is_terminal, one_line, print_json, progress_bar, say
+from .output import campaign_json, hint, is_terminal, one_line, print_json, progress_bar, say
 from .run import on_interrupt, run, stored
 from .words import STDIN
 
@@ -71,19 +72,41 @@ def start(
     """
     campaign = options.a_campaign(locals(), name=name, lane=lane)
     reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
-    if test_to is not None:
-        run(_send_test(campaign, recipients, test_to, reading, as_json))
-        return
     selection = Selection(exclude=exclude or (), exclude_campaigns=exclude_campaign or (), allow_repeats=allow_repeats)
+    if test_to is not None:
+        for option, given in (("--watch", watch), ("--idempotency-key", idempotency_key)):
+            if given:
+                raise typer.BadParameter("is for a campaign, and --test-to sends one message; leave it out", param_hint=option)
+        run(_send_test(campaign, recipients, test_to, reading, selection, dry_run, as_json))
+        return
     asked = Asked(dry_run=dry_run, yes=yes or not is_terminal(sys.stdin) or recipients == STDIN, as_json=as_json)
     run(_start(campaign, recipients, idempotency_key, watch, reading, selection, asked))
 
 
-async def _send_test(campaign: Campaign, recipients: str, to: str, reading: Reading, as_json: bool) -> None:
+async def _send_test(
+    campaign: Campaign, recipients: str, to: str, reading: Reading, selection: Selection, dry_run: bool, as_json: bool
+) -> None:
     async with Mailer(load_settings()) as mailer:
-        id = await mailer.send_test(campaign, recipients, to, reading=reading)
+        with on_interrupt("stopped; nothing is sent"):
+            trial = await mailer.test_of(campaign, recipients, to, reading=reading, selection=selection)
+        say(one_line(trial.understood.sentences()[0]))
+        for sentence in mailer.advice(campaign, trial.understood.sample):
+            hint(one_line(sentence))
+        if dry_run:
+            _show_test(trial, to, as_json)
+            return
+        id = await mailer.send(trial.email)
     print_json({"id": id}) if as_json else typer.echo(id)
-    say(one_line(f"the message of the first row is sent to {to}, and nothing to the list; see it with: mailer status {id}"))
+    whose = f"the message of {trial.address}, the first row that is sent to,"
+    say(one_line(f"{whose} is sent to {to}, and nothing to the list; see it with: mailer status {id}"))
+
+
+def _show_test(trial: Trial, to: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"to": to, "row": trial.address, "subject": trial.subject})
+    about = "" if trial.subject is None else f", subject: {trial.subject}"
+    say(one_line(f"the message of {trial.address}, the first row that is sent to, would be sent to {to}{about}"))
+    say("nothing was sent: it was a dry run")
 
 
 async def _start(

@@ -14,6 +14,7 @@ from ..queue import COMMAND_TIMEOUT_S, call_timeout_s
 from .output import ReaderGone, say
 
 T = TypeVar("T")
+_TOLD = "what this means was said"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -30,11 +31,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def on_interrupt(text: str) -> Iterator[None]:
-    """What Ctrl-C means for that which the body waits for."""
+    """What Ctrl-C means for that which the body waits for. Of one around another, the inner one says it."""
     try:
         yield
-    except asyncio.CancelledError:
-        say(text)
+    except asyncio.CancelledError as error:
+        if _TOLD not in getattr(error, "__notes__", ()):
+            say(text)
+            error.add_note(_TOLD)
         raise
 
 

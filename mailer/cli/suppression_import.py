@@ -19,7 +19,7 @@ from ..recipients.blocks import open_path
 from ..recipients.reading import AS_IT_IS
 from ..suppression.both import Both, Put, SesRefused
 from ..suppression.entries import checked_stream
-from ..suppression.files import Format, Line, List, Unusable, format_of, read
+from ..suppression.files import Format, List, Row, Subscribed, Unusable, format_of, read
 from ..suppression.pace import Pace
 from . import options
 from .options import Json
@@ -43,6 +43,9 @@ class Import:
         self._reason, self._stream = reason, stream
         self._told_slow = False
         self.lines = self.unusable = self.added = self.there = self.written = self.there_at_ses = self.left_out = 0
+        self.subscribed = 0  # rows whose status says that they are sent to
+        self.without = 0  # rows that are taken without a field that cannot be used
+        self._last = 0  # the line that was counted last
         self.other_reasons = 0  # rows whose reason is none of ours
         self.refused: SesRefused | None = None  # why SES takes no more of them
 
@@ -63,14 +66,19 @@ class Import:
                 source.stop()
                 pool.submit(source.close)
 
-    async def _take(self, batch: Sequence[Line | Unusable]) -> None:
+    async def _take(self, batch: Sequence[Row]) -> None:
         """Our own list first: it is what holds at once."""
-        self.lines += len(batch)
         own, ses = list[NewEntry](), list[tuple[str, Reason]]()
         for line in batch:
+            self.lines += line.number != self._last
+            self._last = line.number
             if isinstance(line, Unusable):
                 self._tell(line)
                 continue
+            if isinstance(line, Subscribed):
+                self.subscribed += 1
+                continue
+            self.without += line.left_out
             reason, stream = line.reason or self._reason, line.stream or self._stream
             self.other_reasons += line.unknown_reason
             if line.list is not List.SES:
@@ -117,6 +125,7 @@ class Import:
             "ses_written": self.written,
             "ses_there": self.there_at_ses,
             "ses_left_out": self.left_out,
+            "subscribed": self.subscribed,
         }
 
     def sentence(self) -> str:
@@ -125,12 +134,17 @@ class Import:
             parts.append(f"{self.written:,} written to SES's list, {self.there_at_ses:,} were on it already")
         if self.left_out:
             parts.append(f"{self.left_out:,} of SES's own entries left out")
+        if self.subscribed:
+            say_how = "the file seems to have all contacts; remove the column to suppress them, too"
+            parts.append(f"{self.subscribed:,} left out, whose status says that they are subscribed ({say_how})")
+        if self.without:
+            parts.append(f"{self.without:,} taken without a time or stream that cannot be used")
         if self.other_reasons:
             parts.append(f"{self.other_reasons:,} with a reason of another service were taken as {self._reason} (--reason)")
         return "; ".join(parts)
 
 
-def _next(lines: Iterator[Line | Unusable]) -> list[Line | Unusable]:
+def _next(lines: Iterator[Row]) -> list[Row]:
     return list(islice(lines, BATCH))
 
 

@@ -142,14 +142,15 @@ class ByteSource:
         if self._owned:
             self._raw.close()
 
-    def blocks(self, encoding: str | None = None) -> Iterator[Block]:
-        """All of it in UTF-8, without a byte order mark. `encoding`: what the caller says of it.
+    def blocks(self, encoding: str | None = None, *, ascii_matters: bool = False) -> Iterator[Block]:
+        """All of it in UTF-8, without a byte order mark. `encoding`: what the caller says of it. `ascii_matters`: nothing
+        else does, so an encoding that is not known is read as Windows-1252, which has ASCII in it as nearly all others have.
 
         Raises BrokenGzip; RecipientsNotFound where the disk or the pipe fails; NotUtf8 where the encoding is not known;
         RecipientsError where it is no list at all.
         """
         try:
-            for block in self._blocks(encoding):
+            for block in self._blocks(encoding, ascii_matters):
                 self._lines = block.line - 1 + (0 if block.too_long else count_lines(block.data))
                 yield block
         except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -157,7 +158,7 @@ class ByteSource:
         except OSError as error:
             raise RecipientsNotFound(source=self.name, why=error.strerror or str(error)) from None
 
-    def _blocks(self, said: str | None) -> Iterator[Block]:
+    def _blocks(self, said: str | None, ascii_matters: bool) -> Iterator[Block]:
         stream = _Ahead(self._unpacked())
         head = stream.look(HEAD_BYTES)
         if why := foreign(head, suffix(self.name)):
@@ -176,7 +177,7 @@ class ByteSource:
         if why := foreign_text(stream.look(HEAD_BYTES)):
             raise RecipientsError(source=self.name, why=why)
         blocks = blocks_of(stream, self.name)
-        return blocks if known is not None else guessed(self.name, blocks, self._found)
+        return blocks if known is not None else guessed(self.name, blocks, self._found, ascii_matters=ascii_matters)
 
     def _found(self, encoding: Encoding) -> None:
         self.encoding = encoding

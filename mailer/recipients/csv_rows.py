@@ -15,7 +15,7 @@ from ..errors import InvalidAddress
 from .blocks import ByteSource
 from .csv_table import Records, Unreadable, counts, parse
 from .encoding import why_broken
-from .header import Found, Header, find_header, unquoted
+from .header import ADDRESSES, Found, Header, find_header, unquoted
 from .lines import Block
 from .reading import Reading
 from .reserved import NAMES, Reserved
@@ -27,10 +27,20 @@ _JSON: Final = 6  # bytes that a character may take in JSON, and bytes around a 
 _TEXT_MARK = "'"  # by which Excel keeps a cell a text
 
 
-def csv_rows(file: ByteSource, blocks: Iterator[Block], reading: Reading, reserved: Reserved) -> tuple[Header, Iterator[Group]]:
-    """The header row, and the rows as they come. Raises NoEmailColumn, EmptyRecipients, NotUtf8, and RecipientsError."""
-    found = find_header(file.name, blocks, reading)
-    rows = _Rows(file, found.header, reading, reserved)
+def csv_rows(
+    file: ByteSource,
+    blocks: Iterator[Block],
+    reading: Reading,
+    reserved: Reserved,
+    kind: type[CsvRows] | None = None,
+    bare: tuple[str, ...] = ADDRESSES,
+) -> tuple[Header, Iterator[Group]]:
+    """The header row, and the rows as they come. `bare`: as `find_header` has it.
+
+    Raises NoEmailColumn, EmptyRecipients, NotUtf8, and RecipientsError.
+    """
+    found = find_header(file.name, blocks, reading, bare, own=kind is None)
+    rows = (kind or CsvRows)(file, found.header, reading, reserved)
     return found.header, rows.groups(records_of(found))
 
 
@@ -56,7 +66,7 @@ def records_of(found: Found) -> Iterator[tuple[Records, int]]:
     yield parse(records.rest, records.rest_line, header, final=True, odd=records.odd), 0
 
 
-class _Rows:
+class CsvRows:
     """Fields → rows, numbered from 1."""
 
     def __init__(self, file: ByteSource, header: Header, reading: Reading, reserved: Reserved) -> None:

@@ -129,8 +129,11 @@ class Recoded:
 # ---- by how it looks -----------------------------------------------------------------------------------------------
 
 
-def guessed(source: str, blocks: Iterator[Block], found: Callable[[Encoding], None]) -> Iterator[Block]:
-    """Blocks in UTF-8 or Windows-1252, as it turns out, → blocks in UTF-8. Raises NotUtf8 where it is neither."""
+def guessed(
+    source: str, blocks: Iterator[Block], found: Callable[[Encoding], None], *, ascii_matters: bool = False
+) -> Iterator[Block]:
+    """Blocks in UTF-8 or Windows-1252, as it turns out, → blocks in UTF-8. Raises NotUtf8 where it is neither, unless it is
+    only ASCII that matters."""
     waiting = list[Block]()
     start = size = 0
     for block in blocks:
@@ -150,7 +153,7 @@ def guessed(source: str, blocks: Iterator[Block], found: Callable[[Encoding], No
         window = window[: 1 + max(window.rfind(b"\n"), window.rfind(b"\r"))] or window
     together: Iterator[Block] = chain(waiting, blocks)
     if not _is_utf8(window):
-        if _is_western(window):
+        if _is_western(window) or ascii_matters:
             found(Encoding(WINDOWS_1252, By.LOOKS))
             together = map(_from_windows, together)
         elif _is_all_over(window):

@@ -15,7 +15,7 @@ from ..address import cell, stripped
 from ..errors import EmptyRecipients, InvalidAddress, NoEmailColumn, RecipientsError
 from .csv_table import DELIMITERS, END, Layout, fields_of
 from .lines import Block
-from .names import RESERVED, SEND_AT, listed, looks_like_names, rank, squeezed
+from .names import RESERVED, SEND_AT, listed, looks_like_names, near_email, rank, squeezed
 from .reading import Reading
 from .row import MAX_ROW_BYTES, printable
 
@@ -55,8 +55,11 @@ def places(names: Sequence[str], name: str) -> list[int]:
     return []
 
 
-def find_header(source: str, blocks: Iterator[Block], reading: Reading, bare: tuple[str, ...] = ADDRESSES) -> Found:
+def find_header(
+    source: str, blocks: Iterator[Block], reading: Reading, bare: tuple[str, ...] = ADDRESSES, *, own: bool = True
+) -> Found:
     """Takes as many blocks as it needs. `bare`: the columns of a list that begins with an address, and has no header row.
+    `own`: `reading` was said of this list, and not of another one beside it.
 
     Raises NoEmailColumn, EmptyRecipients, and RecipientsError for a header of no use.
     """
@@ -68,7 +71,7 @@ def find_header(source: str, blocks: Iterator[Block], reading: Reading, bare: tu
             if not lines:
                 raise RecipientsError(source=source, why=f"line {block.line} is too long for a header row")
             blocks = chain([block], blocks)
-            found = _Search(source, lines, line, reading, delimiter, bare).header()
+            found = _Search(source, lines, line, reading, delimiter, bare, own).header()
             break
         line = line if text else block.line
         more, broken = block.text()
@@ -80,13 +83,13 @@ def find_header(source: str, blocks: Iterator[Block], reading: Reading, bare: tu
         text = "".join(lines)
         # A header row over several lines may go on in the next block.
         if len(lines) > 1:
-            found = _Search(source, lines, line, reading, delimiter, bare).header()
+            found = _Search(source, lines, line, reading, delimiter, bare, own).header()
             if found or len(text) > MAX_ROW_BYTES:
                 break
     else:
         if not lines:
             raise EmptyRecipients(source=source)
-        found = _Search(source, lines, line, reading, delimiter, bare).header()
+        found = _Search(source, lines, line, reading, delimiter, bare, own).header()
     if found is None:
         raise RecipientsError(source=source, why=f"the header row on line {line} opens a quote and never closes it")
     header, count = found
@@ -110,12 +113,20 @@ class _Search:
     """For the header row in lines of which the first is not blank."""
 
     def __init__(
-        self, source: str, lines: list[str], line: int, reading: Reading, delimiter: str | None, bare: tuple[str, ...]
+        self,
+        source: str,
+        lines: list[str],
+        line: int,
+        reading: Reading,
+        delimiter: str | None,
+        bare: tuple[str, ...],
+        own: bool,
     ) -> None:
         self._source, self._lines, self._line = source, lines, line
         self._email_column = reading.email_column
         self._reading = reading
         self._bare = bare
+        self._own = own
         self._delimiters = (delimiter,) if delimiter else DELIMITERS
 
     def header(self) -> tuple[Header, int] | None:
@@ -129,7 +140,7 @@ class _Search:
         if not rows:
             raise self._refused(f"the header row on line {self._line} cannot be read: {problems[0]}")
         names = max((names for _, names, _ in rows), key=len)
-        if self._email_column is None and (header := self._of_bare_list(names)):
+        if not (self._own and self._email_column) and (header := self._of_bare_list(names)):
             return header, 0
         raise self._missing(names)
 
@@ -149,7 +160,8 @@ class _Search:
         """Where the addresses are; None where these are no names of columns with one for them."""
         if self._email_column is not None:
             where = places(names, self._email_column)
-            return _Columns(0, names, self._only(where, names), delimiter, count) if where else None
+            if where or self._own:
+                return _Columns(0, names, self._only(where, names), delimiter, count) if where else None
         ranks = [rank(name) if name else None for name in names]
         for best in (0, 1):
             if found := [index for index, one in enumerate(ranks) if one == best]:
@@ -163,7 +175,7 @@ class _Search:
         """The one of the columns; raises where there are more."""
         if len(found) > 1:
             twice = [printable(names[index]) for index in found]
-            how = "rename or remove one" if len(set(twice)) == 1 else "say which it is with --email-column"
+            how = "rename or remove one" if len(set(twice)) == 1 or not self._own else "say which it is with --email-column"
             raise self._refused(f"has more than one column of addresses: {listed(twice)}; {how}")
         return found[0]
 
@@ -228,7 +240,7 @@ class _Search:
 
     def _missing(self, names: Sequence[str]) -> RecipientsError:
         """Why no column of addresses is known."""
-        if self._email_column is None:
+        if self._email_column is None or not self._own:
             for at in range(1, min(len(self._lines), TITLE_LINES)):
                 if not self._lines[at].isspace() and any(self._columns(*row) for row in _reordered(self._rows(at)[0])):
                     return self._refused(f"its header row seems to be line {self._line + at}; remove the lines above that")
@@ -240,7 +252,14 @@ class _Search:
         what = f"has no column {what}" if what else "has no column whose name says that it holds addresses, as `email` does"
         if not looks_like_names(shown):
             return self._refused(f"{what}, in its first line; put a header row above the rows, as `email,name` is one")
-        how = "Correct the name" if mapped else "Rename the column that holds the addresses, or name it with --email-column"
+        if mapped:
+            how = "Correct the name"
+        elif self._own:
+            how = "Rename the column that holds the addresses, or name it with --email-column"
+        else:
+            how = "Call the column that holds the addresses `email`"
+        if not mapped and (near := near_email(names)):
+            how = f"Did you mean `email` by `{printable(near, 80)}`? {how}"
         return NoEmailColumn(source=self._source, what=what, columns=", ".join(shown), how=how)
 
     def _refused(self, why: str) -> RecipientsError:

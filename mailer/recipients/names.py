@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 MAX_COLUMN: Final = 80  # characters of a name in a sentence
@@ -50,6 +51,15 @@ def rank(name: str) -> int | None:
     if word == "email":
         return 0
     return 1 if word in _KNOWN else 2 if word in _PERHAPS else None
+
+
+def near_email(names: Iterable[str]) -> str | None:
+    """The name that is likely a slip of the pen for one of a column of addresses, as `emial` is; None where none is."""
+    words = {squeezed(name[:MAX_COLUMN]): name for name in names if name}
+    for word, name in words.items():
+        if get_close_matches(word, ("email", "emailaddress"), 1, 0.8):
+            return name
+    return None
 
 
 def looks_like_names(names: Sequence[str]) -> bool:

@@ -66,7 +66,7 @@ def _row(row: int, line: bytes, number: int, file: ByteSource, mappings: Mapping
         if 2 * len(line) > MAX_ROW_BYTES and isinstance(found, Recipient):
             check_data(found.data)
     except Refused as error:
-        return rejected(row, line.decode(errors="replace"), where, str(error))
+        return mappings.damaged(row, line) or rejected(row, line.decode(errors="replace"), where, str(error))
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from ..address import dedup_key
 from ..email import Outcome
 from ..errors import EmptyRecipients, RecipientsError
+from .addresses import BARE, AddressMappings, AddressRows, reading_of
 from .blocks import ByteSource, open_path, suffix
 from .csv_rows import csv_rows
 from .header import Header
@@ -44,17 +45,21 @@ def open_recipients(
     *,
     reading: Reading = AS_IT_IS,
     repeats: bool = False,
+    addresses_only: bool = False,
     batch_rows: int = BATCH_ROWS,
     remote: Remote | None = None,
 ) -> Recipients:
     """The rows of `source`: the path of a regular file (CSV or NDJSON, plain or gzipped), `-` for standard input, or an iterable
-    of mappings; where `remote` is given, also `s3://bucket/key`. With `repeats`, an address may have several rows.
+    of mappings; where `remote` is given, also `s3://bucket/key`. With `repeats`, an address may have several rows. With
+    `addresses_only` it is a list of people who are to get nothing: see `addresses`.
 
     `async with` opens it, reads the first rows and raises what is wrong with the source as a whole: RecipientsNotFound,
     NoEmailColumn, EmptyRecipients, NotUtf8, BrokenGzip, RecipientsError (their base). Of these, NotUtf8, BrokenGzip and
     RecipientsNotFound can still come later, from rows further down. What an iterable raises itself comes out as it is.
     """
-    return Recipients(source, reading=reading, repeats=repeats, batch_rows=batch_rows, remote=remote)
+    return Recipients(
+        source, reading=reading, repeats=repeats, addresses_only=addresses_only, batch_rows=batch_rows, remote=remote
+    )
 
 
 class Recipients:
@@ -70,20 +75,23 @@ class Recipients:
         *,
         reading: Reading = AS_IT_IS,
         repeats: bool = False,
+        addresses_only: bool = False,
         batch_rows: int = BATCH_ROWS,
         remote: Remote | None = None,
     ) -> None:
         self.rows = 0  # handed out so far
         self._source = source
-        self._reading = reading
-        self._repeats = repeats
-        self._reserved = Reserved(reading)
+        self._reading = reading_of(reading) if addresses_only else reading
+        self._repeats = repeats or addresses_only
+        self._addresses_only = addresses_only
+        self._reserved = Reserved(self._reading)
         self._format = Format.ROWS
         self._header: Header | None = None  # of a CSV
         self._tally = Tally()
         self._batch_rows = batch_rows
         self._remote = remote
         self._name = "what was given"
+        self._mappings = self._new_mappings()
         self._file: ByteSource | None = None
         self._seen = Seen()
         self._groups: Iterator[Group] | None = None
@@ -106,7 +114,9 @@ class Recipients:
             encoding_by=file.encoding.by if file else None,
             delimiter=header.delimiter if header and header.quotes else None,
             header_line=header.line if header else None,
-            columns=columns_of_header(header, self._reading, self._reserved) if header else columns_of_rows(tally.sample),
+            columns=columns_of_header(header, self._reading, self._reserved)
+            if header
+            else columns_of_rows(tally.sample, self._mappings),
             rows=tally.rows,
             usable=tally.rows - tally.duplicates - tally.rejected,
             duplicates=tally.duplicates,
@@ -148,9 +158,9 @@ class Recipients:
             path = os.fspath(source)
             self._groups = _sliced(await self._in_thread(lambda: self._open_file(path)), *limits)
         elif isinstance(source, AsyncIterable):
-            self._async_groups = async_rows(source, self._mappings(), *limits)
+            self._async_groups = async_rows(source, self._mappings, *limits)
         elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
-            self._groups = iterable_rows(source, self._mappings(), *limits)
+            self._groups = iterable_rows(source, self._mappings, *limits)
         else:
             why = f"is {kind(source)}; give a path, or an iterable of mappings with `email`"
             raise RecipientsError(source=self._name, why=why)
@@ -165,7 +175,7 @@ class Recipients:
 
     def _reader(self, path: str, file: ByteSource) -> Iterator[Group]:
         """By the first byte that is not blank: `{` begins NDJSON. Where that does not say, by the name."""
-        blocks = file.blocks(self._reading.encoding)
+        blocks = file.blocks(self._reading.encoding, ascii_matters=self._addresses_only)
         suffixes = suffix(path)
         for block in blocks:
             beginning = block.data.lstrip()[:1]
@@ -178,14 +188,17 @@ class Recipients:
                 raise RecipientsError(source=file.name, why=NO_OBJECT)
             if beginning in (b"{", b"\x1e"):
                 self._format = Format.NDJSON
-                return ndjson_rows(file, blocks, self._mappings())
-            self._header, groups = csv_rows(file, blocks, self._reading, self._reserved)
+                self._mappings = self._new_mappings()
+                return ndjson_rows(file, blocks, self._mappings)
+            more = (AddressRows, BARE) if self._addresses_only else ()
+            self._header, groups = csv_rows(file, blocks, self._reading, self._reserved, *more)
             self._format = Format.CSV if self._header.quotes else Format.ADDRESSES
             return groups
         raise EmptyRecipients(source=file.name)
 
-    def _mappings(self) -> Mappings:
-        return Mappings(self._name, self._reading, self._reserved)
+    def _new_mappings(self) -> Mappings:
+        kind = AddressMappings if self._addresses_only else Mappings
+        return kind(self._name, self._reading, self._reserved)
 
     def _open_remote(self, path: str, scheme: str) -> ByteSource:
         bucket, _, key = path.partition(":")[2].lstrip("/").partition("/")

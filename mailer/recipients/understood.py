@@ -13,14 +13,16 @@ from typing import Final, NamedTuple
 from ..email import Outcome
 from .encoding import By
 from .header import Header
-from .names import listed, variable
+from .mappings import Mappings
+from .names import MAX_COLUMN, listed, near_email, variable
 from .reading import Reading
 from .reserved import NAMES, Reserved
-from .row import BadRow, Recipient, Row
+from .row import BadRow, Recipient, Row, printable
 
 SAMPLE_ROWS: Final = 20  # usable rows that are kept to be shown
 MOST_REASONS: Final = 100  # that are told apart
 SHOWN_REASONS: Final = 3
+SHOWN_NAMES: Final = 8  # of columns, in an error
 FIRST_LINES: Final = 5  # of each reason
 OTHER: Final = "for other reasons"
 
@@ -62,6 +64,16 @@ class Why(NamedTuple):
     reason: str  # with … in place of what differs from row to row
     rows: int
     first: tuple[int, ...]  # the first lines of a file; of a program's rows, their numbers
+
+
+class LeftOut(NamedTuple):
+    """A list that is left out, as it was read."""
+
+    source: str  # what errors call it
+    addresses: int  # each counted once
+    rows: int
+    unusable: int  # rows without an address that can be used
+    why: str  # half a sentence about those; "" where there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +179,18 @@ class Tally:
         return tuple(Why(reason, rows, tuple(self._first[reason])) for reason, rows in self._reasons.most_common())
 
 
+def nothing_to_use(found: Understood) -> str:
+    """Of a list that cannot be used: what its rows have, and what is likely meant; the end of a sentence."""
+    names = [column.name for column in found.columns if column.name]
+    parts = [f"its rows have: {listed(map(printable, names[:SHOWN_NAMES]))}" + (" and others" if names[SHOWN_NAMES:] else "")]
+    if not names:
+        return "give it a column `email`."
+    if not found.named(Role.ADDRESS) and (near := near_email(names)):
+        parts.append(f"did you mean `email` by `{printable(near, MAX_COLUMN)}`?")
+        return "; ".join(parts)
+    return f"{'; '.join(parts)}."
+
+
 def general(reason: str) -> str:
     """A reason without what differs from row to row: its line, and what the row has in it. A single character stays: it is
     what the address must not have."""
@@ -205,7 +229,9 @@ def _role(index: int, name: str, header: Header, reading: Reading, reserved: Res
     return Role.DATA
 
 
-def columns_of_rows(sample: Sequence[Recipient]) -> tuple[Column, ...]:
-    names = dict.fromkeys(name for row in sample for name in row.data)
-    found = [Column(name="email", role=Role.ADDRESS, variables=("email",))]
+def columns_of_rows(sample: Sequence[Recipient], mappings: Mappings) -> tuple[Column, ...]:
+    """`sample` are the first rows that can be used; where there are none, all keys of the first rows are shown."""
+    names = dict.fromkeys(name for row in sample for name in row.data) if sample else mappings.keys
+    found = [Column(name=name, role=Role.ADDRESS, variables=("email",)) for name in mappings.addressed]
+    names = {name: None for name in names if name not in mappings.addressed}
     return tuple(found + [Column(name=name, role=Role.DATA, variables=tuple(filter(None, (variable(name),)))) for name in names])

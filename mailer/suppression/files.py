@@ -2,7 +2,8 @@
 
 A CSV has a column of addresses under one of the names that lists of recipients may have, too, and may have `reason`, `stream`,
 `since` and `list`; without a header row it is SES's `address,REASON`. An NDJSON line is `{"email": …}` with the same keys, or
-SES's `{"emailAddress": …, "reason": …}`. A row is an entry, so one that cannot be used costs no other.
+SES's `{"emailAddress": …, "reason": …}`. A row is an entry, so one that cannot be used costs no other. Of an export of all
+contacts, those who are sent to by its column `status` are left out.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
@@ -25,31 +27,37 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from .. import private
-from ..address import cell
-from ..errors import InvalidAddress, InvalidEmail, RecipientsError
+from ..errors import InvalidEmail, RecipientsError
 from ..ledger.suppressed import OwnEntry, Reason, SesEntry
+from ..recipients.addresses import BARE, OFF, AddressMappings, of_cells, of_damaged, of_item
 from ..recipients.blocks import ByteSource, suffix
 from ..recipients.csv_rows import records_of
-from ..recipients.csv_table import Unreadable, counts
+from ..recipients.csv_table import Unreadable
 from ..recipients.encoding import why_broken
 from ..recipients.header import Header, find_header
 from ..recipients.lines import Block
-from ..recipients.names import rank, squeezed
+from ..recipients.names import squeezed
 from ..recipients.ndjson_rows import ARRAY
 from ..recipients.reading import AS_IT_IS, Reading
-from .entries import checked_stream, shown
+from ..recipients.reserved import Reserved
+from ..recipients.row import Refused
+from .entries import checked_stream
 
 FIELDS = ("email", "list", "reason", "stream", "since")
 MAX_REASON = 100  # characters of a reason that are looked at
-_BARE = ("email", "reason")  # of a file without a header row, as SES has it
 _REASON_COLUMNS = ("suppressionreason", "suppressiontype", "bouncetype", "type")
 # Squeezed: what other services call what we know.
 _REASONS = {
-    Reason.BOUNCE: frozenset(("bounce", "bounced", "hardbounce", "hardbounced", "hardbounces", "permanent", "permanentbounce")),
+    Reason.BOUNCE: frozenset(
+        ("bounce", "bounced", "hardbounce", "hardbounced", "hardbounces", "permanent", "permanentbounce", "cleaned")
+    ),
     Reason.COMPLAINT: frozenset(("complaint", "complained", "spamcomplaint", "spam", "spamreport", "abuse", "abusereport")),
     Reason.UNSUBSCRIBE: frozenset(("unsubscribe", "unsubscribed", "unsub", "optout", "optedout")),
     Reason.MANUAL: frozenset(("manual", "manualsuppression")),
 }
+_STATUS_COLUMNS = ("status", "state", "subscriptionstatus", "subscriberstatus", "memberstatus", "marketingstatus", "emailstatus")
+# Squeezed: the status of people who are sent to, in exports of all contacts (Mailchimp, listmonk, Klaviyo).
+_SENT_TO = frozenset(("subscribed", "enabled", "confirmed", "optedin", "optin"))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet runs what begins like this
 
 
@@ -64,6 +72,8 @@ class List(StrEnum):
 
 
 class Line(NamedTuple):
+    """An address; a row with several of them is as many lines of the same number."""
+
     number: int  # in the file, from 1
     address: str
     reason: Reason | None
@@ -71,6 +81,7 @@ class Line(NamedTuple):
     since: datetime | None
     list: List | None
     unknown_reason: bool = False  # the row names a reason that is none of ours
+    left_out: bool = False  # it has a stream or a time that cannot be used, and is taken without it
 
 
 class Unusable(NamedTuple):
@@ -78,8 +89,13 @@ class Unusable(NamedTuple):
     why: str
 
 
-class _Bad(Exception):
-    """Why a line cannot be used."""
+class Subscribed(NamedTuple):
+    """A row whose status says that its address is sent to, as a whole audience or all contacts of a service have it."""
+
+    number: int
+
+
+Row = Line | Unusable | Subscribed
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -90,50 +106,53 @@ def format_of(name: str) -> Format | None:
     return {".csv": Format.CSV, ".ndjson": Format.NDJSON, ".jsonl": Format.NDJSON}.get(suffix(name))
 
 
-def read(file: ByteSource, format: Format | None, reading: Reading = AS_IT_IS) -> Iterator[Line | Unusable]:
+def read(file: ByteSource, format: Format | None, reading: Reading = AS_IT_IS) -> Iterator[Row]:
     """Every row that is not blank. Raises RecipientsError where the file as a whole cannot be used."""
-    blocks = file.blocks(reading.encoding)
+    blocks = file.blocks(reading.encoding, ascii_matters=True)
     for block in blocks:
         beginning = block.data.lstrip()[:1]
         if beginning:
             blocks = chain([block], blocks)
             if format is Format.NDJSON or (format is None and beginning == b"{"):
-                return _ndjson(blocks, file, reading)
+                return _ndjson(blocks, file, AddressMappings(file.name, reading, Reserved(reading)))
             if beginning == b"[":
                 raise RecipientsError(source=file.name, why=ARRAY)
-            return _csv(blocks, file, reading)
+            return _csv(blocks, file, replace(reading, columns=OFF))
     return iter(())
 
 
-def _csv(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Line | Unusable]:
-    found = find_header(file.name, blocks, reading, bare=_BARE)
+def _csv(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Row]:
+    found = find_header(file.name, blocks, reading, bare=BARE)
     header, columns = found.header, _columns(found.header)
     for records, _ in records_of(found):
         for number, fields in zip(records.lines, records.found, strict=True):
             if isinstance(fields, Unreadable):
-                yield Unusable(number, fields.why)
-            elif any(cells := list(map(str.strip, fields))):
-                # What is damaged beside the address does not matter: who is left out here is sent to.
-                if records.odd and (why := why_broken("".join(cells[header.email : header.email + 1]), file.encoding)):
-                    yield Unusable(number, why)
-                elif len(cells) > header.width and any(cells[header.width :]):
-                    yield Unusable(number, counts(len(cells), header.width))
-                else:
-                    named = {name: _unguarded(cells[index]) for name, index in columns.items() if index < len(cells)}
-                    yield _line(number, named)
+                cells = []
+            elif not any(cells := list(map(str.strip, fields))):
+                continue
+            try:
+                addresses = of_cells(header, fields if isinstance(fields, Unreadable) else cells, file.encoding)
+            except Refused as error:
+                yield Unusable(number, str(error))
+                continue
+            yield from _lines(number, addresses, {name: _unguarded(cells[at]) for name, at in columns.items() if at < len(cells)})
 
 
 def _columns(header: Header) -> dict[str, int]:
-    """Where our fields are; the reason also as Postmark calls it."""
-    columns = {name: index for index, name in enumerate(map(str.lower, header.names)) if name in FIELDS}
-    others = [index for index, name in enumerate(header.names) if squeezed(name) in _REASON_COLUMNS]
-    if others:
-        columns.setdefault("reason", others[0])
-    columns["email"] = header.email
-    return columns
+    """Where our fields are."""
+    return {name: header.names.index(column) for name, column in _names(header.names).items()}
 
 
-def _ndjson(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iterator[Line | Unusable]:
+def _names(names: Sequence[str]) -> dict[str, str]:
+    """Our fields → what the file calls them: the reason also as Postmark does."""
+    found = {name.lower(): name for name in reversed(names) if name.lower() in FIELDS[1:]}
+    for ours, words in (("reason", _REASON_COLUMNS), ("status", _STATUS_COLUMNS)):
+        if others := [name for name in names if squeezed(name) in words]:
+            found.setdefault(ours, others[0])
+    return found
+
+
+def _ndjson(blocks: Iterator[Block], file: ByteSource, mappings: AddressMappings) -> Iterator[Row]:
     for block in blocks:
         if block.too_long:
             yield Unusable(block.line, "is too long")
@@ -141,34 +160,25 @@ def _ndjson(blocks: Iterator[Block], file: ByteSource, reading: Reading) -> Iter
         for number, line in enumerate(block.data.splitlines(), block.line):
             if line.strip():
                 try:
-                    yield _line(number, _json(line, file, reading))
-                except _Bad as error:
+                    item, addresses = _json(line, file)
+                    yield from _lines(number, addresses or of_item(item, mappings), _fields(item))
+                except Refused as error:
                     yield Unusable(number, str(error))
 
 
-def _line(number: int, fields: Mapping[str, str]) -> Line | Unusable:
-    try:
-        return _entry(number, fields)
-    except _Bad as error:
-        return Unusable(number, str(error))
-
-
-def _entry(number: int, fields: Mapping[str, str]) -> Line:
-    given = fields.get("email", "")
-    try:
-        _, address = cell(given)
-    except InvalidAddress as error:
-        raise _Bad(f"{shown(given)}: {error}" if given else str(error)) from None
+def _lines(number: int, addresses: Sequence[str], fields: Mapping[str, str]) -> Iterator[Row]:
+    """`fields` are what the row has beside: a mistake in one of them keeps nobody off the list."""
+    status = squeezed(fields.get("status", "")[:MAX_REASON])
+    if status in _SENT_TO:
+        yield Subscribed(number)
+        return
     reason, unknown = _reason(fields.get("reason", ""))
-    return Line(
-        number,
-        address,
-        reason,
-        _stream(fields.get("stream", "")),
-        _since(fields.get("since", "")),
-        _list(fields.get("list", "")),
-        unknown,
-    )
+    if reason is None and not unknown:
+        reason, _ = _reason(status)
+    stream, since = _stream(fields.get("stream", "")), _since(fields.get("since", ""))
+    left_out = (stream is None and bool(fields.get("stream"))) or (since is None and bool(fields.get("since", "").strip()))
+    for address in addresses:
+        yield Line(number, address, reason, stream, since, _list(fields.get("list", "")), unknown, left_out)
 
 
 def _reason(text: str) -> tuple[Reason | None, bool]:
@@ -184,42 +194,47 @@ def _list(text: str) -> List | None:
 
 
 def _stream(text: str) -> str | None:
+    """None where it is none: then the address gets nothing of any stream."""
     if not text:
         return None
     try:
         return checked_stream(text)
-    except InvalidEmail as error:
-        raise _Bad(str(error)) from None
+    except InvalidEmail:
+        return None
 
 
 def _since(text: str) -> datetime | None:
-    if not text.strip():
-        return None
+    """A date is its beginning, and a time without a zone is in UTC; None where it is no time."""
     with suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    raise _Bad(f"since {shown(text)} is not a time with a zone, as 2026-12-24T17:00:00Z is one")
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return None
 
 
-def _json(line: bytes, file: ByteSource, reading: Reading) -> Mapping[str, str]:
+def _json(line: bytes, file: ByteSource) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The object, or, of a line that is damaged, the one address that stands in it. Raises Refused."""
     try:
         item = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        broken = why_broken(line.decode("utf-8", "surrogateescape"), file.encoding)
-        raise _Bad(broken or f"is not JSON: {error.msg} (column {error.colno})") from None
+        item, addresses = of_damaged(line)
+        if not item and not addresses:
+            broken = why_broken(line.decode("utf-8", "surrogateescape"), file.encoding)
+            raise Refused(broken or f"is not JSON: {error.msg} (column {error.colno})") from None
+        return item, addresses
     if not isinstance(item, dict):
-        raise _Bad("is not a JSON object")
-    email = reading.email_column or min((key for key in item if rank(key) in (0, 1)), key=lambda key: rank(key) or 0, default="")
-    fields = {}
-    for key, value in item.items():
-        name = "email" if key == email else key.lower()
-        if name not in FIELDS or value is None:
-            continue
-        if not isinstance(value, str):
-            raise _Bad(f"{shown(key)} is not a text")
-        fields[name] = value
-    return fields
+        raise Refused("is not a JSON object")
+    return item, ()
+
+
+def _fields(item: Mapping[str, Any]) -> dict[str, str]:
+    """What a row has beside its address, as texts."""
+    names = _names(list(item))
+    found = {name: item[key] for name, key in names.items() if item[key] is not None}
+    return {name: value if isinstance(value, str) else str(value) for name, value in found.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _unguarded(text: str) -> str:

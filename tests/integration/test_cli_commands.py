@@ -868,6 +868,57 @@ def test_a_campaign_with_a_contact_list_and_modes(here: Installation) -> None:
         assert [one["operation"] for one in found] == ["SendEmail"]
 
 
+def test_a_dry_run_of_a_test_sends_nothing_and_shows_what_would_be_sent(here: Installation) -> None:
+    words = (*TO_LIST, "good.csv", "--test-to", "dry@example.org", "--exclude", "leave.csv")
+    (here.folder / "leave.csv").write_text("a@example.org\n")
+    said = here.mailer(*words, "--dry-run")
+    assert (said.status, said.out) == (0, "")
+    shown = "the message of b@example.org, the first row that is sent to, would be sent to dry@example.org, subject: Hello Bo"
+    assert said.err.splitlines()[-2:] == [shown, "nothing was sent: it was a dry run"]
+    assert json.loads(here.mailer(*words, "--dry-run", "--json").out) == {
+        "to": "dry@example.org",
+        "row": "b@example.org",
+        "subject": "Hello Bo",
+    }
+    id = here.mailer(*words).out.strip()
+    assert here.mailer("status", id).status == 0
+    while here.json("status", id)["state"] in ("queued", "claimed"):
+        time.sleep(0.02)
+    assert len(got(here, "dry@example.org")) == 1  # the one that was no dry run
+
+
+@pytest.mark.parametrize("option", [("--watch",), ("--idempotency-key", "k")])
+def test_what_is_of_a_campaign_only_is_refused_beside_a_test(here: Installation, option: tuple[str, ...]) -> None:
+    said = here.mailer(*TO_LIST, "good.csv", "--test-to", "never@example.org", *option)
+    assert (said.status, said.out) == (2, "")
+    assert f"{option[0]}: is for a campaign, and --test-to sends one message; leave it out" in " ".join(said.err.split())
+    assert got(here, "never@example.org") == []
+
+
+def test_a_list_to_leave_out_that_is_in_doubt_starts_nothing_where_nobody_is_asked(here: Installation) -> None:
+    (here.folder / "doubt.csv").write_text("email\na@example.org\nnobody\n")
+    before = here.json("campaign", "list")
+    said = here.mailer(*TO_LIST, "good.csv", "--exclude", "doubt.csv", "--yes")
+    assert (said.status, said.out) == (1, "")
+    why = "doubt.csv: 1 row has no address that can be used (line 3: an email address must have an @-sign): whoever they are for"
+    assert f"mailer: {why}" in said.err
+    assert "to be left out: 1 address of doubt.csv" in said.err
+    assert here.json("campaign", "list") == before
+    shown = here.mailer(*TO_LIST, "good.csv", "--exclude", "doubt.csv", "--dry-run", "--json")
+    assert json.loads(shown.out)["left_out"] == [{"source": "doubt.csv", "addresses": 1, "rows": 2, "unusable": 1}]
+
+
+def test_a_list_without_a_row_that_can_be_sent_to_starts_nothing(here: Installation) -> None:
+    (here.folder / "typo.ndjson").write_text('{"emial": "a@example.org"}\n{"emial": "b@example.org"}\n')
+    before = here.json("campaign", "list")
+    said = here.mailer(*TO_LIST, "typo.ndjson")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.splitlines()[-1].startswith(
+        "mailer: typo.ndjson: none of its 2 rows can be sent to. The reason: has no `email`;"
+    )
+    assert here.json("campaign", "list") == before
+
+
 def test_hints_are_said_and_no_part_of_the_data(here: Installation) -> None:
     said = here.mailer("campaign", "start", "--from", "news@example.com", "--template", "letter", "--recipients", "good.csv")
     assert said.status == 0

@@ -15,6 +15,7 @@ import pytest
 from mailer import Campaign, Email, Mailer, MailerError, MaybeStored, RedisUnavailable, Settings
 from mailer.errors import ConfigError, NotOnDisk
 from mailer.redis.commands import SILENT_S
+from mailer.selection import Selection
 
 from ..servers import RedisServer
 
@@ -36,6 +37,7 @@ CALLS: dict[str, Call] = {
     "send": lambda mailer: mailer.send(EMAIL),
     "start_campaign": lambda mailer: mailer.start_campaign(CAMPAIGN, ROWS),
     "send_test": lambda mailer: mailer.send_test(CAMPAIGN, ROWS, "me@example.org"),
+    "test_of": lambda mailer: mailer.test_of(CAMPAIGN, ROWS, "me@example.org", selection=Selection(exclude_campaigns=[ID])),
     "workers": lambda mailer: mailer.workers(),
     "status": lambda mailer: mailer.status(MESSAGE),
     "campaign": lambda mailer: mailer.campaign(ID),

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from mailer import Campaign, Mailer, State
-from mailer.errors import DoubledColumn, MissingVariables, NotConfirmed, NotFound, RecipientsNotFound
+from mailer.errors import (
+    DoubledColumn,
+    MissingVariables,
+    NobodyToSendTo,
+    NotConfirmed,
+    NotFound,
+    NotLookedAt,
+    RecipientsError,
+    RecipientsNotFound,
+)
+from mailer.recipients import Reading
 from mailer.selection import Selection
 from mailer.simulator import Simulator
 from mailer.summary import Summary
@@ -42,6 +52,119 @@ async def test_a_list_to_leave_out_that_cannot_be_read_starts_nothing(mailer: Ma
     with pytest.raises(NotFound):
         await mailer.start_campaign(letter(), rows(1), selection=Selection(exclude_campaigns=["c1m85badtpadyb0w2kk"]))
     assert await mailer.campaigns() == []
+
+
+DAMAGED = (
+    b"email,name\n"
+    b"u0@example.org,N\xc3\xb6\n"
+    b"u1@example.org,J\xf6rg\n"  # a byte of another encoding
+    b'u2@example.org,"a\n'  # a quote that is not closed
+    b"u3@example.org,x,y,z\n"  # fields too many
+    b"\n"
+    b"u4@example.org; u5@example.org,both\n"
+    b"Ana <U6@example.org>,N\xc3\xa4\n"
+)
+LISTS_TO_LEAVE_OUT: dict[str, bytes] = {
+    "damaged.csv": DAMAGED,
+    "a line each.txt": b'u0@example.org, u1@example.org\n"u2@example.org\n'
+    b"u3@example.org / u4@example.org\nu5@example.org\nu6@example.org",
+    "columns.csv": b"send_at,cc,CC,tags,E-Mail\n" + b"".join(b"2026,x,boss,vip,u%d@example.org\n" % n for n in range(7)),
+    "cyrillic.csv": "email,имя\n".encode("cp1251")
+    + b"".join(b"u%d@example.org," % n + "Борис\n".encode("cp1251") for n in range(7)),
+    "flat.ndjson": b"".join(b'{"address": "u%d@example.org", "send_at": 5, "cc": 7, "x": "\xff"}\n' % n for n in range(7)),
+    "lists.ndjson": b'{"email": ["u0@example.org", "u1@example.org", "u2@example.org"], "tags": "x"}\n'
+    b'{"email": "u3@example.org; u4@example.org"}\n{"email": "u5@example.org", "name": NaN}\n{"email": "u6@example.org",}\n',
+    "own column.csv": b"billing_email,email\n" + b"".join(b"u%d@example.org,zz@example.org\n" % n for n in range(7)),
+}
+
+
+@pytest.mark.parametrize("name", LISTS_TO_LEAVE_OUT)
+async def test_nobody_on_a_list_to_leave_out_is_sent_to_whatever_else_is_wrong_with_their_rows(
+    name: str, runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(LISTS_TO_LEAVE_OUT[name])
+    reading = Reading(email_column="billing_email", encoding="utf-8")  # said of the list of recipients
+    people = [{"billing_email": row["email"], "name": row["name"]} for row in rows(9)]
+    selection = Selection(exclude=[tmp_path / name])
+    id = await mailer.start_campaign(letter(), people, reading=reading, selection=selection)
+    assert (await finished(mailer, id)).counts == {"sent": 2, "suppressed": 7}
+    assert accepted(ses) == {"u7@example.org": 1, "u8@example.org": 1}
+
+
+async def test_rows_to_leave_out_come_from_a_program_too(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+    selection = Selection(exclude=[[{"email": "U0@example.org", "cc": 5}, {"mail": "x; u1@example.org"}]])
+    id = await mailer.start_campaign(letter(), rows(3), selection=selection)
+    assert (await finished(mailer, id)).counts == {"sent": 1, "suppressed": 2}
+
+
+NO_LISTS = {
+    "typo.ndjson": (b'{"emial": "u0@example.org"}\n{"emial": "u1@example.org"}\n', "did you mean `email` by `emial`?"),
+    "typo.csv": (b"emial,name\nu0@example.org,x\n", "Did you mean `email` by `emial`?"),
+    "empty cells.csv": (b"email,name\n,Ana\n,Bo\nu0@example.org,Cy\n", "2 of 3 rows have no address that can be used"),
+}
+
+
+@pytest.mark.parametrize("name", NO_LISTS)
+async def test_what_is_no_list_of_addresses_leaves_nobody_out_and_starts_nothing(
+    name: str, mailer: Mailer, tmp_path: Path
+) -> None:
+    content, said = NO_LISTS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipientsError) as refused:
+        await mailer.start_campaign(letter(), rows(2), selection=Selection(exclude=[tmp_path / name]))
+    assert said in str(refused.value)
+    assert "--" not in str(refused.value)  # no option reaches that list
+    assert await mailer.campaigns() == []
+
+
+async def test_a_list_to_leave_out_with_rows_that_name_nobody_is_looked_at_first(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    (tmp_path / "no.csv").write_text("email,name\nu0@example.org,\nnobody,Bo\nu1@example.org,\n,Cy\nu1@example.org,\n")
+    selection = Selection(exclude=[tmp_path / "no.csv"])
+    said = r"no.csv: 2 of 5 rows have no address that can be used \(the first in line 3: "
+    with pytest.raises(NotLookedAt, match=said) as refused:
+        await mailer.start_campaign(letter(), rows(3), selection=selection)
+    assert await mailer.campaigns() == []
+    seen = list[Summary]()
+
+    async def yes(summary: Summary) -> bool:
+        seen.append(summary)
+        return True
+
+    id = await mailer.start_campaign(letter(), rows(3), selection=selection, confirm=yes)
+    assert (await finished(mailer, id)).counts == {"sent": 1, "suppressed": 2}
+    (left_out,) = seen[0].left_out
+    assert (left_out.addresses, left_out.rows, left_out.unusable) == (2, 5, 2)
+    assert seen[0].doubts == (str(refused.value).removesuffix(". Nothing was sent."),)
+
+
+NOBODY: dict[str, tuple[bytes, str]] = {
+    "typo.ndjson": (
+        b'{"emial": "a@example.org"}\n{"emial": "b@example.org"}\n',
+        "none of its 2 rows can be sent to. The reason: has no `email`; its rows have: `emial`; did you mean `email` by `emial`?",
+    ),
+    "bad.csv": (
+        b"email,name\nrej@example.org;x,Ana\nnobody,Bo\nsomebody,Cy\n",
+        "none of its 3 rows can be sent to. The commonest reason, of 2: an email address must have an @-sign; "
+        "its rows have: `email`, `name`.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOBODY)
+async def test_a_list_of_which_nobody_can_be_sent_to_starts_nothing(name: str, mailer: Mailer, tmp_path: Path) -> None:
+    content, said = NOBODY[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NobodyToSendTo) as refused:
+        await mailer.start_campaign(letter(), tmp_path / name)
+    assert str(refused.value) == f"{tmp_path / name}: {said} Nothing was sent."
+    assert await mailer.campaigns() == []
+
+
+async def test_everybody_may_be_left_out_on_purpose(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+    id = await mailer.start_campaign(letter(), rows(2), selection=Selection(exclude=[rows(2)]))
+    assert (await finished(mailer, id)).counts == {"suppressed": 2}
 
 
 async def test_a_row_that_is_a_matter_and_not_a_person_is_sent_each(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
@@ -103,6 +226,17 @@ async def test_a_test_is_the_first_usable_row_and_goes_to_one_address(runtime: R
     assert accepted(ses) == {"me@example.org": 1}
     (message,) = ses.mailroom
     assert "Hello Name 0" in repr(message)
+
+
+async def test_a_test_is_of_a_row_that_is_not_left_out(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
+    selection = Selection(exclude=[rows(1)])
+    trial = await mailer.test_of(letter(), rows(3), "me@example.org", selection=selection)
+    assert (trial.address, trial.subject) == ("u1@example.org", "Hello Name 1")
+    assert accepted(ses) == {}
+    id = await mailer.send_test(letter(), rows(3), "me@example.org", selection=selection)
+    assert (await settled(mailer, id)).state == "sent"
+    (message,) = ses.mailroom
+    assert "Hello Name 1" in repr(message)
 
 
 # ---- the template against the list ------------------------------------------------------------------------------------
