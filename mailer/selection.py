@@ -75,11 +75,20 @@ class Selected:
 
     def doubts(self) -> list[str]:
         """Why nobody should start this campaign who has not looked at it: a sentence each."""
-        return [
+        found = [
             f"{one.source}: {one.why}: whoever they are for is not left out; mend or remove these rows"
             for one in self.left_out
             if one.unusable
         ]
+        list_ = self.understood
+        if list_.doubtful:
+            how = "save it as UTF-8 (in Excel “CSV UTF-8”), or say what it is in, as --encoding windows-1254 does"
+            right = "where these words are right, say --encoding windows-1252"
+            words = ", ".join(list_.examples)
+            found.append(
+                f"{list_.source} is not UTF-8, and read as {list_.encoding} it has words such as {words}; {how}; {right}"
+            )
+        return found
 
     def progress(self) -> tuple[int, int | None]:
         return self._rows.progress()

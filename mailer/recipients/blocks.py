@@ -157,6 +157,9 @@ class ByteSource:
             raise BrokenGzip(source=self.name, lines=self._lines) from None
         except OSError as error:
             raise RecipientsNotFound(source=self.name, why=error.strerror or str(error)) from None
+        except UnicodeError:  # of a codec that does not ask what is to become of a mistake
+            why = f"is not {self.encoding.name}; leave the encoding out, or say another one"
+            raise RecipientsError(source=self.name, why=why) from None
 
     def _blocks(self, said: str | None, ascii_matters: bool) -> Iterator[Block]:
         stream = _Ahead(self._unpacked())
@@ -164,7 +167,7 @@ class ByteSource:
         if why := foreign(head, suffix(self.name)):
             raise RecipientsError(source=self.name, why=why)
         try:
-            known = decided(head[:4], said)
+            known = decided(head, said)
         except ValueError as error:
             raise RecipientsError(source=self.name, why=str(error)) from None
         if known is not None:

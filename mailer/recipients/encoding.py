@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from ..errors import NotUtf8
 from .lines import Block, Stream, count_lines
+from .western import examples
 
 WINDOW: Final = 64 * 1024  # bytes, from the first line that is not ASCII, by which the encoding is guessed
 MOST_RUNS: Final = 0.5  # of the letters outside ASCII may stand three or more in a row: in Cyrillic or Hebrew most do
@@ -65,6 +66,8 @@ class By(StrEnum):
 class Encoding:
     name: str  # as people write it
     by: By
+    examples: tuple[str, ...] = ()  # words as they were read, where it was guessed
+    doubtful: bool = False  # they look like no language that is written in it
 
 
 UTF_8: Final = Encoding("UTF-8", By.DEFAULT)
@@ -96,7 +99,10 @@ def codec_of(name: str) -> str:
 
 
 def decided(head: bytes, said: str | None) -> tuple[str, Encoding] | None:
-    """The codec and the encoding, by the first four bytes and what was said; None where neither tells."""
+    """The codec and the encoding, by the first bytes and what was said; None where neither tells.
+
+    Raises ValueError with half a sentence, where they are not of the encoding that was said.
+    """
     if head.startswith(BOM):
         return "utf-8", Encoding("UTF-8", By.MARK)
     for mark, codec, name in _MARKS:
@@ -104,11 +110,24 @@ def decided(head: bytes, said: str | None) -> tuple[str, Encoding] | None:
             return codec, Encoding(name, By.MARK)
     if said is not None:
         codec = codec_of(said)
+        if codec in ("utf-16", "utf-32"):  # it has no mark
+            codec = _order(head, codec)
+            return codec, Encoding(codec[:6].upper(), By.SAID)
         return codec.removesuffix("-sig"), Encoding(WINDOWS_1252 if codec == "cp1252" else codec.upper(), By.SAID)
     nul = [byte == 0 for byte in head[:4]]
     if nul in ([False, True, False, True], [True, False, True, False]):  # ASCII in UTF-16
         return ("utf-16-le" if nul[1] else "utf-16-be"), Encoding("UTF-16", By.LOOKS)
     return None
+
+
+def _order(head: bytes, codec: str) -> str:
+    """Of UTF-16 or UTF-32 without a mark: its order of bytes, by ASCII's letters and signs. Raises ValueError."""
+    found = {one: sum(map(str.isascii, head.decode(one, "ignore"))) for one in (f"{codec}-le", f"{codec}-be")}
+    best = max(found, key=lambda one: found[one])
+    size = len(head) // (4 if codec == "utf-32" else 2)
+    if 2 * found[best] < size or not size:  # header rows, addresses and delimiters are ASCII
+        raise ValueError(f"is not {codec.upper()}, as was said; leave the encoding out, or say another one")
+    return best
 
 
 class Recoded:
@@ -154,7 +173,7 @@ def guessed(
     together: Iterator[Block] = chain(waiting, blocks)
     if not _is_utf8(window):
         if _is_western(window) or ascii_matters:
-            found(Encoding(WINDOWS_1252, By.LOOKS))
+            found(Encoding(WINDOWS_1252, By.LOOKS, *examples(window.decode("cp1252", MARKED))))
             together = map(_from_windows, together)
         elif _is_all_over(window):
             line = waiting[0].line + count_lines(waiting[0].data[:start])

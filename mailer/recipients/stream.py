@@ -112,6 +112,8 @@ class Recipients:
             format=self._format,
             encoding=file.encoding.name if file else None,
             encoding_by=file.encoding.by if file else None,
+            examples=file.encoding.examples if file else (),
+            doubtful=file is not None and file.encoding.doubtful,
             delimiter=header.delimiter if header and header.quotes else None,
             header_line=header.line if header else None,
             columns=columns_of_header(header, self._reading, self._reserved)

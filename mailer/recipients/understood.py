@@ -87,6 +87,8 @@ class Understood:
     format: Format
     encoding: str | None = None  # as people write it; None where a program gave the rows
     encoding_by: By | None = None  # what decided
+    examples: tuple[str, ...] = ()  # where it was guessed: words with letters outside ASCII, as they were read
+    doubtful: bool = False  # they look like no language that is written in that encoding
     delimiter: str | None = None
     header_line: int | None = None  # None: there is no header row
     columns: tuple[Column, ...] = ()
@@ -121,7 +123,9 @@ class Understood:
         """What a person should know: how the list was read, how many of its rows can be sent to, and why the others cannot."""
         parts = [self.format.value]
         if self.encoding is not None:
-            parts.append(self.encoding + (" (guessed; --encoding says another)" if self.encoding_by is By.LOOKS else ""))
+            instance = f", for instance: {', '.join(self.examples)}" if self.examples else ""
+            guess = f" (guessed{instance}; --encoding says another)" if self.encoding_by is By.LOOKS else ""
+            parts.append(self.encoding + guess)
         if self.format is Format.CSV:
             parts.append(f"{_DELIMITERS.get(self.delimiter or '', self.delimiter)} between the cells")
         parts += [f"{role.value} in {listed(names)}" for role in _SHOWN if (names := self.named(role))]

@@ -162,6 +162,23 @@ async def test_a_list_of_which_nobody_can_be_sent_to_starts_nothing(name: str, m
     assert await mailer.campaigns() == []
 
 
+async def test_a_guess_at_the_encoding_that_looks_wrong_starts_nothing_by_itself(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path
+) -> None:
+    (tmp_path / "tr.csv").write_bytes("email;name\na@example.org;Ayşe Yıldız\n".encode("cp1254"))
+    with pytest.raises(NotLookedAt) as refused:
+        await mailer.start_campaign(letter(), tmp_path / "tr.csv")
+    assert "it has words such as Ayþe, Yýldýz; " in str(refused.value)
+    assert "say --encoding windows-1252" in str(refused.value)
+    assert await mailer.campaigns() == []
+    (tmp_path / "de.csv").write_bytes("email;name\na@example.org;Jörg Müller\n".encode("cp1252"))
+    for name, said in (("tr.csv", "windows-1254"), ("tr.csv", "windows-1252"), ("de.csv", None)):
+        id = await mailer.start_campaign(letter(), tmp_path / name, reading=Reading(encoding=said))
+        assert (await finished(mailer, id)).counts == {"sent": 1}
+    found = "".join(map(repr, ses.mailroom))
+    assert all(f"Hello {name}" in found for name in ("Ayþe Yýldýz", "Ayşe Yıldız", "Jörg Müller"))
+
+
 async def test_everybody_may_be_left_out_on_purpose(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
     id = await mailer.start_campaign(letter(), rows(2), selection=Selection(exclude=[rows(2)]))
     assert (await finished(mailer, id)).counts == {"suppressed": 2}

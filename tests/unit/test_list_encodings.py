@@ -7,6 +7,8 @@ import codecs
 import csv
 import gzip
 import io
+from contextlib import suppress
+from encodings.aliases import aliases
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mailer.recipients.blocks import ByteSource
 from mailer.recipients.csv_rows import csv_rows
 from mailer.recipients.encoding import WINDOW, By
 from mailer.recipients.reserved import Reserved
+from mailer.recipients.western import is_strange
 
 from .test_recipients_csv import addresses, reasons
 
@@ -130,7 +133,66 @@ def test_a_list_in_windows_1252_is_read_and_said_to_be_guessed(language: str, pa
     rows, found = read(gzip.compress(content) if packed else content, tmp_path)
     assert names(rows) == [line.partition(";")[0] for line in WESTERN[language].split("\n")]
     assert (found.encoding, found.encoding_by) == ("Windows-1252", By.LOOKS)
-    assert "Windows-1252 (guessed; --encoding says another)" in found.sentences()[0]
+    shown = ", ".join(found.examples)
+    assert any(word in WESTERN[language] for word in found.examples)
+    assert f"Windows-1252 (guessed, for instance: {shown}; --encoding says another)" in found.sentences()[0]
+    assert found.doubtful == (language == "Icelandic")
+
+
+WRONG = {
+    "Turkish": ("Ayşe Yıldız\nIşık Güneş\nÇağlar Öz", "cp1254"),
+    "Croatian": ("Ivan Horvatić\nĐuro Kovačić\nTena Jurić", "cp1250"),
+    "Croatian, some": ("Ana Babić\nJosip Ivić\nMarko Ban\nMiro Novak", "cp1250"),
+    "Hungarian": ("Erdős Gergő\nSzűcs Jenő\nKovács Béla\nTóth Ágnes", "cp1250"),
+    "Romanian": ("Ștefan Țepeș\nBrânză\nMihăilă".translate(str.maketrans("ȘșȚț", "ŞşŢţ")), "cp1250"),
+    "Romanian, some": ("Mihăilă\nBăsescu", "cp1250"),
+    "Lithuanian": ("Žydrūnas\nRūta Šimkutė", "cp1257"),
+    "Czech": ("Antonín Dvořák\nJiří Černý", "cp1250"),
+    "Slovene": ("Luka Dončić\nAna Kovač Čeh\nMaja Kučan", "cp1250"),
+}
+RIGHT = (
+    "Zoë Noël Héloïse Lœuillet Saint-Étienne Orléans Citroën Françoise Jérôme Mathäus Grüße Strauß Müller-Sørensen Kjær Åsa "
+    "Öberg Malmö Hämäläinen Mª José Núñez Nº 1º Peña Güell Núria Conceição João Simões Magalhães Guimarães Irmã São "
+    "Niccolò Città perché Žižek Škoda Siân Seán Óscar Ángel Björk Besançon ÉMILIE DÜSSELDORF ÅRHUS Ærø Bæk Häagen façade Aïcha Prishtinë"
+)
+
+
+@pytest.mark.parametrize("language", WRONG)
+def test_what_no_western_language_writes_like_that_is_in_doubt(language: str, tmp_path: Path) -> None:
+    people, encoding = WRONG[language]
+    _, found = read(listed(people).encode(encoding), tmp_path)
+    assert (found.encoding, found.encoding_by, found.doubtful) == ("Windows-1252", By.LOOKS, True)
+    assert found.examples
+
+
+def test_the_words_of_western_languages_are_not_in_doubt_nor_a_guest_among_them(tmp_path: Path) -> None:
+    words = RIGHT.split()
+    assert [word for word in words if is_strange(word)] == []
+    _, found = read(listed("\n".join([*words, "Novotný"])).encode("cp1252"), tmp_path)
+    assert not found.doubtful
+    assert found.examples[0] == "Novotný"  # shown all the same
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_what_is_said_to_be_utf16_needs_no_mark(encoding: str, order: str, tmp_path: Path) -> None:
+    rows, found = read(GERMAN.encode(f"{encoding}-{order}"), tmp_path, encoding=encoding)
+    assert names(rows) == ["Jörg", "Zoé"]
+    assert (found.encoding, found.encoding_by) == (encoding.upper(), By.SAID)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("content", [GERMAN.encode(), b"e", b"email\n" * 9000, bytes(range(256))])
+def test_what_is_said_to_be_utf16_and_is_not_is_one_sentence(encoding: str, content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(RecipientsError, match=r"is not UTF-\d\d, as was said; leave the encoding out|is no text"):
+        read(content, tmp_path, encoding=encoding)
+
+
+@pytest.mark.parametrize("codec", sorted(set(aliases.values())))
+@pytest.mark.parametrize("content", [GERMAN.encode(), GERMAN.encode("utf-16-le"), bytes(range(256)) * 4, b"\x1b$B\xff\x1b(~{\n"])
+def test_no_encoding_that_can_be_said_lets_an_error_of_python_out(codec: str, content: bytes, tmp_path: Path) -> None:
+    with suppress(RecipientsError, InvalidEmail):
+        read(content, tmp_path, encoding=codec)
 
 
 @pytest.mark.parametrize("language", WESTERN)
