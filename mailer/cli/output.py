@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
 from ..printable import escaped_json, printable_text
 from ..printable import one_line as one_line  # the commands have it from here
 from ..printable import printable as printable
+from ..report import LINE, guarded, header
 from .streams import ReaderGone as ReaderGone
 from .streams import is_terminal as is_terminal
 
@@ -191,9 +191,6 @@ def progress_bar() -> Progress:
     )
 
 
-LINE = ("id", "row", "to", "state", "ses_message_id", "reason", "attempts", "updated_at")  # of the report
-
-
 def line_json(line: RecipientStatus) -> dict[str, Any]:
     return {name: getattr(line, name) for name in LINE}
 
@@ -225,8 +222,7 @@ class Report:
             self._csv.writerow(LINE)
         elif self._csv:
             assert columns is not None
-            names = ("email", *columns, *ROW_EXTRAS)
-            self._csv.writerow([*names, *(f"report_{name}" if name in names else name for name in LINE)])
+            self._csv.writerow(header(columns))
 
     def add(self, line: RecipientStatus) -> None:
         if self._csv is None:
@@ -245,9 +241,6 @@ class Report:
         sys.stdout.flush()
 
 
-ROW_EXTRAS = ("cc", "bcc", "tags")
-
-
 def _tags(tags: Mapping[str, str]) -> str:
     return ";".join(f"{name}={value}" for name, value in tags.items())
 
@@ -256,11 +249,6 @@ def _flat(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else plain(value).decode()
 
 
-# What a spreadsheet takes for the beginning of a formula, also after what it may take for the end of a cell, and full-width.
-_FORMULA = re.compile(r"(^|[;,\t\r\n|])([\s\"'\u200b\ufeff]*)([=+\-@＝＋－＠\t\r])")
-
-
 def _cell(value: Any) -> str:
     """A text that a spreadsheet would run as a formula is kept a text: it came from somebody else's list."""
-    text = "" if value is None else str(value)
-    return _FORMULA.sub(r"\1\2'\3", text)
+    return "" if value is None else guarded(str(value))

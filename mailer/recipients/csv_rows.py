@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
-from ..address import cell
+from ..address import as_text, cell
 from ..errors import InvalidAddress
+from ..report import OWN, unguarded
 from .blocks import ByteSource
 from .csv_table import Records, Unreadable, counts, parse
 from .encoding import why_broken
@@ -56,7 +57,8 @@ def records_of(found: Found) -> Iterator[tuple[Records, int]]:
         if block.too_long:
             records = parse(text, line, header, final=True, odd=records.odd)
             too_long = Unreadable(block.data.decode(errors="replace"), TOO_LONG)
-            records = Records([*records.lines, block.line], [*records.found, too_long], odd=records.odd)
+            lines, rows = [*records.lines, block.line], [*records.found, too_long]
+            records = Records(lines, rows, odd=records.odd, formulas=records.formulas)
         else:
             more, odd = block.text()
             records = parse(
@@ -82,7 +84,9 @@ class CsvRows:
         self._names = tuple(variables)
         self._pick = _picker(*variables.values())
         self._extras = _extra_columns(header, reading)
-        self._reach = 1 + max((index for index, name in enumerate(header.names) if name), default=0)
+        self._reach = (
+            header.width if header.report else 1 + max((index for index, name in enumerate(header.names) if name), default=0)
+        )
         # Bytes of each row as it is stored that do not depend on its values.
         self._overhead = sum(len(name.encode("utf-8", "surrogateescape")) + _JSON for name in variables)
 
@@ -91,11 +95,11 @@ class CsvRows:
             yield from self._check(records, size)
 
     def _check(self, records: Records, size: int) -> Iterator[Group]:
-        group, header, most = Group([], [], 0), self._header, max(1, GROUP_BYTES // max(self._overhead, 1))
+        group, most = Group([], [], 0), max(1, GROUP_BYTES // max(self._overhead, 1))
         long = self._overhead + _JSON * records.longest > MAX_ROW_BYTES
         for line, fields in zip(records.lines, records.found, strict=True):
             if isinstance(fields, list):
-                fields = list(map(str.strip, fields)) if header.quotes else [unquoted("".join(fields).strip())]
+                fields = self._texts(fields, records.formulas)
                 if not any(fields):
                     continue
             self._row += 1
@@ -107,6 +111,15 @@ class CsvRows:
                 group = Group([], [], 0)
         group.size = size + len(group.rows) * self._overhead
         yield group
+
+    def _texts(self, fields: list[str], formulas: bool) -> list[str]:
+        """The values of cells, without what programs put around them."""
+        if self._header.report:
+            return list(map(unguarded, fields))
+        if not self._header.quotes:
+            return [unquoted("".join(fields).strip())]
+        fields = list(map(str.strip, fields))
+        return list(map(as_text, fields)) if formulas else fields
 
     def _row_of(self, line: int, fields: list[str] | Unreadable, odd: bool, long: bool) -> Row:
         header, number = self._header, self._row
@@ -132,7 +145,7 @@ class CsvRows:
     def _with_extras(self, row: Recipient, fields: list[str]) -> Recipient:
         values = dict.fromkeys(NAMES, "")
         for name, index, own in self._extras:
-            if self._reserved.is_ours(name, fields[index], documented=own == name):
+            if self._header.report or self._reserved.is_ours(name, fields[index], documented=own == name):
                 values[name] = fields[index]
                 if own:
                     row.data.pop(own, None)
@@ -156,6 +169,9 @@ def _extra_columns(header: Header, reading: Reading) -> list[tuple[str, int, str
     for name in NAMES:
         column = reading.columns.get(name)
         if column == "":
+            continue
+        if header.report and column is None:
+            found.append((name, header.width - OWN + NAMES.index(name), ""))
             continue
         index = header.where(column) if column else _own(header, name)
         if index is not None:

@@ -53,6 +53,7 @@ class Records:
     rest: str = ""  # the beginning of a row that the text does not finish
     rest_line: int = 0
     odd: bool = False  # a byte somewhere in it is NUL or not of the list's encoding
+    formulas: bool = False  # a cell may be ="x"
     longest: int = MAX_ROW_BYTES  # characters of a row, at most
 
 
@@ -70,11 +71,11 @@ def parse(text: str, line: int, layout: Layout, *, final: bool, odd: bool = Fals
         while at < len(lines):
             fields, end = careful.read(at, final=final)
             if fields is None:
-                return Records(starts, found, "".join(lines[at:]), line + at, odd=odd)
+                return Records(starts, found, "".join(lines[at:]), line + at, odd=odd, formulas='="' in text)
             starts.append(line + at)
             found.append(fields)
             at = end
-    return Records(starts, found, odd=odd, longest=len(text))
+    return Records(starts, found, odd=odd, formulas='="' in text, longest=len(text))
 
 
 def fields_of(lines: Iterable[str], delimiter: str, *, strict: bool = True) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from ..address import cell, stripped
 from ..errors import EmptyRecipients, InvalidAddress, NoEmailColumn, RecipientsError
+from ..report import OWN, is_report, unguarded
 from .csv_table import DELIMITERS, END, Layout, fields_of
 from .lines import Block
 from .names import RESERVED, SEND_AT, listed, looks_like_names, near_email, rank, squeezed
@@ -40,6 +41,7 @@ class Found(NamedTuple):
 class Header(Layout):
     names: tuple[str, ...]  # of all columns, as they stand there; "" for a column without one
     line: int | None  # of the header row; None: there is none
+    report: bool = False  # it is a campaign's report with its rows: the last columns say what became of them
     doubled: frozenset[str] = frozenset()  # names that two columns have, so that nobody can use them
 
     def where(self, name: str) -> int | None:
@@ -158,6 +160,8 @@ class _Search:
 
     def _columns(self, names: list[str], delimiter: str, count: int) -> _Columns | None:
         """Where the addresses are; None where these are no names of columns with one for them."""
+        if is_report(names):
+            return _Columns(0, names, 0, delimiter, count)
         if self._email_column is not None:
             where = places(names, self._email_column)
             if where or self._own:
@@ -190,16 +194,18 @@ class _Search:
     def _checked(self, columns: _Columns) -> tuple[Header, int]:
         """A column without a name is out of reach for a template; so is a name that two have."""
         names = columns.names
+        if is_report(names):
+            names = [*map(unguarded, names[:-OWN]), *[""] * OWN]
         used = next((index for index in range(len(names), 0, -1) if names[index - 1]), 0)
         if used > MAX_COLUMNS:
             raise self._refused(f"has {used:,} columns, and {MAX_COLUMNS:,} are the most; keep those that the template uses")
         lower = Counter(name.lower() for name in names if name)
         for name in RESERVED | {SEND_AT}:
-            if lower[name] > 1 and name not in self._reading.columns and name != "email":
+            if lower[name] > 1 and not is_report(columns.names) and name not in self._reading.columns and name != "email":
                 raise self._refused(
                     f"there are two columns `{name}`; rename or remove one, or switch it off with --column {name}="
                 )
-        if lower[SEND_AT] and SEND_AT not in self._reading.columns:
+        if lower[SEND_AT] and not is_report(columns.names) and SEND_AT not in self._reading.columns:
             why = "has a column `send_at`, and a campaign is sent at one time; give that with --send-at, and remove the column"
             raise self._refused(f"{why}, or keep it as data with --column send_at=")
         header = Header(
@@ -208,10 +214,11 @@ class _Search:
             email=columns.email,
             names=tuple(names),
             line=self._line,
+            report=is_report(columns.names),
             doubled=frozenset(name for name, count in Counter(names).items() if name and count > 1),
         )
         for ours, column in self._reading.columns.items():
-            if column and len(found := places(names, column)) != 1:
+            if column and len(found := places(names, column)) != 1 and not is_report(columns.names):
                 what = f"`{printable(column, 80)}` (--column {ours}=…)"
                 if found:
                     raise self._refused(f"has two columns {what}; rename or remove one")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..address import cell
 from ..errors import InvalidAddress, RecipientsError
+from ..report import LINE
 from .names import SEND_AT, listed, rank, squeezed
 from .reading import Reading
 from .reserved import NAMES, Reserved
@@ -20,6 +21,9 @@ NO_SEND_AT: Final = (
 
 KEYS_OF_ROWS: Final = 20  # rows whose keys are kept to be shown
 MOST_KEYS: Final = 100  # of a row
+
+
+_OF_A_REPORT: Final = frozenset(LINE)  # what became of the row: no data, where the report of a campaign is a list again
 
 
 class Mappings:
@@ -117,6 +121,8 @@ class Mappings:
         """Everything else is a variable; a mapping `data` holds variables, and wins over what is beside it."""
         data = {key: value for key, value in item.items() if key not in without}
         inner = data.get("data")
+        if isinstance(inner, Mapping) and data.keys() >= _OF_A_REPORT:
+            data = {"data": inner}
         if inner is None:
             data.pop("data", None)
         elif isinstance(inner, Mapping):

@@ -7,15 +7,25 @@ import csv
 import io
 import json
 import re
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mailer import Campaign, InvalidState, Mailer, Outcome, State
 from mailer.cli import output
+from mailer.data import plain
 from mailer.errors import ExpiresFirst, InvalidEmail, NotACampaign, NoTemplate, NotFound, TemplateNotFound, WrongState
+from mailer.ledger import RecipientStatus
+from mailer.recipients import Recipient
+from mailer.recipients.blocks import ByteSource
+from mailer.recipients.csv_rows import csv_rows
+from mailer.recipients.reading import AS_IT_IS
+from mailer.recipients.reserved import Reserved
 from mailer.simulator import Simulator
 from worker.runtime import Runtime
 
@@ -211,6 +221,87 @@ def test_no_cell_of_a_csv_report_is_a_formula_to_any_program(text: str) -> None:
     for separator in ";,\t|\n":
         for part in cell.split(separator):
             assert part.strip(' "\u200b\ufeff')[:1] not in ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+CELLS = st.text(st.sampled_from("ab=+-@＝＋－＠'\"; ,|\n\r\t\u200bé0"), max_size=12)
+NAMES = st.one_of(
+    st.sampled_from(
+        ["First Name", "row", "state", "id", "to", "CC", "Tags", "send_at", "=x", "'-y", "report_id", "Größe", "a,b;c"]
+    ),
+    st.text(st.sampled_from("ab=+-@'\" ;"), min_size=1, max_size=6).map(str.strip).filter(bool),
+)
+
+
+@given(
+    st.lists(NAMES, unique_by=str.lower, max_size=5).flatmap(
+        lambda names: st.tuples(
+            st.just(names), st.lists(st.lists(CELLS, min_size=len(names), max_size=len(names)), min_size=1, max_size=4)
+        )
+    )
+)
+@example((["First Name", "phone"], [["Ana", "+41 79 000"], ["Bo", "-5"], ["'+x", "''=y"]]))
+def test_a_csv_report_with_data_is_the_list_again(table: tuple[list[str], list[list[str]]]) -> None:
+    names, cells = table
+    people = [dict(zip(names, row, strict=True)) for row in cells]
+    out = io.StringIO()
+    with redirect_stdout(out):
+        report = output.Report("csv", names)
+        for number, data in enumerate(people):
+            report.add(line_of(number, data))
+    stripped = [{name: text.strip() for name, text in data.items()} for data in people]
+    for text in (out.getvalue(), resaved(out.getvalue())):
+        found = read_rows(text.encode())
+        assert [row.address for row in found] == [f"u{number}@example.org" for number in range(len(people))]
+        if text == out.getvalue():
+            assert [row.data for row in found] == people
+        assert [{name: text.strip() for name, text in row.data.items()} for row in found] == stripped
+        assert {(row.cc, tuple(row.tags.items())) for row in found} == {(("c@example.org",), (("k", "v"),))}
+
+
+def resaved(text: str) -> str:
+    """By a program that quotes what has to be quoted only."""
+    again = io.StringIO()
+    csv.writer(again, lineterminator="\r\n").writerows(csv.reader(io.StringIO(text, newline="")))
+    return again.getvalue()
+
+
+def line_of(number: int, data: dict[str, str]) -> RecipientStatus:
+    return RecipientStatus(
+        id=f"c1-0-{number}",
+        row=number + 1,
+        to=f"u{number}@example.org",
+        state="sent",
+        ses_message_id=None,
+        reason="-a; =b",
+        attempts=1,
+        updated_at=datetime.now(UTC),
+        data=data,
+        cc=["c@example.org"],
+        tags={"k": "v"},
+    )
+
+
+def read_rows(content: bytes) -> list[Recipient]:
+    file = ByteSource("list.csv", io.BytesIO(content), None)
+    _, groups = csv_rows(file, file.blocks(), AS_IT_IS, Reserved(AS_IT_IS))
+    return [row for group in groups for row in group.rows if isinstance(row, Recipient)]
+
+
+async def test_a_report_is_a_list_whose_templates_have_row_and_no_column_of_ours(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.csv").write_text("email,First Name,state\na@example.org,Ana,-5\n")
+    campaign = Campaign(from_=FROM, subject='{{ row["First Name"] }} {{ state }} {{ reason is defined }}', text="-")
+    for name in ("list.csv", "again.csv", "again.ndjson"):
+        id = await mailer.start_campaign(campaign, tmp_path / name)
+        assert (await finished(mailer, id)).counts == {"sent": 1}
+        lines = [line async for line in mailer.outcomes(id)]
+        assert lines[0].data == {"First Name": "Ana", "state": "-5"}
+        report = output.Report("csv", tuple(lines[0].data))
+        report.add(lines[0])
+        (tmp_path / "again.csv").write_text(capsys.readouterr().out)
+        (tmp_path / "again.ndjson").write_bytes(plain(output.row_json(lines[0])))
+    assert [repr(message).count("Ana -5 False") > 0 for message in ses.mailroom] == [True] * 3
 
 
 async def test_a_csv_report_with_data_has_a_column_for_each_variable(

@@ -153,7 +153,8 @@ WRONG = {
 RIGHT = (
     "Zoë Noël Héloïse Lœuillet Saint-Étienne Orléans Citroën Françoise Jérôme Mathäus Grüße Strauß Müller-Sørensen Kjær Åsa "
     "Öberg Malmö Hämäläinen Mª José Núñez Nº 1º Peña Güell Núria Conceição João Simões Magalhães Guimarães Irmã São "
-    "Niccolò Città perché Žižek Škoda Siân Seán Óscar Ángel Björk Besançon ÉMILIE DÜSSELDORF ÅRHUS Ærø Bæk Häagen façade Aïcha Prishtinë"
+    "Niccolò Città perché Žižek Škoda Siân Seán Óscar Ángel Björk Besançon "
+    "ÉMILIE DÜSSELDORF ÅRHUS Ærø Bæk Häagen façade Aïcha Prishtinë"
 )
 
 
