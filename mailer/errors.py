@@ -297,12 +297,12 @@ class TemplateOutside(TemplateError):
 
 
 class MissingVariables(TemplateError):
-    sentence = "The template uses {variables}, and no row of the list has that; {known} Nothing was sent."
+    sentence = "{what} uses {variables}, and no row of the list has that; {known} Nothing was sent."
 
 
 class DoubledColumn(TemplateError):
     sentence = (
-        "The template uses `{column}`, and two columns of the list are called that; call one of them otherwise, or leave it out. "
+        "{what} uses `{column}`, and two columns of the list are called that; call one of them otherwise, or leave it out. "
         "Nothing was sent."
     )
 

@@ -32,7 +32,7 @@ from .ledger.disk import Disk
 from .ledger.store import Objects
 from .line import Line
 from .queue import Queue, explain_redis, is_refused, not_stored
-from .recipients import Reading, Source, open_recipients
+from .recipients import Reading, Row, Source, open_recipients
 from .recipients.reading import AS_IT_IS
 from .recipients.understood import nothing_to_use
 from .selection import ALL, Selected, Selection
@@ -167,7 +167,7 @@ class Handover:
                 await self._store(blobs, campaign.send_at)
                 added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
             if added.new:
-                began = await self._read_in(added.id, spec, blobs, key, rows, campaign.send_at, how)
+                began = await self._read_in(added.id, campaign, spec, blobs, key, rows, how)
                 await self.feed(added.id, spec.lane)
             else:
                 _same_or_raise(added, key)
@@ -194,11 +194,11 @@ class Handover:
     async def _read_in(
         self,
         id: str,
+        campaign: Campaign,
         spec: Spec,
         blobs: Sequence[bytes],
         key: Key | None,
         rows: Selected,
-        send_at: datetime | None,
         how: Start,
     ) -> str:
         """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
@@ -208,7 +208,7 @@ class Handover:
         try:
             async for batch in rows:
                 if not intake.rows:
-                    prepare.check_rows(spec, prepare.names_of(spec, blobs), batch, doubled=rows.understood.doubled)
+                    _check_names(campaign, spec, blobs, batch, rows.understood.doubled)
                 with asking(NOT_SENT):
                     await intake.add(batch)
                 if how.progress:
@@ -220,7 +220,7 @@ class Handover:
                 if doubts := rows.doubts():
                     raise NotLookedAt(why=doubts[0])
             else:
-                await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, send_at, how.confirm)
+                await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, campaign.send_at, how.confirm)
             with asking(NOT_SENT):
                 if key and intake.digest:
                     await self._ledger.keep_list_digest(key, intake.digest.text())
@@ -294,6 +294,14 @@ class Handover:
             digest.add(batch)
         if digest.text() != added.list_digest:
             raise KeyReused(key=key.text, id=added.id)
+
+
+def _check_names(campaign: Campaign, spec: Spec, blobs: Sequence[bytes], rows: Sequence[Row], doubled: Sequence[str]) -> None:
+    """Raises MissingVariables, DoubledColumn and InvalidEmail where the first rows do not fit what is made of each."""
+    prepare.check_rows(spec, prepare.names_of(spec, blobs), rows, doubled=doubled)
+    if campaign.to_name is not None:
+        names = prepare.names_in(campaign.to_name)
+        prepare.check_rows(spec, names, rows, doubled=doubled, what="The name for To (--to-name)")
 
 
 def _check_somebody(read: Intake, rows: Selected) -> None:

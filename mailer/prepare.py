@@ -263,24 +263,39 @@ def links_needed(spec: Spec, blobs: Sequence[bytes]) -> frozenset[str]:
     return names_of(spec, blobs).required & LINKS
 
 
-def check_rows(spec: Spec, names: Names, rows: Sequence[Row], *, doubled: Sequence[str] = ()) -> None:
+def names_in(to_name: str) -> Names:
+    """The variables of what To calls a recipient. Raises TemplateBroken."""
+    content = Content.inline(subject=to_name, html=None, text="-", name="to_name")
+    Compiled(content)
+    return variables(content)
+
+
+def check_rows(spec: Spec, names: Names, rows: Sequence[Row], *, doubled: Sequence[str] = (), what: str = "The template") -> None:
     """Whether the template of a campaign can be filled in at all, by the first rows of its list. `doubled`: what several of its
-    columns are called.
+    columns are called; `what` has these names, as an error says it.
 
     Raises MissingVariables, which names columns that are likely to be meant; InvalidEmail where a link is lacking.
     """
     found = [row.data.keys() for row in rows if isinstance(row, Recipient)]
     if not found:
         return
-    have = frozenset().union(*found)
-    have |= {word for name in have if (word := variable(name))}
+    columns = frozenset().union(*found)
+    have = columns | {word for name in columns if (word := variable(name))}
     if why := why_no_link(spec, (names.required & LINKS) - have, 1):
         raise InvalidEmail(field="Campaign", why=why)
     missing = sorted(names.required - have - spec.data.keys() - GIVEN)
-    if several := [name for name in doubled if name in missing or variable(name) in missing]:
-        raise DoubledColumn(column=several[0])
+    keys = [] if ROW in have or ROW in spec.data else sorted(names.keys - columns)  # a row may have something else of that name
+    if several := [name for name in doubled if name in keys or name in missing or variable(name) in missing]:
+        raise DoubledColumn(what=what, column=several[0])
     if missing:
-        raise MissingVariables(variables=_listed(missing), known=_meant(missing, sorted(have)))
+        raise MissingVariables(what=what, variables=_listed(missing), known=_meant(missing, sorted(have)))
+    if keys:
+        missing = list(map(_of_row, keys))
+        raise MissingVariables(what=what, variables=_listed(missing), known=_meant(missing, list(map(_of_row, sorted(columns)))))
+
+
+def _of_row(name: str) -> str:
+    return f'{ROW}["{name}"]'
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -299,7 +314,7 @@ def _meant(missing: Sequence[str], have: Sequence[str]) -> str:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).lower()
+    return re.sub(r"[\W_]+", "", name.removeprefix(f"{ROW}[")).lower()
 
 
 def _compiled(packed: bytes) -> Compiled:

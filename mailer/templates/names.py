@@ -13,6 +13,7 @@ from .environment import environment
 
 # What the service itself gives to each row. A row's own value of that name comes first.
 EMAIL, ROW, LINK, SES_LINK, NOW = "email", "row", "unsubscribe_url", "amazonSESUnsubscribeUrl", "now"
+_OF_ROW = "\0"  # before the name of a key of the row, which no variable has in its name
 _ASKS = ("default", "d", "defined", "undefined")
 _TEXTS = frozenset(("trim", "string", "lower", "upper", "title", "capitalize", "escape", "e", "safe"))
 GIVEN = frozenset((EMAIL, ROW, LINK, SES_LINK, NOW))
@@ -34,11 +35,17 @@ class Tested(NamedTuple):
     def sign(self) -> str:
         return "!=" if self.differs else "=="
 
+    @property
+    def read(self) -> str:
+        """What is read: the variable, or `_OF_ROW` and the key."""
+        return _OF_ROW + self.name if self.of_row else self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
     required: frozenset[str]  # a row without it fails, whatever else it has
     optional: frozenset[str]  # it is behind a condition, or only asked for: by `default`, `if`, `or`, `is defined`
+    keys: frozenset[str] = frozenset()  # required of the row itself, as in `{{ row["First Name"] }}`
     tested: frozenset[Tested] = frozenset()  # what conditions ask of values, as `{% if vip %}` or `{% if row["VIP"] == true %}`
 
 
@@ -52,12 +59,16 @@ def variables(content: Content) -> Names:
         own |= {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
         for test in _tests(tree):
             tested |= set(_operands(test))
-        asked |= set(_asked(tree)) | {one.name for one in tested if not one.of_row}
+        asked |= set(_asked(tree)) | {one.read for one in tested}
         tested |= set(_comparisons(tree)) | set(_texts(tree))
     used -= own  # a file that is included sees what the one that includes it has set
     parts = [part for part in (content.subject, content.html, content.text) if part is not None]
-    required = frozenset(used & set(_needed(parts, trees)) - asked)
-    return Names(required=required, optional=frozenset(used - required), tested=frozenset(_given(tested, used)))
+    needed = set(_needed(parts, trees)) - asked
+    required = frozenset(used & needed)
+    keys = frozenset(name[len(_OF_ROW) :] for name in needed if name.startswith(_OF_ROW) and ROW in used)
+    return Names(
+        required=required, optional=frozenset(used - required), keys=keys, tested=frozenset(_given(tested, used))
+    )
 
 
 def _needed(parts: Sequence[str], trees: Mapping[str, nodes.Template]) -> Iterator[str]:
@@ -66,9 +77,11 @@ def _needed(parts: Sequence[str], trees: Mapping[str, nodes.Template]) -> Iterat
     waiting: list[tuple[nodes.Node, bool]] = [(trees[part], False) for part in parts]  # and whether its blocks may be replaced
     while waiting:
         node, extended = waiting.pop()
-        if isinstance(node, nodes.Name) and node.ctx == "load":
-            yield node.name
-        elif isinstance(node, nodes.Include | nodes.Extends) and isinstance(node.template, nodes.Const):
+        if (found := _value(node)) and not (isinstance(node, nodes.Getattr) and hasattr(dict, node.attr)):
+            yield found.read
+        if isinstance(node, nodes.Name):
+            continue
+        if isinstance(node, nodes.Include | nodes.Extends) and isinstance(node.template, nodes.Const):
             name = str(node.template.value)
             if name in trees and name not in seen:
                 seen.add(name)
@@ -153,6 +166,6 @@ def _asked(tree: nodes.Node) -> Iterator[str]:
     """The variables that have something to stand in for them."""
     for node in tree.find_all(nodes.Node):
         if isinstance(node, nodes.Or):
-            yield from (one.name for one in _operands(node.left) if not one.of_row)
-        elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _ASKS and isinstance(node.node, nodes.Name):
-            yield node.node.name
+            yield from (one.read for one in _operands(node.left))
+        elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _ASKS and (found := _value(node.node)):
+            yield found.read

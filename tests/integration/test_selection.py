@@ -278,6 +278,51 @@ async def test_a_list_without_what_the_template_needs_is_refused_before_anything
     assert await mailer.campaigns() == []
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{{ row["Frist Name"] }}',
+            'uses `row["Frist Name"]`, and no row of the list has that; did you mean `row["First Name"]` for',
+        ),
+        ('{{ row["first_name"] }}', 'did you mean `row["First Name"]` for `row["first_name"]`?'),
+        (
+            "{{ row.zip }}",
+            'uses `row["zip"]`, and no row of the list has that; its rows have: `row["First Name"]`, `row["vip"]`.',
+        ),
+        (
+            '{{ row["First Name"] }}{{ row["city"] or "x" }}{{ row["x"]|default("") }}{% if row["y"] %}{{ row["z"] }}{% endif %}',
+            None,
+        ),
+        ('{{ row.get("x") or "" }}{{ row.items()|length }}{{ row[vip] is defined }}{{ row["q"] is defined }}', None),
+        ('{% for row in [{"a": 1}] %}{{ row["a"] }}{% endfor %}', None),
+    ],
+)
+async def test_a_key_of_the_row_is_held_against_the_list_too(
+    runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path, text: str, said: str | None
+) -> None:
+    (tmp_path / "list.csv").write_text("email,First Name,vip\na@example.org,Ana,x\n")
+    campaign = Campaign(from_=FROM, subject="Hi", text=f"{text}.")
+    if said is None:
+        assert (await finished(mailer, await mailer.start_campaign(campaign, tmp_path / "list.csv"))).counts == {"sent": 1}
+        return
+    with pytest.raises(MissingVariables) as refused:
+        await mailer.start_campaign(campaign, tmp_path / "list.csv")
+    assert said in str(refused.value)
+    assert await mailer.campaigns() == []
+
+
+async def test_the_name_for_to_is_held_against_the_list_too(mailer: Mailer) -> None:
+    campaign = Campaign(from_=FROM, subject="Hi", text="-", to_name="{{ nam }}")
+    with pytest.raises(MissingVariables) as refused:
+        await mailer.start_campaign(campaign, rows(2))
+    assert str(refused.value) == (
+        "The name for To (--to-name) uses `nam`, and no row of the list has that; did you mean `name` for `nam`? "
+        "Nothing was sent."
+    )
+    assert await mailer.campaigns() == []
+
+
 async def test_a_doubled_column_is_refused_only_where_the_template_uses_it(
     runtime: Runtime, ses: Simulator, mailer: Mailer, tmp_path: Path
 ) -> None:
