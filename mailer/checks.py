@@ -316,6 +316,9 @@ def explain_validation(error: ValidationError) -> str:
     text = str(first["msg"])
     if first["type"] == "value_error":
         text = text.removeprefix("Value error, ")
+        given, place = first["input"], first["loc"][-1:]
+        if place and isinstance(place[0], int) and isinstance(given, str) and given.isprintable():  # one of several
+            text = f"{shown(given)}: {text}"
     elif first["type"] == "extra_forbidden":
         text = "is not a name that is known here"
     elif first["type"] == "missing":

@@ -247,7 +247,7 @@ class NoEmailColumn(RecipientsError):
 
 
 class EmptyRecipients(RecipientsError):
-    sentence = "{source} has no recipients; a CSV needs a header row with a column `email`, and a row for each recipient."
+    sentence = "{source} has no recipients; {do}."
 
 
 class NobodyToSendTo(RecipientsError):

@@ -37,10 +37,7 @@ class Asked:
                 print_json(summary_json(summary))
             say("nothing was sent: it was a dry run")
             return False
-        if self.yes:
-            return True
-        with on_interrupt("\nstopped; nothing was sent"):
-            return await agreed("send it?")
+        return self.yes or await agreed("send it?")
 
 
 def sentences(summary: Summary) -> Iterator[str]:
@@ -107,7 +104,8 @@ async def agreed(question: str) -> bool:
     loop, line = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), line.set)
     try:
-        await line.wait()
+        with on_interrupt("\nstopped; nothing was sent"):
+            await line.wait()
     finally:
         loop.remove_reader(sys.stdin.fileno())
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -23,7 +23,8 @@ from .row import MAX_ROW_BYTES
 DELIMITERS: Final = (",", ";", "\t", "|")  # in the order of preference
 
 END: Final = "unexpected end of data"  # what the csv module says of a quote that is open at the end
-_OPEN = f"opens a quote and does not close it within {MAX_ROW_BYTES:,} characters"
+_OPEN = "opens a quote and does not close it"
+_LONG = f"{_OPEN} within {MAX_ROW_BYTES:,} characters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +180,9 @@ class _Careful:
         if end is None:
             if not final and self._ends[-1] - self._ends[at] <= MAX_ROW_BYTES:
                 return None, at
-            return self._wrong(at, _OPEN)
+            return self._wrong(at, _LONG if self._ends[-1] - self._ends[at] > MAX_ROW_BYTES else _OPEN)
         if self._ends[end + 1] - self._ends[at] > MAX_ROW_BYTES:
-            return self._wrong(at, _OPEN)
+            return self._wrong(at, _LONG)
         if self._inside.why:
             return self._wrong(at, f"its quotes are not as CSV has them: {self._inside.why}")
         count = len(fields_of(lines[at : at + 1], delimiter, strict=False)) + self._inside.fields(at + 1)

@@ -21,6 +21,7 @@ from .reading import Reading
 from .row import MAX_ROW_BYTES, printable
 
 MAX_COLUMNS: Final = 1000
+FILL_FILE: Final = "a CSV needs a header row with a column `email`, and a row for each recipient"
 TITLE_LINES: Final = 30  # above a header row in which one is looked for, to say where it is
 
 ADDRESSES: Final = ("email",)  # the column of a list without a header row: each line is an address, whatever else is in it
@@ -90,7 +91,7 @@ def find_header(
                 break
     else:
         if not lines:
-            raise EmptyRecipients(source=source)
+            raise EmptyRecipients(source=source, do=FILL_FILE)
         found = _Search(source, lines, line, reading, delimiter, bare, own).header()
     if found is None:
         raise RecipientsError(source=source, why=f"the header row on line {line} opens a quote and never closes it")
@@ -194,6 +195,9 @@ class _Search:
     def _checked(self, columns: _Columns) -> tuple[Header, int]:
         """A column without a name is out of reach for a template; so is a name that two have."""
         names = columns.names
+        if all(len(name) > 1 and name[0] == name[-1] == "'" for name in names):
+            why = "has its cells in single quotes, and a CSV has double quotes"
+            raise self._refused(f"{why}: write \"email\",\"name\" in place of 'email','name'")
         if is_report(names):
             names = [*map(unguarded, names[:-OWN]), *[""] * OWN]
         used = next((index for index in range(len(names), 0, -1) if names[index - 1]), 0)

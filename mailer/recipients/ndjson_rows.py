@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -10,11 +11,11 @@ import orjson
 from ..data import read
 from ..errors import RecipientsError
 from .blocks import ByteSource
-from .encoding import why_broken
+from .encoding import Encoding, why_broken
 from .lines import Block
 from .mappings import Mappings
 from .names import rank
-from .row import MAX_ROW_BYTES, TOO_LONG, Group, Recipient, Refused, Row, check_data, check_depth, kind, rejected
+from .row import MAX_ROW_BYTES, STRINGS, TOO_LONG, Group, Recipient, Refused, Row, check_data, check_depth, kind, rejected
 
 NO_OBJECT: Final = "begins with a line that is no JSON object, as each line of NDJSON is one; name the file .csv where it is CSV"
 PRETTY: Final = "is JSON over several lines, and a list has one object a line (NDJSON); with jq: jq -c . FILE > list.ndjson"
@@ -22,6 +23,7 @@ ARRAY: Final = (
     "is one JSON array, and a list has one object a line, without commas (NDJSON); with jq: jq -c '.[]' FILE > list.ndjson"
 )
 _WRAPPED: Final = "is one JSON object with the list inside, and a list has one object a line (NDJSON); with jq: jq -c '{}[]' FILE"
+_NO_NUMBER = re.compile(rb"(?<![\w-])-?(?:NaN|Infinity|undefined|None)\b")
 _SEPARATOR = b"\x1e"  # RFC 7464 has one before each text
 
 
@@ -76,13 +78,25 @@ def _object(line: bytes, row: int, file: ByteSource) -> dict[str, Any]:
     try:
         item = read(line[:-1] if line.endswith(b"},") else line)
     except orjson.JSONDecodeError as error:
-        broken = why_broken(line.decode("utf-8", "surrogateescape"), file.encoding)
-        raise Refused(broken or f"is not JSON: {error.msg} (column {error.colno})") from None
+        raise Refused(why_not_json(line, error, file.encoding)) from None
     if not isinstance(item, dict):
         raise Refused(f"is {kind(item)}, not an object")
     if row == 1 and (key := _wrapped(item)):
         raise RecipientsError(source=file.name, why=_WRAPPED.format(key))
     return item
+
+
+def why_not_json(line: bytes, error: orjson.JSONDecodeError, encoding: Encoding) -> str:
+    """Half a sentence about a line that does not parse."""
+    text = line.decode("utf-8", "surrogateescape")
+    if broken := why_broken(text, encoding):
+        return broken
+    bare = STRINGS.sub(b'""', line)
+    if word := _NO_NUMBER.search(bare):
+        return f"has {word[0].decode()} in it, which JSON does not have; write null"
+    if "infinity" in error.msg:
+        return "has a number in it that is too large; write it as a text, in quotes"
+    return f"is not JSON: {error.msg} (column {error.colno})"
 
 
 def _wrapped(item: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ TOO_LONG: Final = f"is longer than the {MAX_ROW_BYTES:,} bytes that a row may ha
 
 MAX_DEPTH: Final = 100  # lists and objects in each other in a row's data; orjson writes 254, and a request is some around it
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TAGS: TypeAdapter[dict[str, str]] = TypeAdapter(Tags)
@@ -114,7 +114,7 @@ def check_depth(text: bytes) -> None:
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):
+    for bracket in _BRACKETS.findall(STRINGS.sub(b"", text)):
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
             raise Refused(_too_deep())
@@ -165,9 +165,9 @@ def _tags(value: Any) -> dict[str, str]:
 
 
 def _split_tags(text: str) -> dict[str, str]:
-    """`k=v;k2=v2` → a dict."""
+    """`k=v;k2=v2` → a dict; neither a name nor a value can have a comma in it, so that separates them, too."""
     tags: dict[str, str] = {}
-    for part in filter(None, map(str.strip, text.split(";"))):
+    for part in filter(None, map(str.strip, re.split("[;,]", text))):
         name, equals, value = part.partition("=")
         name = name.strip()
         if not equals:

@@ -19,7 +19,7 @@ from ..errors import EmptyRecipients, RecipientsError
 from .addresses import BARE, AddressMappings, AddressRows, reading_of
 from .blocks import ByteSource, open_path, suffix
 from .csv_rows import csv_rows
-from .header import Header
+from .header import FILL_FILE, Header
 from .iterable_rows import async_rows, iterable_rows
 from .mappings import Mappings
 from .ndjson_rows import ARRAY, NO_OBJECT, ndjson_rows
@@ -133,7 +133,8 @@ class Recipients:
             await self._open()
             self._first = await self._next_batch()
             if self._first is None:
-                raise EmptyRecipients(source=self._name)
+                do = "give it at least one row, as {'email': …}" if self._format is Format.ROWS else FILL_FILE
+                raise EmptyRecipients(source=self._name, do=do)
         except BaseException:
             await self._close()
             raise
@@ -196,7 +197,7 @@ class Recipients:
             self._header, groups = csv_rows(file, blocks, self._reading, self._reserved, *more)
             self._format = Format.CSV if self._header.quotes else Format.ADDRESSES
             return groups
-        raise EmptyRecipients(source=file.name)
+        raise EmptyRecipients(source=file.name, do=FILL_FILE)
 
     def _new_mappings(self) -> Mappings:
         kind = AddressMappings if self._addresses_only else Mappings

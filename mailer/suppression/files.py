@@ -33,11 +33,10 @@ from ..recipients.addresses import BARE, OFF, AddressMappings, of_cells, of_dama
 from ..recipients.blocks import ByteSource, suffix
 from ..recipients.csv_rows import records_of
 from ..recipients.csv_table import Unreadable
-from ..recipients.encoding import why_broken
 from ..recipients.header import Header, find_header
 from ..recipients.lines import Block
 from ..recipients.names import squeezed
-from ..recipients.ndjson_rows import ARRAY
+from ..recipients.ndjson_rows import ARRAY, why_not_json
 from ..recipients.reading import AS_IT_IS, Reading
 from ..recipients.reserved import Reserved
 from ..recipients.row import Refused
@@ -218,8 +217,7 @@ def _json(line: bytes, file: ByteSource) -> tuple[Mapping[str, Any], tuple[str, 
     except orjson.JSONDecodeError as error:
         item, addresses = of_damaged(line)
         if not item and not addresses:
-            broken = why_broken(line.decode("utf-8", "surrogateescape"), file.encoding)
-            raise Refused(broken or f"is not JSON: {error.msg} (column {error.colno})") from None
+            raise Refused(why_not_json(line, error, file.encoding)) from None
         return item, addresses
     if not isinstance(item, dict):
         raise Refused("is not a JSON object")

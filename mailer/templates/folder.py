@@ -7,6 +7,7 @@ nothing outside it, also not through a symbolic link.
 from __future__ import annotations
 
 import errno
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from jinja2 import nodes
@@ -16,6 +17,7 @@ from .content import Content
 from .environment import broken, environment
 
 PARTS = ("subject.txt", "body.html", "body.txt")
+SHOWN_NAMES = 10  # templates, in an error
 SHOWN_FILES = 5  # of a folder that lacks one, in an error
 
 _Use = nodes.Extends | nodes.FromImport | nodes.Import | nodes.Include
@@ -35,8 +37,7 @@ class TemplateFolder:
         """The template with all that it includes. Raises TemplateNotFound, TemplateOutside, TemplateBroken."""
         folder = self._inside(name, name)
         if not folder.is_dir():
-            known = f"it has: {', '.join(self.names())}" if self.names() else "make a folder in it, or set MAILER_TEMPLATES_DIR"
-            raise TemplateNotFound(name=name, folder=self._folder, known=known)
+            raise TemplateNotFound(name=name, folder=self._folder, known=self._known(name))
         parts = {part: f"{name}/{part}" for part in PARTS if (folder / part).is_file()}
         for lacks in (("subject.txt",), ("body.html", "body.txt")):
             if parts.keys().isdisjoint(lacks):
@@ -49,6 +50,16 @@ class TemplateFolder:
             html=parts.get("body.html"),
             text=parts.get("body.txt"),
         )
+
+    def _known(self, name: str) -> str:
+        """What there is in place of a template that is not there: those that are called nearly so, and a few others."""
+        names = self.names()
+        if not names:
+            return "make a folder in it, or set MAILER_TEMPLATES_DIR"
+        near = get_close_matches(name, names, SHOWN_NAMES)
+        shown = list(dict.fromkeys([*near, *names]))[:SHOWN_NAMES]
+        more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+        return f"it has: {', '.join(shown)}{more}"
 
     def unused(self, name: str) -> list[str]:
         """Files of the template that are named like its parts and are none: `body.amp.html`, `subject.html`."""

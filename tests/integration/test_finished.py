@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -231,6 +232,9 @@ async def test_who_only_failed_is_sent_to_without_a_word_of_risk(
     assert "twice" not in capsys.readouterr().err
 
 
+CTRL_C = "\x03"
+
+
 def on_a_terminal(answer: str, *words: str) -> tuple[int, str]:
     """Exit status, and what the terminal showed."""
     ours, theirs = pty.openpty()
@@ -248,7 +252,10 @@ def on_a_terminal(answer: str, *words: str) -> tuple[int, str]:
                 break
             shown += part
             if answer and b"[y/N]" in shown:
-                os.write(ours, f"{answer}\n".encode())
+                if answer == CTRL_C:  # which the terminal would send to the process in front
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(ours, f"{answer}\n".encode())
                 answer = ""
         return process.wait(20), shown.decode()
     finally:
@@ -271,3 +278,19 @@ async def test_a_person_is_asked_before_somebody_may_get_it_twice(
     assert ((await mailer.campaign(doubtful)).counts == {"sent": 2, "queued": 1}) is queued
     if status == 1:
         assert "nothing is sent again" in shown
+
+
+async def test_ctrl_c_at_the_question_says_that_nothing_was_sent(
+    mailer: Mailer, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAILER_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("MAILER_NAMESPACE", settings.namespace)
+    for name, content in (("list.csv", "email\na@example.org\n"), ("body.txt", "Hello")):
+        (tmp_path / name).write_text(content)
+    words = ("--from", "news@example.com", "--subject", "Hi", "--text-file", str(tmp_path / "body.txt"))
+    command = ("campaign", "start", "--recipients", str(tmp_path / "list.csv"), *words)
+    found, shown = await asyncio.to_thread(on_a_terminal, CTRL_C, *command)
+    assert found == 130
+    assert "stopped; nothing was sent" in shown.splitlines()
+    assert shown.count("stopped") == 1
+    assert await mailer.campaigns() == []

@@ -425,3 +425,9 @@ def test_a_name_reads_back_as_it_was_typed_and_is_encoded_once(name: str) -> Non
     for address in (*spec.to, spec.from_address):
         assert address.isascii()
         assert str(make_header(decode_header(parseaddr(address)[0]))) == " ".join(name.split())
+
+
+def test_of_several_addresses_the_one_that_is_wrong_is_named() -> None:
+    with pytest.raises(InvalidEmail) as caught:
+        Email(to=["ana@example.org", "bad"], from_="a@example.org", subject="x", text="x")
+    assert str(caught.value) == "Email: `to` 'bad': an email address must have an @-sign"

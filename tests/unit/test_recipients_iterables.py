@@ -97,7 +97,7 @@ async def test_a_bad_item_costs_its_row_and_says_what_is_wrong(item: Any, why: s
 
 @pytest.mark.parametrize("source", [[], iter(()), asynchronous([])])
 async def test_an_iterable_without_rows_is_empty(source: Any) -> None:
-    with pytest.raises(EmptyRecipients):
+    with pytest.raises(EmptyRecipients, match=r"has no recipients; give it at least one row, as \{'email': …\}\."):
         await rows_of(source)
 
 

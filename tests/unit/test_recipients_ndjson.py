@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.errors import EmptyRecipients, RecipientsError
-from mailer.recipients import MAX_ROW_BYTES, Reading, Recipient, Row
+from mailer.recipients import MAX_ROW_BYTES, BadRow, Reading, Recipient, Role, Row, Understood, open_recipients
 from mailer.recipients.blocks import ByteSource
 from mailer.recipients.lines import Block
 from mailer.recipients.mappings import Mappings
@@ -81,7 +83,7 @@ def test_cc_bcc_and_tags_are_texts_lists_and_objects(tmp_path: Path) -> None:
         ('{"email":"a@example.com","send_at":"2026-12-24"}', "a row has `send_at`, and a campaign is sent at one time"),
         ('{"mail":"a@example.com","E-Mail 1":"b@example.com"}', "has more than one address: `mail`, `E-Mail 1`; say which"),
         ('{"email":"a@example.com","x":' + "[" * 300 + "]" * 300 + "}", "has more than 100 lists or objects in each other"),
-        ('{"email":"a@example.com","x":1e400}', "is not JSON: number is infinity"),
+        ('{"email":"a@example.com","x":1e400}', "has a number in it that is too large; write it as a text, in quotes"),
         ('{"email":"a@example.com","tags":{"a":5}}', "`a` "),
         ('{"email":"a@example.com","tags":{"ä":"b"}}', "tag 'ä': SES takes"),
     ],
@@ -186,3 +188,37 @@ def test_what_was_written_is_read_as_it_was(table: list[tuple[dict[str, Any], bo
     assert [row for group in groups for row in group.rows] == [
         Recipient(n + 1, f"user{n}@example.com", data) for n, (data, _) in enumerate(table)
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("NaN", "has NaN in it, which JSON does not have; write null"),
+        ("[1, -Infinity]", "has -Infinity in it, which JSON does not have; write null"),
+        ("1e400", "has a number in it that is too large; write it as a text, in quotes"),
+        ('"NaN",,', "is not JSON: "),
+    ],
+)
+def test_what_json_does_not_have_is_named(value: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "list.ndjson").write_text(f'{{"email": "a@example.org", "x": {value}}}\n')
+    rows, _ = understood(tmp_path / "list.ndjson")
+    (row,) = rows
+    assert isinstance(row, BadRow)
+    assert row.reason.startswith(f"line 1: {said}")
+
+
+@pytest.mark.parametrize("key", ["email", "Email Address", "address", "E-Mail"])
+def test_the_key_of_the_addresses_is_said_as_the_list_has_it(key: str, tmp_path: Path) -> None:
+    (tmp_path / "list.ndjson").write_text(json.dumps({key: "a@example.org", "name": "Ana"}) + "\n")
+    _, found = understood(tmp_path / "list.ndjson")
+    assert found.named(Role.ADDRESS) == (key,)
+    assert found.named(Role.DATA) == ("name",)
+    assert f"address in `{key}`" in found.sentences()[0]
+
+
+def understood(path: Path) -> tuple[list[Row], Understood]:
+    async def read() -> tuple[list[Row], Understood]:
+        async with open_recipients(path) as recipients:
+            return [row async for batch in recipients for row in batch], recipients.understood
+
+    return asyncio.run(read())

@@ -538,3 +538,14 @@ def test_no_name_makes_anything_but_a_template_error(tmp_path_factory: pytest.Te
     root = tmp_path_factory.getbasetemp()
     with pytest.raises(TemplateError):
         TemplateFolder(root / "templates-of-nobody").read(name + os.sep)
+
+
+def test_of_many_templates_those_that_are_called_nearly_so_are_named_first(tmp_path: Path) -> None:
+    for name in (*(f"campaign-{number:02}" for number in range(40)), "welcome", "flat-sale"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "subject.txt").write_text("x")
+    with pytest.raises(TemplateNotFound) as caught:
+        TemplateFolder(tmp_path).read("wellcome")
+    known = str(caught.value).partition("it has: ")[2]
+    assert known.startswith("welcome, campaign-00, ")
+    assert (known.count(", "), known.endswith(" and 32 more.")) == (9, True)
