@@ -251,7 +251,7 @@ class EmptyRecipients(RecipientsError):
 
 
 class NobodyToSendTo(RecipientsError):
-    sentence = "{source}: none of its {rows} rows can be sent to. {why} Nothing was sent."
+    sentence = "{source}: {rows} can be sent to. {why} Nothing was sent."
 
 
 class NotLookedAt(RecipientsError):

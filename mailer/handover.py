@@ -312,7 +312,8 @@ def _check_somebody(read: Intake, rows: Selected) -> None:
     reason, count = read.reasons.most_common(1)[0]
     found = rows.understood
     what = f"The reason: {reason}" if count == read.rows else f"The commonest reason, of {count:,}: {reason}"
-    raise NobodyToSendTo(source=found.source, rows=f"{read.rows:,}", why=f"{what}; {nothing_to_use(found)}")
+    none = f"none of its {read.rows:,} rows" if read.rows > 1 else "its only row is not one that"
+    raise NobodyToSendTo(source=found.source, rows=none, why=f"{what}; {nothing_to_use(found)}")
 
 
 def _maybe_stored(id: str, key: Key | None, error: BaseException) -> MaybeStored:

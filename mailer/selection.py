@@ -82,7 +82,7 @@ class Selected:
         ]
         list_ = self.understood
         if list_.doubtful:
-            how = "save it as UTF-8 (in Excel “CSV UTF-8”), or say what it is in, as --encoding windows-1254 does"
+            how = "save it as UTF-8 (in Excel “CSV UTF-8”), or say --encoding windows-1250 (-1254, -1257 …), what it is in"
             right = "where these words are right, say --encoding windows-1252"
             words = ", ".join(list_.examples)
             found.append(

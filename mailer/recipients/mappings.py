@@ -64,6 +64,8 @@ class Mappings:
 
     def email_key(self, item: Mapping[str, Any]) -> str:
         """The key of a row's address. Raises Refused."""
+        if self._seen == KEYS_OF_ROWS and "email" in item and "email" in self.addressed and self._reading.email_column is None:
+            return "email"  # nearly every row
         self._keep_keys(item)
         found = self._email_keys(item)
         if len(found) > 1:
