@@ -66,9 +66,7 @@ def variables(content: Content) -> Names:
     needed = set(_needed(parts, trees)) - asked
     required = frozenset(used & needed)
     keys = frozenset(name[len(_OF_ROW) :] for name in needed if name.startswith(_OF_ROW) and ROW in used)
-    return Names(
-        required=required, optional=frozenset(used - required), keys=keys, tested=frozenset(_given(tested, used))
-    )
+    return Names(required=required, optional=frozenset(used - required), keys=keys, tested=frozenset(_given(tested, used)))
 
 
 def _needed(parts: Sequence[str], trees: Mapping[str, nodes.Template]) -> Iterator[str]:
