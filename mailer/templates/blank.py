@@ -45,7 +45,10 @@ class State(NamedTuple):
 
 def is_blank(html: Sequence[str] | None, text: Sequence[str] | None) -> bool:
     """`html` and `text` are pieces to be joined; None where there is no such part."""
-    if any(_NOTHING.fullmatch(piece) is None for piece in text or ()):
+    for piece in text or ():
+        if _NOTHING.fullmatch(piece) is None:
+            return False
+    if html and len(html[0]) <= KEPT_CHARS and _shows(html[0]):
         return False
     state = State(short=sum(map(len, html or ())) <= MAX_READ)
     for piece in html or ():
@@ -129,6 +132,12 @@ def _cut(html: str, end: str) -> bool:
 
 
 _kept_scan = lru_cache(maxsize=256)(_scan)
+
+
+@lru_cache(maxsize=256)
+def _shows(piece: str) -> bool:
+    """Whether a first piece shows something, however long the rest is."""
+    return _scan(State(), piece) is None
 
 
 def _begun(html: str, at: int, state: State) -> tuple[State, int] | None:

@@ -126,7 +126,11 @@ def _printed(value: Any) -> Any:
 
 
 def _then_printed(finalize: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: _printed(finalize(value))
+    def printed(value: Any) -> Any:
+        value = finalize(value)
+        return value if type(value) is str else _printed(value)
+
+    return printed
 
 
 def _weigh(value: Any) -> int:

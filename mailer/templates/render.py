@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,7 @@ from .values import seen
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _WHITE = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")  # not the blanks that keep words together
+_AT_ONCE = 32  # pieces that are taken before their length is looked at; each is a text that is below MAX_CHARS
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # the others
 
 
@@ -117,13 +119,16 @@ def _render(template: Template, variables: dict[str, Any]) -> list[str]:
     environment = template.environment
     if isinstance(environment, Capped):
         environment.begin()
-    pieces, length = list[str](), 0
     # `shared` takes the variables as they are: without it Jinja2 copies them, and its globals one by one, for every part.
-    for piece in template.root_render_func(template.new_context(variables, shared=True)):
-        length += len(piece)
-        if length > MAX_CHARS:
-            raise TooLarge(f"the message is larger than {MAX_CHARS:,} characters")
-        if not piece.isascii():
-            piece.encode()  # half of a surrogate pair, which a template can make, fits into no request
-        pieces.append(str(piece))  # escaped values are Markup, which escapes what it is added to
-    return pieces
+    made = template.root_render_func(template.new_context(variables, shared=True))
+    pieces = list(islice(made, _AT_ONCE))
+    length, waiting = sum(map(len, pieces)), len(pieces) == _AT_ONCE
+    while waiting and length <= MAX_CHARS:
+        some = list(islice(made, _AT_ONCE))
+        length, waiting = length + sum(map(len, some)), len(some) == _AT_ONCE
+        pieces += some
+    if length > MAX_CHARS:
+        raise TooLarge(f"the message is larger than {MAX_CHARS:,} characters")
+    if not (whole := "".join(pieces)).isascii():
+        whole.encode()  # half of a surrogate pair, which a template can make, fits into no request
+    return list(map(str, pieces))  # escaped values are Markup, which escapes what it is added to

@@ -50,6 +50,7 @@ _BOUNDS = frozenset(["table", "caption", *_CELLS])  # an end tag inside of one e
 _CLOSED_BY = {"td": _CELLS, "th": _CELLS, "tr": _ROWS, **dict.fromkeys(("tbody", "thead", "tfoot"), _GROUPS)}
 _NUMBER = re.compile(r"\s*([+-]?[0-9]{1,6})")
 _NO_ADDRESS = re.compile(r"(?:#|javascript:|data:|about:|cid:|$)", re.IGNORECASE)
+_WEB = re.compile(r"https?://[!-~]+")  # as nearly all are: nothing of it has to be mended
 _SCHEME = re.compile(r"(?:mailto|tel|sms):", re.IGNORECASE)
 _SAME = re.compile(r"(?:https?://)?(?:www\.)?", re.IGNORECASE)
 
@@ -74,16 +75,17 @@ def html_to_text(html: str) -> str:
 
 def link(text: str, address: str) -> str:
     """What stands behind the text of a link: its address, where the text is another."""
-    address = "".join(address.split("\n")).strip()
-    address = address.replace("\r", "").replace("\t", "").replace(" ", "%20")
-    if _NO_ADDRESS.match(address):
-        return ""
-    if match := _SCHEME.match(address):
-        address = unquote(address[match.end() :].partition("?")[0])
+    if not _WEB.fullmatch(address):
+        address = "".join(address.split("\n")).strip()
+        address = address.replace("\r", "").replace("\t", "").replace(" ", "%20")
+        if _NO_ADDRESS.match(address):
+            return ""
+        if match := _SCHEME.match(address):
+            address = unquote(address[match.end() :].partition("?")[0])
     text = " ".join(text.split())
     if not text:
         return address
-    return "" if _bare(text) == _bare(address) else f" ({address})"
+    return "" if " " not in text and _bare(text) == _bare(address) else f" ({address})"
 
 
 def _bare(address: str) -> str:
