@@ -116,9 +116,9 @@ _OTHER_LIMIT = (
 OF_MESSAGE = re.compile(
     r"\b(attachment|file|file ?names?|header|subject(?! to)|tags?|characters?|recipient|mailbox|attribute|variable|rendering)\b"
     r"|\bcontent (mentions|contains|has|was|is|flagged|rejected)\b|\btried to reach\b"
-    r"|\b(value|constraint) (at|''|'[A-Z])|\b(illegal|invalid|malformed|bad) (e-?mail )?address"
+    r"|\b(value|constraint) (at|')|\b(illegal|invalid|malformed|bad) (e-?mail )?address"
     r"|\b(to|of) (this|that|the|an) (address|domain)\b"
-    r"|\w\.(pdf|docx?|xlsx?|pptx?|odt|ods|txt|rtf|csv|zip|png|jpe?g|gif|svg|webp|html?|eml|ics|vcf|js|xml|json|mp[34])\b",
+    r"|[\w)\]}]\.(pdf|docx?|xlsx?|pptx?|odt|ods|txt|rtf|csv|zip|png|jpe?g|gif|svg|webp|html?|eml|ics|vcf|js|xml|json|mp[34])\b",
     re.IGNORECASE,
 )
 
