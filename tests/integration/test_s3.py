@@ -12,7 +12,7 @@ import aioboto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from mailer import Mailer, Settings
+from mailer import Mailer, Selection, Settings
 from mailer.errors import BrokenGzip, ConfigError, RecipientsError, StoreFailed
 from mailer.ses import objects as s3
 from mailer.ses.objects import S3Objects
@@ -209,7 +209,7 @@ async def test_a_list_goes_on_where_its_connection_broke_and_only_with_the_same_
 async def test_an_archive_in_s3_that_cannot_be_written_leaves_the_chunk_in_redis(bucket: Any, settings: Settings) -> None:
     settings = settings.model_copy(update={"store_url": f"s3://{BUCKET}"})
     async with Mailer(settings) as mailer:
-        id = await mailer.start_campaign(letter(), [{"email": "x"}, {"email": "y"}])
+        id = await mailer.start_campaign(letter(), rows(2), selection=Selection(exclude=[rows(2)]))
         before, ledger = [line async for line in mailer.outcomes(id)], mailer._ledger
         assert ledger.archive is not None
         whole, ledger.archive._objects = ledger.archive._objects, S3Objects("no-such-bucket", "")
