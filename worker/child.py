@@ -104,6 +104,8 @@ def _request(stream: BinaryIO) -> tuple[bytes, ...] | None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
+    try:
+        code = main()
+    except BrokenPipeError:  # the worker has died, and nobody waits for an answer
+        code = 1
     os._exit(code)  # nothing is left to be tidied up

@@ -273,6 +273,7 @@ async def retried(person: Person, unknown: set[str]) -> None:
 # ---- all of it -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_a_campaign_goes_on_through_ten_deploys_and_does_what_it_is_told_within_a_second(
     workers: Workers, settings: Settings
 ) -> None:

@@ -23,6 +23,7 @@ from mailer.simulator.catalogue import create_email_template
 from mailer.templates import Compiled, Content
 from mailer.templates.text import html_to_text
 from worker import children
+from worker.child import PROGRESS
 from worker.children import FORGIVEN_AFTER, Broken, Children, Made
 from worker.room import Busy
 from worker.runtime import Runtime
@@ -205,6 +206,20 @@ async def test_text_parts_are_made_of_what_is_too_large_to_be_read_here(renderin
     texts = ["".join(part if isinstance(part, str) else part[number] for part in found) for number in range(3)]
     assert texts == [html_to_text("".join(row)) for row in rows]
     assert text_segments(segments(rows), 3) == found
+
+
+async def test_a_child_whose_worker_died_while_it_started_ends_without_a_word(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with (tmp_path / "progress").open("w+b") as file:
+        file.truncate(PROGRESS.size)
+        command = (sys.executable, "-P", children.PROGRAM, str(file.fileno()), "0")
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=asyncio.subprocess.PIPE, pass_fds=[file.fileno()]
+        )
+        os.close(writing)
+        _, err = await process.communicate()
+    assert err == b""
 
 
 async def test_it_has_nothing_of_the_workers_environment(rendering: Children, monkeypatch: pytest.MonkeyPatch) -> None:
