@@ -23,6 +23,7 @@ from mailer.reach import Reach
 from mailer.ses.refusals import classify_question
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
+from mailer.tasks import to_the_end
 
 from . import events, heartbeat, owed, sns, telling, untagged, waiting
 from .runtime import PATIENCE_MS, Runtime
@@ -52,13 +53,18 @@ _GUARDED = (State.RUNNING, State.PARKED, State.PAUSED)
 
 async def reap(runtime: Runtime) -> None:
     """Wake every chunk whose wake-up got lost, whose lease ran out or whose delay is over."""
-    while found := await runtime.ledger.scripts.reap(limit=REAP_LIMIT, patience_ms=PATIENCE_MS):
-        for chunk, fence in found:
-            lane = await runtime.ledger.lane(container_of(chunk))
-            if lane is not None:
-                await runtime.queue.wake_again(lane, chunk, fence)
-        if len(found) < REAP_LIMIT:
-            return
+    while not runtime.stopping.is_set() and await to_the_end(_reap(runtime)) == REAP_LIMIT:
+        pass
+
+
+async def _reap(runtime: Runtime) -> int:
+    """Some of them; how many. To its end, for no other reaper is given these before PATIENCE_MS are over."""
+    found = await runtime.ledger.scripts.reap(limit=REAP_LIMIT, patience_ms=PATIENCE_MS)
+    for chunk, fence in found:
+        lane = await runtime.ledger.lane(container_of(chunk))
+        if lane is not None:
+            await runtime.queue.wake_again(lane, chunk, fence)
+    return len(found)
 
 
 async def give_back(runtime: Runtime) -> None:

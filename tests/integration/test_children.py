@@ -22,7 +22,7 @@ from mailer.simulator import Simulator
 from mailer.simulator.catalogue import create_email_template
 from mailer.templates import Compiled, Content
 from mailer.templates.text import html_to_text
-from worker import children
+from worker import child, children
 from worker.child import PROGRESS
 from worker.children import FORGIVEN_AFTER, Broken, Children, Made
 from worker.room import Busy
@@ -213,7 +213,7 @@ async def test_a_child_whose_worker_died_while_it_started_ends_without_a_word(tm
     os.close(reading)
     with (tmp_path / "progress").open("w+b") as file:
         file.truncate(PROGRESS.size)
-        command = (sys.executable, "-P", children.PROGRAM, str(file.fileno()), "0")
+        command = (sys.executable, "-P", child.__file__, str(file.fileno()), "0")
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=asyncio.subprocess.PIPE, pass_fds=[file.fileno()]
         )

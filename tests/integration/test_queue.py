@@ -29,11 +29,12 @@ from mailer.ledger import Ledger, Spec
 from mailer.ledger.keys import Keys
 from mailer.ledger.ledger import NewChunk
 from mailer.queue import Queue, connect, disconnect, explain_redis, for_arq, load_job, passes, ping, safe_url
-from worker import lanes
+from worker import lanes, maintenance
 from worker.__main__ import serve
 from worker.runtime import Runtime
 
 from ..servers import RedisServer, server_binary
+from .test_ledger import campaign
 
 
 async def test_a_wake_up_that_waits_is_not_queued_again_and_the_next_lease_s_is(ledger: Ledger) -> None:
@@ -83,6 +84,27 @@ async def test_a_cancellation_while_a_watch_is_taken_back_keeps_no_connection(ow
     assert pipe.connection is None
     assert await arq.ping()
     await disconnect(client)
+
+
+async def test_a_reaper_that_is_stopped_wakes_all_that_it_was_given(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """The next reaper is not given them before PATIENCE_MS are over."""
+    async with Runtime(settings) as runtime:
+        ids = [await campaign(runtime.ledger, 1) for _ in range(3)]
+        for id in ids:
+            await runtime.ledger.redis.zadd(runtime.ledger.keys.due, {f"{id}-0": 0})
+        woken = list[str]()
+
+        async def wake_again(lane: Lane, chunk: str, fence: int) -> None:
+            await asyncio.sleep(0.05)
+            woken.append(chunk)
+
+        monkeypatch.setattr(runtime.queue, "wake_again", wake_again)
+        reaping = asyncio.create_task(maintenance.reap(runtime))
+        while not woken:
+            await asyncio.sleep(0.01)
+        reaping.cancel()
+        await asyncio.wait([reaping])
+        assert sorted(woken) == sorted(f"{id}-0" for id in ids)
 
 
 async def test_a_slow_worker_that_is_woken_for_the_same_chunk_again_ends_both_jobs_without_an_error(
