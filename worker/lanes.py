@@ -50,9 +50,21 @@ async def _nothing(*_: object) -> None: ...
 arq.worker.log_redis_info = _nothing  # type: ignore[assignment,attr-defined]
 
 
-class _Tasks(dict[str, Any]):
-    """arq's jobs that run. A wake-up that seemed lost is queued again (Queue.wake_again), and a slow process may be the one that
-    had it: then it runs the job twice, the lease is one's, and both delete the same key."""
+# A wake-up that seemed lost is queued again (Queue.wake_again), and a slow process may be the one that had it. Then it runs the
+# job twice, of which the lease is one's, while arq thinks that there is one job of a name.
+
+
+class _Started(dict[str, asyncio.Task[Any]]):
+    """Job → arq's task around it. The first of two stays, so that it is waited for."""
+
+    def __setitem__(self, job_id: str, task: asyncio.Task[Any]) -> None:
+        while job_id in self and not self[job_id].done():
+            job_id += " again"
+        super().__setitem__(job_id, task)
+
+
+class _Running(dict[str, asyncio.Task[Any]]):
+    """Job → its own task. Both of two delete it."""
 
     def __delitem__(self, job_id: str) -> None:
         self.pop(job_id, None)
@@ -100,7 +112,7 @@ async def serve_lane(runtime: Runtime, lane: Lane) -> None:
             handle_signals=False,
             **arq_options(lane, {"runtime": runtime, "jobs": jobs}),
         )
-        worker.job_tasks = _Tasks()
+        worker.tasks, worker.job_tasks = _Started(), _Running()
         run = asyncio.create_task(worker.async_run())
         runtime.serving.add(lane)
         stop = asyncio.create_task(runtime.stopping.wait())

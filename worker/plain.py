@@ -40,6 +40,10 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         ctx["upkeep"] = await maintenance.start(runtime)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
+        if "runtime" in ctx:
+            ctx["runtime"].stopping.set()
+        if jobs := ctx["jobs"]:  # arq lost sight of one that it ran twice (worker/lanes.py)
+            await asyncio.wait(jobs, timeout=DRAIN_S)
         await cancel(*ctx.get("upkeep", {}).values())
         if "runtime" in ctx:
             await ctx["runtime"].__aexit__(None, None, None)

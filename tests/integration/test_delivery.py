@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from collections import Counter
@@ -378,8 +377,6 @@ async def test_a_campaign_whose_reader_died_is_given_up_with_a_reason(
 # ---- stopping -------------------------------------------------------------------------------------------------------
 
 
-# A connection that arq takes while its worker is being cancelled is now and then closed by the collector only.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_worker_that_is_stopped_leaves_nothing_claimed_and_the_next_goes_on(
     settings: Settings, ses: Simulator, mailer: Mailer
 ) -> None:
@@ -397,7 +394,6 @@ async def test_a_worker_that_is_stopped_leaves_nothing_claimed_and_the_next_goes
         assert (await finished(mailer, id)).counts == {"sent": 3000}
         assert time.monotonic() - started < 15
     assert set(accepted(ses).values()) == {1}
-    gc.collect()
 
 
 def test_outcomes_have_the_words_of_the_contract() -> None:

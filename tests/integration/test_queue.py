@@ -10,12 +10,14 @@ import subprocess
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
+from arq.worker import Worker
 from redis._parsers import BaseParser
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 
@@ -29,10 +31,12 @@ from mailer.ledger import Ledger, Spec
 from mailer.ledger.keys import Keys
 from mailer.ledger.ledger import NewChunk
 from mailer.queue import Queue, connect, disconnect, explain_redis, for_arq, load_job, passes, ping, safe_url
+from mailer.simulator import Simulator
 from worker import lanes, maintenance
 from worker.__main__ import serve
 from worker.runtime import Runtime
 
+from ..conftest import running_worker
 from ..servers import RedisServer, server_binary
 from .test_ledger import campaign
 
@@ -127,6 +131,35 @@ async def test_a_slow_worker_that_is_woken_for_the_same_chunk_again_ends_both_jo
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_worker_that_stops_waits_for_the_first_of_two_runs_of_a_job(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, ses: Simulator
+) -> None:
+    calls, go_on, left = list[str](), asyncio.Event(), list[int]()
+
+    async def deliver(_: Runtime, chunk: str) -> None:
+        calls.append(chunk)
+        if len(calls) == 1:
+            await go_on.wait()
+
+    async def close(worker: Worker, jobs: Collection[asyncio.Task[Any]]) -> None:
+        left.append(len(jobs))
+        await closing(worker, jobs)
+
+    closing = lanes._close
+    monkeypatch.setattr(lanes, "deliver", deliver)
+    monkeypatch.setattr(lanes, "_close", close)
+    async with asyncio.timeout(20), running_worker(settings) as runtime:
+        await runtime.queue.wake(Lane.BULK, "c1-0", 7)
+        while not calls:
+            await asyncio.sleep(0.01)
+        await runtime.queue.wake_again(Lane.BULK, "c1-0", 7)
+        while await runtime.ledger.queue_depth(Lane.BULK):  # the second run is over
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # arq forgets it
+        asyncio.get_running_loop().call_later(0.5, go_on.set)
+    assert (calls, left) == (["c1-0"] * 2, [0, 0])
 
 
 async def test_a_job_in_redis_is_json_that_names_a_chunk_and_nothing_else(ledger: Ledger) -> None:
