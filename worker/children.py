@@ -38,6 +38,7 @@ QUICK_S = 0.25  # of the processor's time, for a row
 FULL_S = 2.0
 QUICK_STILL_S, FULL_STILL_S = 1.5, 12.0  # without a step: on a busy machine it gets less of the processor than it asks for
 START_S = 30.0
+LAST_S = 1.0  # for a process to end that has closed its output
 EARLY_S = 3.0  # after the worker's start; who comes before waits for one to start
 MAX_WAITING = {Lane.TRANSACTIONAL: 8, Lane.BULK: 4}  # chunks, of those that a lane works on at a time
 MAX_WAITING_SLOW = 2
@@ -131,8 +132,7 @@ class Child:
                 raise Ended(self._row, _ended(None))
             answer: dict[str, Any] = orjson.loads(await stdout.readexactly(length))
         except (asyncio.IncompleteReadError, OSError, orjson.JSONDecodeError):
-            self._kill()
-            code = await self._process.wait()
+            code = await self._end_of_process()
             raise Ended(self._row, _ended(-signal.SIGXCPU if self._stopped else code)) from None
         return answer
 
@@ -144,9 +144,20 @@ class Child:
     def _step(self) -> int:
         return int(PROGRESS.unpack_from(self._progress)[1])
 
+    async def _end_of_process(self) -> int:
+        """Its return code. One that gives no more answers but lives is killed."""
+        try:
+            async with asyncio.timeout(LAST_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self._kill()
+            return await self._process.wait()
+
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        # Not by Process.kill(): it would first take the return code of one that has just ended, and asyncio would not get it.
+        if self.lives:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         self._kill()
