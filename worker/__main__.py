@@ -69,7 +69,6 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().set_exception_handler(partial(_unheard, runtime.outage))
         _settle_memory()
         watchdog.start()
-        runtime.rendering.children.start(settings.lanes)
         upkeep = await maintenance.start(runtime)
         lanes = {f"lane {lane}": asyncio.create_task(serve_lane(runtime, lane)) for lane in settings.lanes}
         app = http.create_app(

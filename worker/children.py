@@ -39,7 +39,6 @@ FULL_S = 2.0
 QUICK_STILL_S, FULL_STILL_S = 1.5, 12.0  # without a step: on a busy machine it gets less of the processor than it asks for
 START_S = 30.0
 LAST_S = 1.0  # for a process to end that has closed its output
-EARLY_S = 3.0  # after the worker's start; who comes before waits for one to start
 MAX_WAITING = {Lane.TRANSACTIONAL: 8, Lane.BULK: 4}  # chunks, of those that a lane works on at a time
 MAX_WAITING_SLOW = 2
 PATIENCE_S = 2.0  # of a chunk that waits for its turn
@@ -184,7 +183,7 @@ class Place:
         self._closed = False
 
     def start(self) -> asyncio.Task[Child]:
-        """Have a process ready before it is asked for."""
+        """Have a process; the first who asks for one waits for it to start."""
         if self._starting is None:
             self._starting = asyncio.create_task(Child.start(self._nice))
             self._starting.add_done_callback(_heard)
@@ -274,7 +273,7 @@ class Made(NamedTuple):
 
 
 class Children:
-    """What renders for one worker. `start` and `close` it."""
+    """What renders for one worker. A process is started when it is asked for first: many workers need none. `close` it."""
 
     def __init__(self) -> None:
         self._quick = {
@@ -283,16 +282,8 @@ class Children:
         self._slow = Place(seconds=FULL_S, still_s=FULL_STILL_S, most=MAX_WAITING_SLOW, nice=SLOW_NICE)
         self._known: OrderedDict[str, int] = OrderedDict()  # slow template → quick answers until it is forgiven
         self._hopeless: dict[str, int] = {}
-        self._early: list[asyncio.TimerHandle] = []
-
-    def start(self, lanes: Iterable[Lane]) -> None:
-        """Have processes ready for these lanes, but not while the worker itself is starting."""
-        loop = asyncio.get_running_loop()
-        self._early = [loop.call_later(EARLY_S, self._quick[lane].start) for lane in lanes]
 
     async def close(self) -> None:
-        for early in self._early:
-            early.cancel()
         for place in (*self._quick.values(), self._slow):
             await place.close()
 

@@ -34,7 +34,6 @@ def worker_settings(lane_name: str, class_name: str) -> type:
         ctx["jobs"] = set()
         ctx["runtime"] = runtime = await open_runtime(settings, redis.patience.era)
         runtime.serving.add(lane)
-        runtime.rendering.children.start([lane])
         ctx["watchdog"] = watchdog = Watchdog()
         watchdog.start()
         ctx["upkeep"] = await maintenance.start(runtime)

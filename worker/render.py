@@ -202,6 +202,8 @@ def _fitting(cost: Cost, material: Material, rows: Sequence[Row]) -> int:
     shared = material.spec.data
     given, most = _GIVEN + (len(dumps(shared)) if shared else 0), longest(shared) if cost.has_loops else 0
     room = cost.room(most) - given
+    if not cost.has_loops and _together_below(room, rows):
+        return len(rows)
     for number, row in enumerate(rows):
         data = row.entry.data
         try:
@@ -212,6 +214,14 @@ def _fitting(cost: Cost, material: Material, rows: Sequence[Row]) -> int:
         except (TypeError, ValueError, RecursionError):  # too deep to be written
             return number
     return len(rows)
+
+
+def _together_below(room: int, rows: Sequence[Row]) -> bool:
+    """Whether the data of all these rows together has no more bytes than one may have: so it is of most lists."""
+    try:
+        return len(dumps([row.entry.data for row in rows])) <= room
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _packed(data: Mapping[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +11,12 @@ from ..ledger.spec import Entry
 from ..recipients.names import variable
 
 
-def own_variables(entry: Entry) -> dict[str, Any]:
+def own_variables(entry: Entry) -> Mapping[str, Any]:
     """The row's own values under their names, and `First Name` under `first_name` as well."""
     data = entry.data
-    return {**{word: data[name] for word, name in _other_words(tuple(data))}, **data}
+    if words := _other_words(tuple(data)):
+        return {**{word: data[name] for word, name in words}, **data}
+    return data
 
 
 @lru_cache(maxsize=16)  # the rows of a list have the same names, and few lists are sent at a time

@@ -127,8 +127,7 @@ def _printed(value: Any) -> Any:
 
 def _then_printed(finalize: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def printed(value: Any) -> Any:
-        value = finalize(value)
-        return value if type(value) is str else _printed(value)
+        return value if type(value) is str else _printed(finalize(value))
 
     return printed
 

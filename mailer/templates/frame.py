@@ -7,7 +7,7 @@ as long as a value is nothing but text, and stands where text does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import count, repeat
 from typing import NamedTuple
@@ -126,13 +126,18 @@ def _mark(text: str) -> str:
 
 def _links(one: Link, read: Sequence[tuple[str, ...]], values: Sequence[tuple[str, ...]]) -> str | tuple[str, ...]:
     texts = _together(one.text, read)
-    addresses = _together(one.address, [tuple(map(decoded_attribute, column)) for column in values])
+    slots = [part for part in one.address if isinstance(part, int)]
+    addresses = _together(one.address, {slot: tuple(map(decoded_attribute, values[slot])) for slot in slots} or values)
     found = tuple(map(link, texts, addresses))
     return found[0] if found.count(found[0]) == len(found) else found
 
 
-def _together(parts: tuple[str | int, ...], columns: Sequence[tuple[str, ...]]) -> Iterable[str]:
+def _together(
+    parts: tuple[str | int, ...], columns: Sequence[tuple[str, ...]] | Mapping[int, tuple[str, ...]]
+) -> Iterable[str]:
     """What these parts are for each message."""
+    if len(parts) == 1 and isinstance(parts[0], int):
+        return columns[parts[0]]
     if all(isinstance(part, str) for part in parts):
         return repeat("".join(map(str, parts)), len(columns[0]))
     return map("".join, zip(*(repeat(part) if isinstance(part, str) else columns[part] for part in parts), strict=False))

@@ -119,8 +119,8 @@ def _render(template: Template, variables: dict[str, Any]) -> list[str]:
     environment = template.environment
     if isinstance(environment, Capped):
         environment.begin()
-    # `shared` takes the variables as they are: without it Jinja2 copies them, and its globals one by one, for every part.
-    made = template.root_render_func(template.new_context(variables, shared=True))
+    # Not by `new_context`, which copies variables or globals for every part; the variables have the globals among them.
+    made = template.root_render_func(environment.context_class(environment, variables, template.name, template.blocks))
     pieces = list(islice(made, _AT_ONCE))
     length, waiting = sum(map(len, pieces)), len(pieces) == _AT_ONCE
     while waiting and length <= MAX_CHARS:

@@ -69,7 +69,11 @@ NULL: Final = Null()
 
 def seen(data: Mapping[str, Any]) -> dict[str, Any]:
     """A row's data as a template sees it."""
-    return {name: value if type(value) is str else _seen(value) for name, value in data.items()}
+    found = dict(data)
+    for name, value in data.items():
+        if type(value) is not str:
+            found[name] = _seen(value)
+    return found
 
 
 def _seen(value: Any) -> Any:
