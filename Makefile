@@ -36,10 +36,10 @@ demo: $(VENV)/.run ## send the sample campaign through a simulated SES
 dev: $(VENV)/.run ## keep the same stack running for other programs
 	@$(BIN)/mailer dev
 
-# Most tests wait (for a lease to end, for a rate, for a process to start), so four at a time keep two cores busy. A file stays
+# Most tests wait (for a lease to end, for a rate, for a process to start), so five at a time keep two cores busy. A file stays
 # in one process, for its tests share servers. Files start in the order of their names: those of tests/crash, which take the
 # longest and come one after the other (tests/conftest.py), are the first, and the short ones of tests/unit fill up the end.
-AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 5 --dist loadfile --no-loadscope-reorder
 # Many images forbid Python to keep what it has compiled. Each of the processes that the tests start would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
