@@ -88,11 +88,11 @@ async def test_without_an_event_it_waits_for_what_the_lane_says(
 async def test_where_nothing_will_ever_tell_it_says_that_it_is_not_known(
     cut: Cut, ses: Simulator, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with cut(GRACE_S, Policy.HOLD):
+    async with cut(2 * GRACE_S, Policy.HOLD):
         with pytest.raises(MailerError) as raised:
             await send()
     found = capsys.readouterr()
-    assert found.err == f"{WAITING}1 s it is given up\n"
+    assert found.err == f"{WAITING}2 s it is given up\n"
     assert str(raised.value) == f"{LOOK}{found.out.strip()}"
     async with Mailer(settings) as mailer:
         assert (await mailer.status(found.out.strip())).state == "unknown"
