@@ -46,7 +46,8 @@ async def rendering(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Children]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short deadlines, and as much of the processor as the other tests beside it."""
-    for name, value in {"QUICK_S": 0.1, "QUICK_STILL_S": 1.0, "FULL_S": 0.3, "FULL_STILL_S": 2.0, "NICE": 0, "SLOW_NICE": 0}.items():
+    deadlines = {"QUICK_S": 0.1, "QUICK_STILL_S": 1.0, "FULL_S": 0.3, "FULL_STILL_S": 2.0}
+    for name, value in {**deadlines, "NICE": 0, "SLOW_NICE": 0}.items():
         monkeypatch.setattr(children, name, value)
 
 
