@@ -132,9 +132,7 @@ def _links(one: Link, read: Sequence[tuple[str, ...]], values: Sequence[tuple[st
     return found[0] if found.count(found[0]) == len(found) else found
 
 
-def _together(
-    parts: tuple[str | int, ...], columns: Sequence[tuple[str, ...]] | Mapping[int, tuple[str, ...]]
-) -> Iterable[str]:
+def _together(parts: tuple[str | int, ...], columns: Sequence[tuple[str, ...]] | Mapping[int, tuple[str, ...]]) -> Iterable[str]:
     """What these parts are for each message."""
     if len(parts) == 1 and isinstance(parts[0], int):
         return columns[parts[0]]
