@@ -19,8 +19,9 @@ _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _ENDPOINTS = ("", "_SESV2", "_SQS", "_S3", "_STS")
 _NAMES = (*_PROXIES, *map(str.lower, _PROXIES), *(f"AWS_ENDPOINT_URL{name}" for name in _ENDPOINTS))
 _LEAST = 4  # characters of a part that is looked for: a shorter one would tear holes into every text
+_SCHEME = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://")  # else the "://" is of the password
 _LOGIN = re.compile(r"(?<=://)[^\s]*@")
-_PARTS = re.compile(r"[/?#@:%\\\s]+")
+_PARTS = re.compile(r"[/?#@:%\\\s'\"]+")  # a quote in it may be escaped where it is quoted
 ENCODE = "write them in percent-encoding (/ is %2F, ? is %3F, # is %23, @ is %40, % is %25)"
 
 _told = set[str]()  # URLs that came from elsewhere than the environment
@@ -82,7 +83,7 @@ def _secrets(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _of(url: str) -> Iterator[str]:
-    login = (url.partition("://")[2] or url).rpartition("@")[0]
+    login = _SCHEME.sub("", url, count=1).rpartition("@")[0]
     password = login.partition(":")[2]
     for secret in (login, unquote(login), password, unquote(password), *_PARTS.split(password), *_PARTS.split(unquote(password))):
         if len(secret) >= _LEAST:

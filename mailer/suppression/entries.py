@@ -33,9 +33,10 @@ def checked_address(address: str) -> str:
 
 
 def checked_stream(stream: str) -> str:
-    """Raises InvalidEmail."""
+    """Without blanks around it, as it is read from a file. Raises InvalidEmail."""
     if not isinstance(stream, str):
         raise InvalidEmail(field="stream", why=f"must be a text, not {type(stream).__name__}")
+    stream = stream.strip()
     try:
         pack_stream(one_line(stream))
     except ValueError as error:

@@ -175,7 +175,7 @@ def _lines(number: int, addresses: Sequence[str], fields: Mapping[str, str]) -> 
     if reason is None and not unknown:
         reason, _ = _reason(status)
     stream, since = _stream(fields.get("stream", "")), _since(fields.get("since", ""))
-    left_out = (stream is None and bool(fields.get("stream"))) or (since is None and bool(fields.get("since", "").strip()))
+    left_out = any(read is None and fields.get(name, "").strip() for name, read in (("stream", stream), ("since", since)))
     for address in addresses:
         yield Line(number, address, reason, stream, since, _list(fields.get("list", "")), unknown, left_out)
 
@@ -194,7 +194,7 @@ def _list(text: str) -> List | None:
 
 def _stream(text: str) -> str | None:
     """None where it is none: then the address gets nothing of any stream."""
-    if not text:
+    if not text.strip():
         return None
     try:
         return checked_stream(text)

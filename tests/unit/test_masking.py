@@ -107,3 +107,11 @@ def test_what_has_no_login_in_it_stays_as_it_is() -> None:
         "arn:aws:ses:eu-west-1:1:identity/a@b.example",
     ):
         assert masked(text) == text
+
+
+def test_a_quote_in_a_password_may_be_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    password = f"{FIRST}'\"{SECOND}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{password}@proxy.example")
+    text = masked(f"Port could not be cast to integer value as {password + '@proxy.example'!r}")
+    assert FIRST not in text
+    assert SECOND not in text

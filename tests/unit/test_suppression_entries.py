@@ -112,6 +112,11 @@ def test_what_a_caller_gives_is_checked(words: tuple[str, str, str], why: str) -
     assert str(caught.value) == why
 
 
+def test_blanks_around_a_stream_are_no_part_of_it() -> None:
+    found = [new_entry("a@example.org", "bounce", stream).stream for stream in (" news ", " ")]
+    assert found == ["news", ""]
+
+
 # ---- files ---------------------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +275,7 @@ def test_a_file_without_addresses_is_refused_whole(content: bytes, tmp_path: Pat
 
 
 ADDRESSES = st.from_regex(r"[=+\-'a-z][a-z0-9'+]{0,10}@[a-z]{1,8}\.org", fullmatch=True)
-STREAMS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20)
+STREAMS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20).map(str.strip)
 MOMENTS = moments(2000, 2100)
 ENTRIES = st.one_of(
     st.builds(OwnEntry, ADDRESSES, st.sampled_from(Reason), STREAMS, MOMENTS.map(lambda moment: moment.replace(microsecond=0))),
