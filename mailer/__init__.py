@@ -5,10 +5,8 @@ Each name is imported when it is first used, so that a program waits only for wh
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which takes longer to import than all that is here
 if TYPE_CHECKING:
-    from .attachment import Attachment
     from .client import Mailer
     from .compose.explain import Explanation
-    from .email import Campaign, Email, Lane, Mode, Outcome, State
     from .errors import (
         BrokenGzip,
         CampaignGone,
@@ -56,18 +54,20 @@ if TYPE_CHECKING:
         WrongState,
     )
     from .ids import CampaignId, MessageId
+    from .intake.selection import Selection
+    from .intake.summary import Summary
+    from .intake.trial import Trial
     from .ledger import CampaignStatus, MessageStatus, RecipientStatus
-    from .ledger.suppressed import OwnEntry, Reason
     from .ledger.workers import WorkerSeen
+    from .message.attachment import Attachment
+    from .message.email import Campaign, Email, Lane, Mode, Outcome, State
+    from .message.sender import ListUnsubscribe, Sender
     from .recipients import Reading, Recipient, Understood
-    from .selection import Selection
-    from .sender import ListUnsubscribe, Sender
     from .settings import Settings, load_settings
-    from .summary import Summary
+    from .suppression.lists import OwnEntry, Reason
     from .sync import SyncMailer
     from .templates import Rendered
-    from .trial import Trial
-    from .unsubscribe import Unsubscribed
+    from .unsubscribe.tokens import Unsubscribed
 
 __all__ = [
     "Attachment",
@@ -147,23 +147,23 @@ __all__ = [
 ]
 
 _HOMES = {  # of what is not an error
-    "attachment": ("Attachment",),
+    "message.attachment": ("Attachment",),
     "client": ("Mailer",),
     "compose.explain": ("Explanation",),
-    "email": ("Campaign", "Email", "Lane", "Mode", "Outcome", "State"),
+    "message.email": ("Campaign", "Email", "Lane", "Mode", "Outcome", "State"),
     "ids": ("CampaignId", "MessageId"),
     "ledger": ("CampaignStatus", "MessageStatus", "RecipientStatus"),
-    "ledger.suppressed": ("OwnEntry", "Reason"),
+    "suppression.lists": ("OwnEntry", "Reason"),
     "ledger.workers": ("WorkerSeen",),
     "recipients": ("Reading", "Recipient", "Understood"),
-    "selection": ("Selection",),
-    "sender": ("ListUnsubscribe", "Sender"),
+    "intake.selection": ("Selection",),
+    "message.sender": ("ListUnsubscribe", "Sender"),
     "settings": ("Settings", "load_settings"),
-    "summary": ("Summary",),
+    "intake.summary": ("Summary",),
     "sync": ("SyncMailer",),
     "templates": ("Rendered",),
-    "trial": ("Trial",),
-    "unsubscribe": ("Unsubscribed",),
+    "intake.trial": ("Trial",),
+    "unsubscribe.tokens": ("Unsubscribed",),
 }
 _HOME = dict.fromkeys(__all__, "errors") | {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {home.partition(".")[0] for home in _HOME.values()}

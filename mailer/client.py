@@ -10,31 +10,31 @@ from math import inf
 from types import TracebackType
 from typing import Any, overload
 
-from . import prepare
-from .checks import shown
 from .compose.explain import ROWS, Explanation, explain
 from .doubt import doubt_ends
-from .email import Campaign, Email, Outcome, State
 from .errors import ConfigError, InvalidEmail, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
-from .handover import Handover, Progress, Start
 from .ids import CampaignId, MessageId, is_message, known_form
-from .intake import entry_of, usable
+from .intake import spec_builder as prepare
+from .intake.chunks import entry_of, usable
+from .intake.handover import Handover, Progress, Start
+from .intake.selection import ALL, Selection
+from .intake.summary import Confirm
+from .intake.trial import Trial, trial_of
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.control import Control
-from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
+from .message.checks import shown
+from .message.email import Campaign, Email, Outcome, State
 from .queue import Queue, call_timeout_s, connect, disconnect, ping
 from .recipients import BadRow, Reading, Recipient, Source, open_recipients
 from .recipients.reading import AS_IT_IS
-from .selection import ALL, Selection
 from .settings import Settings, load_settings
 from .storage import open_list, open_objects
-from .summary import Confirm
 from .suppression.entries import checked_address, checked_stream, new_entry
+from .suppression.lists import OwnEntry, Reason, SuppressionLists
 from .templates import Rendered
-from .trial import Trial, trial_of
-from .unsubscribe import Tokens, Unsubscribed
+from .unsubscribe.tokens import Tokens, Unsubscribed
 
 RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED)
 CANCEL_CHUNKS = 100  # chunks that are counted out or queued again between two reports of how far it is
@@ -56,6 +56,7 @@ class Mailer:
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
         self._control = Control(self._ledger)
+        self._suppressed = SuppressionLists.of(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._handover = Handover(self.settings, self._line, self._ledger, self._queue, self._objects)
         self._prepare = self._handover.prepare
@@ -369,7 +370,7 @@ class Mailer:
         """
         entry = new_entry(address, reason, stream)
         with self._line.asking():
-            return (await self._ledger.suppressed.add([entry]))[0]
+            return (await self._suppressed.add([entry]))[0]
 
     async def unsuppress(self, address: str, *, stream: str = "") -> bool:
         """Take back what `suppress` did with the same `stream`; False where it was not on the list. SES's list is not changed.
@@ -378,14 +379,14 @@ class Mailer:
         """
         known, stream = checked_address(address), checked_stream(stream)
         with self._line.asking():
-            return bool(await self._ledger.suppressed.remove(known, stream))
+            return bool(await self._suppressed.remove(known, stream))
 
     async def suppressed(self, address: str) -> Sequence[OwnEntry]:
         """The entries of our own list about the address: reason, stream, since. SES's list is not asked. Raises InvalidEmail."""
         known = checked_address(address)
         try:
             with self._line.asking():
-                hits = (await self._ledger.suppressed.check([known], account=None)).hits
+                hits = (await self._suppressed.check([known], account=None)).hits
         except ValueError as error:  # what is written there is not ours
             raise NotKnown(why=str(error)) from None
         return tuple(hits[0].own) if hits else ()

@@ -28,11 +28,11 @@ try:
 except ImportError as error:
     raise ImportError("mailer.django is for Django, which is not installed here: pip install django") from error
 
-from .attachment import Attachment
-from .checks import is_reserved_header
 from .client import Mailer
-from .email import Email
 from .errors import InvalidEmail, MailerError
+from .message.attachment import Attachment
+from .message.checks import is_reserved_header
+from .message.email import Email
 from .settings import Settings
 from .sync import SyncMailer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from .email import Lane
+from .message.email import Lane
 from .settings import Policy, Settings
 
 SINCE_S = 1.0  # the ledger keeps the time of a state in whole seconds, rounded down

@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 
-from .email import Lane, Outcome, State
 from .ledger.census import Census
 from .ledger.parking import Parked
 from .ledger.status import BOUNCE_LIMITS, COMPLAINT_LIMITS
+from .message.email import Lane, Outcome, State
 from .ses.refusals import Kind
 
 REGISTRY = CollectorRegistry()

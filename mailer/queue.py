@@ -18,10 +18,10 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 
-from .email import Lane
 from .errors import ConfigError, RedisUnavailable
 from .ledger.keys import Keys
-from .ledger.redis import RedisClient
+from .message.email import Lane
+from .redis.client import RedisClient
 from .redis.commands import Patience, Patient, PatientPipeline, Tries
 from .redis.connection import Era, open_pool
 from .redis.errors import advise_redis, explain_redis, has_moved, is_refused, not_stored, passes

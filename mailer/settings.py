@@ -26,11 +26,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .checks import TOO_DEEP, explain_validation, written
-from .email import Lane, Rate
 from .errors import ConfigError, UnknownSender
+from .message.checks import TOO_DEEP, explain_validation, written
+from .message.email import Lane, Rate
+from .message.sender import Sender
 from .redis.url import parse
-from .sender import Sender
 
 DEFAULT_CONFIG = Path("mailer.toml")
 

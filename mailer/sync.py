@@ -15,22 +15,22 @@ from typing import Any, TypeVar, overload
 
 from .client import Mailer
 from .compose.explain import Explanation
-from .email import Campaign, Email, Outcome
 from .errors import ClosedMeanwhile
-from .handover import Progress
 from .ids import CampaignId, MessageId
+from .intake.handover import Progress
+from .intake.selection import ALL, Selection
+from .intake.summary import Confirm, Summary
+from .intake.trial import Trial
 from .ledger import CampaignStatus, MessageStatus, RecipientStatus
-from .ledger.suppressed import OwnEntry, Reason
 from .ledger.workers import WorkerSeen
+from .message.email import Campaign, Email, Outcome
 from .recipients import Reading, Recipient, Source
 from .recipients.reading import AS_IT_IS
-from .selection import ALL, Selection
 from .settings import Settings, load_settings
-from .summary import Confirm, Summary
+from .suppression.lists import OwnEntry, Reason
 from .templates import Rendered
 from .thread import Caller, LoopThread
-from .trial import Trial
-from .unsubscribe import Unsubscribed
+from .unsubscribe.tokens import Unsubscribed
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ _SETTINGS = {"BulkSettings": "bulk", "TransactionalSettings": "transactional"}
 def __getattr__(name: str) -> Any:
     # Made when they are asked for: settings are read and a Redis pool is built only in a process that serves a lane this way.
     if name in _SETTINGS:
-        from .plain import worker_settings
+        from .arq_settings import worker_settings
 
         return worker_settings(_SETTINGS[name], name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

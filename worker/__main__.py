@@ -19,7 +19,7 @@ from mailer.log import configure_logging
 from mailer.printable import one_line
 from mailer.queue import ping
 from mailer.settings import Settings, load_settings
-from mailer.unsubscribe_page import UnsubscribePage
+from mailer.unsubscribe.page import UnsubscribePage
 
 from . import http, maintenance
 from .gauges import collect
@@ -97,7 +97,7 @@ def _pages(runtime: Runtime) -> list[APIRouter]:
     settings = runtime.settings
     if not settings.unsubscribe_page:
         return []
-    return [UnsubscribePage(runtime.ledger.suppressed, settings.secret_keys, settings.senders).router()]
+    return [UnsubscribePage(runtime.suppressed, settings.secret_keys, settings.senders).router()]
 
 
 def _settle_memory() -> None:

@@ -16,7 +16,7 @@ from mailer.ses.refusals import Kind, Refusal
 
 from . import settle
 from .runtime import Runtime
-from .settle import Shift
+from .settle import LeaseContext
 
 LIMIT = 10  # different recipients of a campaign in a row
 TRIES = 10  # of a recipient whom SES refuses, where nobody else has been accepted and not everybody was refused
@@ -34,32 +34,32 @@ class Kept:
     again_s: float = 0.0  # when those are tried again, where nobody else is left in the chunk
 
 
-async def kept(runtime: Runtime, shift: Shift, items: Sequence[Item], answers: Sequence[Answer]) -> Kept:
+async def kept(runtime: Runtime, context: LeaseContext, items: Sequence[Item], answers: Sequence[Answer]) -> Kept:
     """Who of those whom SES refuses for good is tried again. A message has nobody beside it, so it is not."""
     groups = dict[str, list[tuple[Item, Refusal]]]()
     for item, (_, refusal) in zip(items, answers, strict=True):
-        if refusal is not None and _is_last(shift, item, refusal):
+        if refusal is not None and _is_last(context, item, refusal):
             groups.setdefault(refusal.alike, []).append((item, refusal))
     found = Kept()
-    if is_message(shift.work.chunk):
+    if is_message(context.work.chunk):
         return found
     accepted = any(answer.refusal is None for answer in answers)
     for alike, refused in groups.items():
-        found = await _refused_alike(runtime, shift, found, alike, refused, accepted)
+        found = await _refused_alike(runtime, context, found, alike, refused, accepted)
     return found
 
 
-def _is_last(shift: Shift, item: Item, refusal: Refusal) -> bool:
+def _is_last(context: LeaseContext, item: Item, refusal: Refusal) -> bool:
     """It would be given up now; what SES refuses for the moment, now or the next time."""
     if refusal.kind is Kind.RETRY:
-        return shift.failures.get(item.position, 0) + 2 >= settle.MAX_FAILURES
+        return context.failures.get(item.position, 0) + 2 >= settle.MAX_FAILURES
     return refusal.kind is Kind.MESSAGE and not refusal.alone
 
 
 async def _refused_alike(
-    runtime: Runtime, shift: Shift, found: Kept, alike: str, refused: Sequence[tuple[Item, Refusal]], accepted: bool
+    runtime: Runtime, context: LeaseContext, found: Kept, alike: str, refused: Sequence[tuple[Item, Refusal]], accepted: bool
 ) -> Kept:
-    chunk, refusal = shift.work.chunk, refused[0][1]
+    chunk, refusal = context.work.chunk, refused[0][1]
     recipients = {f"{chunk}-{item.position}": item.attempt for item, _ in refused}
     reason = (
         f"waiting: SES refused {LIMIT} recipients in a row for the same reason: {refusal.reason}; nobody is given up, a few are "
@@ -67,7 +67,7 @@ async def _refused_alike(
     )
     said = await settle.until_stored(
         runtime,
-        shift,
+        context,
         lambda: runtime.holds.refused(
             container_of(chunk),
             recipients,

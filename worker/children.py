@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
-from mailer.compose.factor import Segment
-from mailer.email import Lane
+from mailer.compose.shared_template import Segment
 from mailer.errors import MailerError
+from mailer.message.email import Lane
 from mailer.templates import Pieces
 
 from .child import LENGTH, PROGRAM, PROGRESS, ROOM_BYTES

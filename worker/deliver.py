@@ -16,24 +16,24 @@ from redis.exceptions import RedisError
 
 from mailer import metrics
 from mailer.compose import MAX_ENTRIES, Call, Operation, choose
-from mailer.compose.material import Material
-from mailer.email import Mode
+from mailer.compose.message_builder import MessageBuilder
 from mailer.errors import MailerError, StoreFailed, UnknownRoute
-from mailer.gates.quota import Admission, Verdict
 from mailer.ids import container_of, is_message
-from mailer.ledger import ClaimStatus, LeaseStatus, Sent, Spec, Work
-from mailer.ledger.limiter import Wish
+from mailer.ledger import ClaimStatus, LeasedChunk, LeaseStatus, Sent, Spec
+from mailer.message.email import Mode
+from mailer.quota.gate import Admission, AdmissionStatus
+from mailer.quota.limiter import RateRequest
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import classify_question
 from mailer.tasks import to_the_end
 
 from . import alike, settle, suspects
+from .content import load
 from .gate import gated
 from .make import made, planned, stop_where_everybody_fails
-from .material import load
 from .room import Busy
 from .runtime import LEASE_MS, Runtime
-from .settle import Shift
+from .settle import LeaseContext
 
 log = structlog.get_logger()
 
@@ -53,8 +53,8 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
     runtime.working[chunk] = None
     try:
         work = await _leased(runtime, chunk)
-        if isinstance(work, Work):
-            await _shift(runtime, work)
+        if isinstance(work, LeasedChunk):
+            await _work_on(runtime, work)
             return
         say = log.warning if work in (LeaseStatus.GONE, LeaseStatus.UNREAD) else log.debug
         say("chunk not taken", chunk=chunk, why=work.value)
@@ -66,7 +66,7 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
         runtime.working.pop(chunk, None)
 
 
-async def _leased(runtime: Runtime, chunk: str) -> Work | LeaseStatus:
+async def _leased(runtime: Runtime, chunk: str) -> LeasedChunk | LeaseStatus:
     lease = await runtime.ledger.scripts.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
     if lease.status is not LeaseStatus.OK:
         return lease.status
@@ -76,92 +76,96 @@ async def _leased(runtime: Runtime, chunk: str) -> Work | LeaseStatus:
         return await runtime.ledger.work(chunk, lease)
 
 
-async def _shift(runtime: Runtime, work: Work) -> None:
-    shift = Shift.of(work)
-    heartbeat = asyncio.create_task(_heartbeat(runtime, shift))
+async def _work_on(runtime: Runtime, work: LeasedChunk) -> None:
+    context = LeaseContext.of(work)
+    heartbeat = asyncio.create_task(_heartbeat(runtime, context))
     try:
-        await suspects.told_apart(runtime, shift)
+        await suspects.told_apart(runtime, context)
         async with runtime.file_room.held(_room(work.spec)):
-            if await _reached(runtime, shift) and (material := await _loaded(runtime, shift)) and await gated(runtime, shift):
-                await _send_queued(runtime, shift, material)
-                await stop_where_everybody_fails(runtime, shift)
+            if (
+                await _reached(runtime, context)
+                and (material := await _loaded(runtime, context))
+                and await gated(runtime, context)
+            ):
+                await _send_queued(runtime, context, material)
+                await stop_where_everybody_fails(runtime, context)
     except Busy as busy:
-        shift.delay_s = busy.again_s
+        context.delay_s = busy.again_s
     except Exception:
-        shift.delay_s = max(shift.delay_s, ERROR_PAUSE_S)  # whatever it is, at once it would be the same again
+        context.delay_s = max(context.delay_s, ERROR_PAUSE_S)  # whatever it is, at once it would be the same again
         raise
     finally:
         heartbeat.cancel()
         with suppress(asyncio.CancelledError):
             await heartbeat
-        await to_the_end(_give_back(runtime, shift))
+        await to_the_end(_give_back(runtime, context))
 
 
 # ---- load ----------------------------------------------------------------------------------------------------------
 
 
-async def _reached(runtime: Runtime, shift: Shift) -> bool:
+async def _reached(runtime: Runtime, context: LeaseContext) -> bool:
     """Find the way to the account that sends this, with credentials for it."""
     try:
-        shift.reach = await runtime.reaches.of(shift.work.spec)
+        context.ses_account = await runtime.ses_accounts.of(context.work.spec)
         # Before anything is claimed: credentials that cannot be had then put nobody in doubt.
-        await shift.reach.gateway.credentials()
+        await context.ses_account.gateway.credentials()
     except UnknownRoute as error:
-        await settle.stop(runtime, shift, str(error))
+        await settle.stop(runtime, context, str(error))
         return False
     except Exception as error:
-        await settle.act_on_refusal(runtime, shift, classify_question(error))
+        await settle.act_on_refusal(runtime, context, classify_question(error))
         return False
     return True
 
 
-async def _loaded(runtime: Runtime, shift: Shift) -> Material | None:
+async def _loaded(runtime: Runtime, context: LeaseContext) -> MessageBuilder | None:
     """What the messages are made from. Where that cannot be used, the whole campaign stops, with one reason."""
     try:
-        async with suspects.working(runtime, shift, ()):
-            return await load(runtime, shift.reach, shift.work.spec)
+        async with suspects.working(runtime, context, ()):
+            return await load(runtime, context.ses_account, context.work.spec)
     except MailerError as error:
-        await settle.stop(runtime, shift, str(error))
+        await settle.stop(runtime, context, str(error))
         return None
 
 
-async def _send_queued(runtime: Runtime, shift: Shift, material: Material) -> None:
+async def _send_queued(runtime: Runtime, context: LeaseContext, material: MessageBuilder) -> None:
     deadline = time.monotonic() + SLICE_S
     most = MAX_ENTRIES if choose(material.spec).bulk else material.at_once(SINGLES)
-    while shift.queued and not shift.over and not shift.lost.is_set() and not runtime.stopping.is_set():
+    while context.queued and not context.over and not context.lost.is_set() and not runtime.stopping.is_set():
         if time.monotonic() >= deadline:
             return
-        if shift.expired():
-            await to_the_end(settle.expire(runtime, shift))
+        if context.expired():
+            await to_the_end(settle.expire(runtime, context))
             return
-        if time.monotonic() - shift.gated_at > GATE_EVERY_S and not await gated(runtime, shift):
+        if time.monotonic() - context.gated_at > GATE_EVERY_S and not await gated(runtime, context):
             return
-        positions = _next(shift, shift.reach.quota.call_size(most, material.spec.max_rate))
-        async with suspects.working(runtime, shift, positions):
-            calls, length = await made(runtime, shift, material, positions, bulk=shift.singly.isdisjoint(positions))
+        positions = _next(context, context.ses_account.quota.call_size(most, material.spec.max_rate))
+        async with suspects.working(runtime, context, positions):
+            calls, length = await made(runtime, context, material, positions, bulk=context.singly.isdisjoint(positions))
         try:
             async with runtime.text_room.held(length * COPIES if length > LARGE_CHARS else 0):
                 for together in _together(calls, material.at_once(SINGLES)):
-                    if shift.over:
+                    if context.over:
                         break
-                    await _admit_and_send(runtime, shift, material, together)
+                    await _admit_and_send(runtime, context, material, together)
         except Busy as busy:
-            shift.over, shift.delay_s = True, busy.again_s
+            context.over, context.delay_s = True, busy.again_s
 
 
-def _next(shift: Shift, most: int) -> list[int]:
+def _next(context: LeaseContext, most: int) -> list[int]:
     """The positions that are next, with at most so many recipients; one at least. They are not queued any more."""
-    spec, entries, count = shift.work.spec, shift.work.entries, 0
-    most = min(most, alike.PROBES) if shift.turn else most
-    at_once = 1 if shift.queued[0] in shift.singly else MAX_ENTRIES
-    for taken, position in enumerate(shift.queued):
+    spec, entries, count = context.work.spec, context.work.entries, 0
+    most = min(most, alike.PROBES) if context.turn else most
+    at_once = 1 if context.queued[0] in context.singly else MAX_ENTRIES
+    for taken, position in enumerate(context.queued):
         entry = entries[position]
         count += len(spec.to or (1,)) + len(spec.cc or entry.cc) + len(spec.bcc or entry.bcc)
-        if taken == at_once or (taken and (count > most or position in shift.singly)):
+        if taken == at_once or (taken and (count > most or position in context.singly)):
             break
     else:
-        taken = len(shift.queued)
-    positions, shift.queued = shift.queued[:taken], shift.queued[taken:]
+        taken = len(context.queued)
+    positions, context.queued = context.queued[:taken], context.queued[taken:]
     return positions
 
 
@@ -176,26 +180,26 @@ def _together(calls: Sequence[Call], at_once: int) -> Iterator[Sequence[Call]]:
         yield singles[first : first + at_once]
 
 
-async def _admit_and_send(runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call]) -> None:
+async def _admit_and_send(runtime: Runtime, context: LeaseContext, material: MessageBuilder, calls: Sequence[Call]) -> None:
     """Make the calls when it is their turn; where only SendEmail calls have theirs, send the messages by those."""
-    admission = await _admitted(runtime, shift, calls)
-    if admission.verdict is Verdict.GO:
-        granted = await _granted(runtime, shift, material, calls, admission)
-        await to_the_end(_send(runtime, shift, granted, admission))
-    elif admission.verdict is Verdict.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
-        shift.over, shift.delay_s = True, settle.CALLS_PAUSE_S
-    elif admission.verdict is Verdict.SINGLES:
+    admission = await _admitted(runtime, context, calls)
+    if admission.status is AdmissionStatus.GO:
+        granted = await _granted(runtime, context, material, calls, admission)
+        await to_the_end(_send(runtime, context, granted, admission))
+    elif admission.status is AdmissionStatus.SINGLES and material.spec.mode is Mode.BULK:  # asked for: then it waits
+        context.over, context.delay_s = True, settle.CALLS_PAUSE_S
+    elif admission.status is AdmissionStatus.SINGLES:
         items, at_once = calls[0].items, material.at_once(SINGLES)
         for first in range(0, len(items), at_once):
-            singles = await planned(runtime, shift, material, items[first : first + at_once], bulk=False)
-            if singles and not shift.over:
-                await _admit_and_send(runtime, shift, material, singles)
+            singles = await planned(runtime, context, material, items[first : first + at_once], bulk=False)
+            if singles and not context.over:
+                await _admit_and_send(runtime, context, material, singles)
 
 
-async def _admitted(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> Admission:
+async def _admitted(runtime: Runtime, context: LeaseContext, calls: Sequence[Call]) -> Admission:
     """Wait for the recipients' turn in the account's quota. What has to wait longer gives its lease back meanwhile."""
-    chunk, spec, started = shift.work.chunk, shift.work.spec, time.monotonic()
-    wish = Wish(
+    chunk, spec, started = context.work.chunk, context.work.spec, time.monotonic()
+    wish = RateRequest(
         lane=spec.lane,
         recipients=sum(call.recipients for call in calls),
         least=calls[0].items[0].recipients,
@@ -204,37 +208,37 @@ async def _admitted(runtime: Runtime, shift: Shift, calls: Sequence[Call]) -> Ad
         own_rate=spec.max_rate,
         bulk=calls[0].operation is Operation.SEND_BULK_EMAIL,
     )
-    admission = await shift.reach.quota.admit(wish, patience_s=PATIENCE_S)
+    admission = await context.ses_account.quota.admit(wish, patience_s=PATIENCE_S)
     metrics.record_admission_wait(spec.lane, time.monotonic() - started)
-    if admission.verdict is Verdict.LATER:
-        shift.over, shift.delay_s = True, admission.retry_s
+    if admission.status is AdmissionStatus.LATER:
+        context.over, context.delay_s = True, admission.retry_s
     elif admission.reason:
-        await settle.park(runtime, shift, admission.reason)
-        if admission.verdict is Verdict.STALE:
-            shift.delay_s = settle.STALE_S
+        await settle.park(runtime, context, admission.reason)
+        if admission.status is AdmissionStatus.STALE:
+            context.delay_s = settle.STALE_S
     return admission
 
 
 async def _granted(
-    runtime: Runtime, shift: Shift, material: Material, calls: Sequence[Call], admission: Admission
+    runtime: Runtime, context: LeaseContext, material: MessageBuilder, calls: Sequence[Call], admission: Admission
 ) -> Sequence[Call]:
     """As much of the calls as there is room for; the rest is next again."""
     if admission.recipients >= sum(call.recipients for call in calls):
         return calls
     items = [item for call in calls for item in call.items]
     taken = sum(count <= admission.recipients for count in accumulate(item.recipients for item in items))
-    shift.queued = [item.position for item in items[taken:]] + shift.queued
+    context.queued = [item.position for item in items[taken:]] + context.queued
     if calls[0].operation is Operation.SEND_EMAIL:
         return calls[:taken]
-    return await planned(runtime, shift, material, items[:taken])
+    return await planned(runtime, context, material, items[:taken])
 
 
 # ---- claim, dispatch, settle ---------------------------------------------------------------------------------------
 
 
-async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission: Admission) -> None:
+async def _send(runtime: Runtime, context: LeaseContext, calls: Sequence[Call], admission: Admission) -> None:
     """Claim, call, settle. Once the claim is stored this runs to its end, whatever happens to the job around it."""
-    chunk, quota = shift.work.chunk, shift.reach.quota
+    chunk, quota = context.work.chunk, context.ses_account.quota
     items = [item for call in calls for item in call.items]
     if not items:
         await quota.give_back(admission)
@@ -244,49 +248,54 @@ async def _send(runtime: Runtime, shift: Shift, calls: Sequence[Call], admission
     began = time.monotonic()
     claim = await settle.until_stored(
         runtime,
-        shift,
-        lambda: runtime.ledger.scripts.claim(chunk, fence=shift.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
+        context,
+        lambda: runtime.ledger.scripts.claim(chunk, fence=context.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
     )
     given = claim is ClaimStatus.OK and time.monotonic() - began < PLACE_S
     if not given:
-        await _unclaim(runtime, shift, rows)
+        await _unclaim(runtime, context, rows)
         await quota.give_back(admission)
     if claim is ClaimStatus.EXPIRED:
-        shift.queued = [item.position for item in items] + shift.queued
-        await settle.expire(runtime, shift)
+        context.queued = [item.position for item in items] + context.queued
+        await settle.expire(runtime, context)
         return
     if not given:
-        shift.over = True
+        context.over = True
         if claim is ClaimStatus.CONFLICT:
             log.warning("a recipient was not free to be claimed; the chunk is taken up again", chunk=chunk)
         return
     await quota.until(admission)
-    answers = [answer for found in await asyncio.gather(*(_call(shift, call) for call in calls)) for answer in found]
-    kept = await alike.kept(runtime, shift, items, answers)
+    answers = [answer for found in await asyncio.gather(*(_call(context, call) for call in calls)) for answer in found]
+    kept = await alike.kept(runtime, context, items, answers)
     settlements = [
-        settle.answered(shift, item, answer, kept=item.position in kept.positions)
+        settle.answered(context, item, answer, kept=item.position in kept.positions)
         for item, answer in zip(items, answers, strict=True)
     ]
     accepted = sum(item.recipients for item, answer in zip(items, answers, strict=True) if answer.refusal is None)
     sent = Sent(
-        account=shift.reach.account, recipients=sum(call.recipients for call in calls), accepted=accepted, place=admission.place
+        account=context.ses_account.account,
+        recipients=sum(call.recipients for call in calls),
+        accepted=accepted,
+        place=admission.place,
     )
-    await settle.settle(runtime, shift, settlements, sent)
-    if shift.turn and accepted:
-        shift.turn = False
-        await runtime.holds.let_go(shift.holds)
-    await settle.act_on(runtime, shift, calls, answers, admission.place)
-    shift.again_s = max(shift.again_s, kept.again_s)
+    await settle.settle(runtime, context, settlements, sent)
+    if context.turn and accepted:
+        context.turn = False
+        await runtime.holds.let_go(context.holds)
+    await settle.act_on(runtime, context, calls, answers, admission.place)
+    context.again_s = max(context.again_s, kept.again_s)
     if kept.held_s:
-        await settle.park(runtime, shift, kept.reason, kept.held_s)
+        await settle.park(runtime, context, kept.reason, kept.held_s)
 
 
-async def _unclaim(runtime: Runtime, shift: Shift, rows: Sequence[tuple[int, int]]) -> None:
+async def _unclaim(runtime: Runtime, context: LeaseContext, rows: Sequence[tuple[int, int]]) -> None:
     """A claim that is not given in the end, or too late, may be stored: by its first try, whose answer was lost. (The client of
     Redis tries again by itself, so that cannot be told here.) But no call was made by it, and nobody else knows that."""
-    chunk = shift.work.chunk
+    chunk = context.work.chunk
     try:
-        n = await settle.until_stored(runtime, shift, lambda: runtime.ledger.unclaim(chunk, fence=shift.work.fence, rows=rows))
+        n = await settle.until_stored(
+            runtime, context, lambda: runtime.ledger.unclaim(chunk, fence=context.work.fence, rows=rows)
+        )
     except StoreFailed as error:
         log.error("a claim that was not used could not be taken back: its chunk is archived", chunk=chunk, reason=str(error))
         return
@@ -294,8 +303,8 @@ async def _unclaim(runtime: Runtime, shift: Shift, rows: Sequence[tuple[int, int
         log.warning("recipients whose claim was not used are queued again", chunk=chunk, recipients=n)
 
 
-async def _call(shift: Shift, call: Call) -> list[Answer]:
-    answers, took = await shift.reach.gateway.send(call.operation.value, call.params, call.body)
+async def _call(context: LeaseContext, call: Call) -> list[Answer]:
+    answers, took = await context.ses_account.gateway.send(call.operation.value, call.params, call.body)
     refused = next((a.refusal.kind.value for a in answers if a.refusal), None)
     metrics.record_ses_call(call.operation.value, refused or "accepted", took)
     return answers
@@ -304,11 +313,11 @@ async def _call(shift: Shift, call: Call) -> list[Answer]:
 # ---- the lease -----------------------------------------------------------------------------------------------------
 
 
-async def _give_back(runtime: Runtime, shift: Shift) -> None:
-    chunk, fence, lane = shift.work.chunk, shift.work.fence, shift.work.spec.lane
-    delay_ms = int((shift.delay_s if shift.over or shift.queued else max(shift.delay_s, shift.again_s)) * 1000)
+async def _give_back(runtime: Runtime, context: LeaseContext) -> None:
+    chunk, fence, lane = context.work.chunk, context.work.fence, context.work.spec.lane
+    delay_ms = int((context.delay_s if context.over or context.queued else max(context.delay_s, context.again_s)) * 1000)
     try:
-        harmless = not shift.work.starts or (shift.harmless and shift.suspected.isdisjoint(shift.queued))
+        harmless = not context.work.starts or (context.harmless and context.suspected.isdisjoint(context.queued))
         more = await runtime.ledger.scripts.release(chunk, fence=fence, delay_ms=delay_ms, harmless=harmless)
         if more and not delay_ms:
             await runtime.queue.wake(lane, chunk, fence)
@@ -326,14 +335,14 @@ async def _feed(runtime: Runtime, chunk: str) -> None:
         await runtime.feed(container_of(chunk), lane)
 
 
-async def _heartbeat(runtime: Runtime, shift: Shift) -> None:
+async def _heartbeat(runtime: Runtime, context: LeaseContext) -> None:
     """Keep the lease. When it is lost nothing more is claimed under it."""
     while True:
         await asyncio.sleep(LEASE_MS / 3000)
         with suppress(RedisError, OSError):
-            if not await runtime.ledger.scripts.renew(shift.work.chunk, fence=shift.work.fence, lease_ms=LEASE_MS):
-                log.warning("lost the lease of a chunk", chunk=shift.work.chunk)
-                shift.lost.set()
+            if not await runtime.ledger.scripts.renew(context.work.chunk, fence=context.work.fence, lease_ms=LEASE_MS):
+                log.warning("lost the lease of a chunk", chunk=context.work.chunk)
+                context.lost.set()
                 return
 
 

@@ -17,22 +17,22 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mailer import metrics
-from mailer.address import bare, dedup_key
-from mailer.email import Lane, Outcome
 from mailer.errors import NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
 from mailer.ids import chunk_id, container_of
-from mailer.ledger import Change, Happening, Spec
-from mailer.ledger.scripts import Heard
-from mailer.ledger.suppressed import NewEntry, Reason
-from mailer.sender import Sender
+from mailer.ledger import Change, EventUpdate, Spec
+from mailer.ledger.scripts import Applied
+from mailer.message.address import bare, dedup_key
+from mailer.message.email import Lane, Outcome
+from mailer.message.sender import Sender
 from mailer.ses.sqs import BATCH, LONG_POLL_S, EventQueue, Received
+from mailer.suppression.lists import NewEntry, Reason
 from mailer.tasks import to_the_end
 
 from .meaning import happening, left_a_list, suppressions
-from .owed import Owed, owe
 from .runtime import Runtime, cancel
 from .soft import suppress_repeated
+from .suppression_outbox import Owed, owe
 from .untagged import match
 
 log = structlog.get_logger()
@@ -81,7 +81,7 @@ async def apply(runtime: Runtime, events: Sequence[Event]) -> Set[int]:
 async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
     """Why, by place, of those whose chunk cannot be had now."""
     events, waiting = await match(runtime, events)
-    said, places = defaultdict[str, list[Happening]](list), defaultdict[str, list[int]](list)
+    said, places = defaultdict[str, list[EventUpdate]](list), defaultdict[str, list[int]](list)
     unmatched = 0
     for place, event in enumerate(events):
         attempt = event.attempt
@@ -96,7 +96,7 @@ async def _apply(runtime: Runtime, events: Sequence[Event]) -> dict[int, str]:
     # First of all: from here on nobody is sent to who must not be.
     entries = [entry for event in events for entry in suppressions(event)]
     if entries:
-        await runtime.ledger.suppressed.add(entries)
+        await runtime.suppressed.add(entries)
     await suppress_repeated(runtime, events)
     changes, left = list[Change](), dict[int, str]()
     if said:
@@ -125,7 +125,7 @@ def _owed(container: str, spec: Spec, events: Sequence[Event]) -> list[Owed]:
     ]
 
 
-async def _hear(runtime: Runtime, said: Mapping[str, list[Happening]]) -> tuple[dict[str, Heard], dict[str, str]]:
+async def _hear(runtime: Runtime, said: Mapping[str, list[EventUpdate]]) -> tuple[dict[str, Applied], dict[str, str]]:
     """By chunk; one that was archived comes back for it. And why, of those that cannot be had now."""
     heard = dict(zip(said, await runtime.ledger.scripts.hear(said), strict=True))
     back, failed = await _take_back(runtime, [chunk for chunk, one in heard.items() if not one.known])
@@ -203,7 +203,7 @@ async def _leave(runtime: Runtime, streams: Mapping[str, Sequence[str]], contain
     alone keeps them from what goes by that list: nothing else is stopped by it, such as receipts."""
     entries = [NewEntry(address, Reason.UNSUBSCRIBE, stream) for address, found in streams.items() for stream in found]
     if entries:
-        await runtime.ledger.suppressed.add(entries)
+        await runtime.suppressed.add(entries)
     if lost := sum(not found for found in streams.values()):
         metrics.record_unmatched(lost)
         log.warning(

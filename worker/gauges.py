@@ -8,9 +8,9 @@ import time
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.email import Lane
 from mailer.ledger import census
 from mailer.ledger.workers import served
+from mailer.message.email import Lane
 from mailer.queue import is_refused
 
 from .readiness import trouble_of_redis
@@ -48,7 +48,7 @@ async def _account(runtime: Runtime) -> None:
         metrics.set_account(
             sending_enabled=known.sending_enabled, enforcement=known.enforcement, read_at=known.refreshed_at.timestamp()
         )
-    if synced_at := (await runtime.ledger.suppressed.ses_list(runtime.own.account)).synced_at:
+    if synced_at := (await runtime.suppressed.ses_list(runtime.own.account)).synced_at:
         metrics.set_suppression_read(synced_at.timestamp())
 
 

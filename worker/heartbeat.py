@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from redis.exceptions import RedisError
 
-from mailer.email import Lane
 from mailer.ids import container_of
 from mailer.ledger.workers import MAX_DOING, WorkerSeen
+from mailer.message.email import Lane
 
 from .runtime import Runtime
 

@@ -25,7 +25,7 @@ import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
-from mailer.email import Lane
+from mailer.message.email import Lane
 from mailer.queue import JOB, connect, disconnect, dump_job, for_arq, load_job
 
 from .deliver import deliver

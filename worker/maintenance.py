@@ -14,18 +14,19 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.account import read_account
-from mailer.email import Outcome, State
+from mailer.accounts.access import SesAccount
+from mailer.accounts.overview import read_account
 from mailer.errors import StoreFailed
 from mailer.ids import container_of
 from mailer.ledger import ActiveCampaign
-from mailer.reach import Reach
+from mailer.message.email import Outcome, State
 from mailer.ses.refusals import classify_question
 from mailer.settings import Policy
 from mailer.suppression.sync import Sync
 from mailer.tasks import to_the_end
 
-from . import events, heartbeat, owed, sns, telling, untagged, waiting
+from . import events, heartbeat, sns, telling, untagged, waiting
+from . import suppression_outbox as owed
 from .runtime import PATIENCE_MS, Runtime
 
 log = structlog.get_logger()
@@ -145,18 +146,18 @@ async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:
 
 async def read_accounts(runtime: Runtime) -> None:
     """GetAccount of each account that this process sends from, by one process for all: Redis has it for every limiter."""
-    for reach in runtime.reaches.all():
-        await _read_account(runtime, reach)
+    for ses_account in runtime.ses_accounts.all():
+        await _read_account(runtime, ses_account)
     known = await runtime.accounts.load(runtime.own.account)
     if known:
         metrics.set_quota(known.max_send_rate, known.max_24h, known.used_24h)
 
 
-async def _read_account(runtime: Runtime, reach: Reach) -> None:
-    account = reach.account
+async def _read_account(runtime: Runtime, ses_account: SesAccount) -> None:
+    account = ses_account.account
     if await runtime.accounts.may_refresh(account, runtime.settings.account_refresh_s):
         try:
-            await read_account(runtime.accounts, reach)
+            await read_account(runtime.accounts, ses_account)
         except asyncio.CancelledError:
             # Else the process that comes after this one would wait for the lock to run out.
             await asyncio.shield(runtime.accounts.give_up_refresh(account))
@@ -170,13 +171,13 @@ async def _read_account(runtime: Runtime, reach: Reach) -> None:
             runtime.repeats.over(log.info, ("account", account), "the state of the SES account can be read again")
     known = await runtime.accounts.load(account)
     if known:
-        reach.quota.remember_rate(known.max_send_rate)
+        ses_account.quota.remember_rate(known.max_send_rate)
 
 
 async def read_identities(runtime: Runtime) -> None:
     """The verified identities and configuration sets of the same accounts, by one process for all. A list of many takes as
     many seconds as it has pages, so this holds up neither the reading of the quotas nor that of another account's."""
-    reading = (reach.register.refresh_when_due() for reach in runtime.reaches.all())
+    reading = (ses_account.register.refresh_when_due() for ses_account in runtime.ses_accounts.all())
     for failed in await asyncio.gather(*reading, return_exceptions=True):
         if isinstance(failed, BaseException):
             raise failed
@@ -185,13 +186,13 @@ async def read_identities(runtime: Runtime) -> None:
 async def read_suppression(runtime: Runtime) -> None:
     """SES's suppression list of each account that this process sends from, as far as it is due, for a slice of time: the list
     of one account may be long, and the others' must not get old meanwhile."""
-    await asyncio.gather(*(_read_suppression(runtime, reach) for reach in runtime.reaches.all()))
+    await asyncio.gather(*(_read_suppression(runtime, ses_account) for ses_account in runtime.ses_accounts.all()))
 
 
-async def _read_suppression(runtime: Runtime, reach: Reach) -> None:
+async def _read_suppression(runtime: Runtime, ses_account: SesAccount) -> None:
     every_s = runtime.settings.suppression_sync_s
-    refusal = await Sync(runtime.ledger.suppressed, reach.account, reach.gateway, every_s=every_s).when_due()
-    key, text = ("suppression", reach.account), "the suppression list of SES cannot be read"
+    refusal = await Sync(runtime.suppressed, ses_account.account, ses_account.gateway, every_s=every_s).when_due()
+    key, text = ("suppression", ses_account.account), "the suppression list of SES cannot be read"
     if refusal is not None:
         runtime.repeats.tell(log.warning, key, text, refusal.code, code=refusal.code, reason=refusal.reason)
 

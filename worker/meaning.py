@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mailer.email import Outcome
 from mailer.events import Event, EventType
-from mailer.gates.sandbox import is_mailbox_simulator
+from mailer.identities.sandbox import is_mailbox_simulator
 from mailer.ids import Attempt
-from mailer.ledger import Happening
+from mailer.ledger import EventUpdate
 from mailer.ledger.scripts import Manner
-from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.message.email import Outcome
+from mailer.suppression.lists import NewEntry, Reason
 
 MAX_REASON = 500  # characters
 
@@ -31,7 +31,7 @@ _OF_THE_MESSAGE = frozenset({"MessageTooLarge", "ContentRejected", "AttachmentRe
 _NOT_SPAM = "not-spam"  # a complaint's type: the recipient says that it is none
 
 
-def happening(event: Event, attempt: Attempt) -> Happening | None:
+def happening(event: Event, attempt: Attempt) -> EventUpdate | None:
     """What the ledger is told; None where the event says nothing of the message's fate."""
     outcome, manner = _STATES.get(event.type), Manner.PLAIN
     if outcome is Outcome.BOUNCED:
@@ -44,7 +44,7 @@ def happening(event: Event, attempt: Attempt) -> Happening | None:
         manner = Manner.DELAYED
     if outcome is None:
         return None
-    return Happening(attempt.position, attempt.attempt, outcome, event.ses_message_id, _reason(event)[:MAX_REASON], manner)
+    return EventUpdate(attempt.position, attempt.attempt, outcome, event.ses_message_id, _reason(event)[:MAX_REASON], manner)
 
 
 def _bounced(event: Event) -> Manner:

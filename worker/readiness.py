@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from redis.exceptions import RedisError
 
-from mailer.gates.quota import REASONS, STALE_AFTER_REFRESHES, Verdict
-from mailer.gates.suppression import why_not_known
-from mailer.ledger.accounts import KnownAccount
 from mailer.queue import explain_redis, is_refused
+from mailer.quota.gate import REASONS, STALE_AFTER_REFRESHES, AdmissionStatus
+from mailer.quota.state import KnownAccount
+from mailer.suppression.check import why_not_known
 
 from .http import Check
 from .runtime import Listening, Runtime
@@ -70,9 +70,9 @@ async def _account_check(runtime: Runtime) -> Check:
 def why_not_sending(known: KnownAccount) -> str:
     """Why this account may not send now; empty where it may."""
     if known.enforcement == "SHUTDOWN":
-        return REASONS[Verdict.SUSPENDED].removeprefix("waiting: ")
+        return REASONS[AdmissionStatus.SUSPENDED].removeprefix("waiting: ")
     if not known.sending_enabled:
-        return REASONS[Verdict.PAUSED].removeprefix("waiting: ")
+        return REASONS[AdmissionStatus.PAUSED].removeprefix("waiting: ")
     if 0 <= known.max_24h <= known.used_24h:
         return "the 24 h quota is used up"
     return ""
@@ -83,7 +83,7 @@ async def _suppression_check(runtime: Runtime) -> Check:
     account = await runtime.accounts.load(runtime.own.account)
     if account is not None and not account.suppressed_reasons:
         return Check(ok=True, detail="the list of SES holds for nothing in this account", needed=False)
-    known = await runtime.ledger.suppressed.ses_list(runtime.own.account)
+    known = await runtime.suppressed.ses_list(runtime.own.account)
     why = why_not_known(known, runtime.settings.suppression_sync_s)
     return Check(ok=why is None, detail=why or f"{known.entries:,} entries on the list of SES", needed=False)
 

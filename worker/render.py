@@ -18,13 +18,13 @@ from jinja2 import Undefined
 from markupsafe import Markup
 
 from mailer.compose import MAX_ENTRIES, Item
-from mailer.compose.factor import segments
-from mailer.compose.material import Elsewhere, Material, StoredTemplate
+from mailer.compose.message_builder import Elsewhere, MessageBuilder, StoredTemplate
 from mailer.compose.request import Values
+from mailer.compose.shared_template import segments
 from mailer.data import dumps, plain
-from mailer.email import Lane
 from mailer.errors import RenderFailed
 from mailer.ledger import Entry
+from mailer.message.email import Lane
 from mailer.templates import Compiled, Content, Pieces
 from mailer.templates.cost import Cost, longest, measure
 from mailer.templates.names import GIVEN
@@ -91,7 +91,7 @@ class Rendering:
     def __init__(self) -> None:
         self.children = Children()
 
-    async def batch(self, lane: Lane, chunk: str, material: Material, rows: Sequence[Row]) -> Batch:
+    async def batch(self, lane: Lane, chunk: str, material: MessageBuilder, rows: Sequence[Row]) -> Batch:
         """The messages of these recipients, as many as there is time and room for; one at least. Raises Busy and Broken."""
         source = material.source
         if isinstance(source, Near):
@@ -126,7 +126,7 @@ class Rendering:
 
     # ---- here --------------------------------------------------------------------------------------
 
-    async def _here(self, chunk: str, material: Material, rows: Sequence[Row], fitting: int) -> Batch:
+    async def _here(self, chunk: str, material: MessageBuilder, rows: Sequence[Row], fitting: int) -> Batch:
         batch, turn = Batch(left=rows[fitting:]), time.monotonic()
         for number, row in enumerate(rows[:fitting]):
             if time.monotonic() - turn > TURN_S:
@@ -146,7 +146,7 @@ class Rendering:
 
     # ---- by a child ----------------------------------------------------------------------------------
 
-    async def _elsewhere(self, lane: Lane, chunk: str, material: Material, source: Far, rows: Sequence[Row]) -> Batch:
+    async def _elsewhere(self, lane: Lane, chunk: str, material: MessageBuilder, source: Far, rows: Sequence[Row]) -> Batch:
         batch, packed, size = Batch(), list[bytes](), 0
         for number, row in enumerate(rows):
             if number and size > REQUEST_BYTES:
@@ -173,7 +173,9 @@ class Rendering:
         _judge(batch, made)
         return batch
 
-    async def _checked(self, lane: Lane, chunk: str, material: Material, source: StoredTemplate, rows: Sequence[Row]) -> Batch:
+    async def _checked(
+        self, lane: Lane, chunk: str, material: MessageBuilder, source: StoredTemplate, rows: Sequence[Row]
+    ) -> Batch:
         """Messages of a template that SES has: whether each has every variable is all that is to be found out."""
         data = [material.all_data(row.entry) for row in rows]
         sources = orjson.dumps(source.sources)
@@ -197,7 +199,7 @@ def _judge(batch: Batch, made: Made) -> None:
         batch.hopeless = f"{HOPELESS} recipients in a row failed, and each took long: {why}"
 
 
-def _fitting(cost: Cost, material: Material, rows: Sequence[Row]) -> int:
+def _fitting(cost: Cost, material: MessageBuilder, rows: Sequence[Row]) -> int:
     """How many of these rows, from the first, are cheap."""
     shared = material.spec.data
     given, most = _GIVEN + (len(dumps(shared)) if shared else 0), longest(shared) if cost.has_loops else 0

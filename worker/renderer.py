@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
-from mailer.compose.factor import Segment, opened, segments
+from mailer.compose.shared_template import Segment, opened, segments
 from mailer.data import loads
 from mailer.errors import MailerError, RenderFailed
 from mailer.templates.content import Content

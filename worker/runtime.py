@@ -18,26 +18,27 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.account import ASK_S, read_account
+from mailer.accounts.access import SesAccount, SesAccounts, set_up
+from mailer.accounts.overview import ASK_S, read_account
 from mailer.compose import Loaded
-from mailer.email import Lane
 from mailer.errors import StoreFailed
-from mailer.gates.quota import AHEAD_S
 from mailer.ledger import File, Ledger, Spec
-from mailer.ledger.accounts import Accounts
 from mailer.ledger.census import Census
 from mailer.ledger.control import Control
 from mailer.ledger.holds import Holds
 from mailer.ledger.ledger import CHUNK_ROWS
-from mailer.ledger.redis import RedisClient
 from mailer.ledger.workers import Workers
+from mailer.message.email import Lane
 from mailer.queue import Era, Queue, connect, disconnect
-from mailer.reach import Reach, Reaches, set_up
+from mailer.quota.gate import AHEAD_S
+from mailer.quota.state import AccountStates
+from mailer.redis.client import RedisClient
 from mailer.repeats import Repeats
 from mailer.ses.refusals import classify_question
 from mailer.settings import Settings
 from mailer.storage import open_objects
-from mailer.suppression.pace import Pace
+from mailer.suppression.lists import SuppressionLists
+from mailer.suppression.throttle import WriteThrottle
 
 from .outage import Outage
 from .render import Far, Near, Rendering, choose
@@ -109,11 +110,12 @@ class Runtime:
         self.objects = open_objects(settings)
         self.ledger = Ledger(self.redis, settings.namespace, clock, self.objects)
         self.control = Control(self.ledger)
-        self.accounts = Accounts(self.redis, self.ledger.keys, self.ledger.scripts)
+        self.suppressed = SuppressionLists.of(self.ledger)
+        self.accounts = AccountStates(self.redis, self.ledger.keys, self.ledger.scripts)
         self.holds = Holds(self.redis, self.ledger.keys, self.ledger.scripts)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
-        self.reaches = Reaches(settings, self.ledger, self.stopping)
+        self.ses_accounts = SesAccounts(settings, self.ledger, self.stopping)
         self.stored = StoredTemplates()
         self.listening = Listening()
         self.repeats = Repeats()  # of log lines
@@ -125,7 +127,9 @@ class Runtime:
         self.beaten_at = 0.0
         self.census: Census | None = None  # the last one, and when it was taken
         self.census_at = 0.0
-        self.paces: defaultdict[str, Pace] = defaultdict(Pace)  # of writing to SES's suppression list, by account
+        self.paces: defaultdict[str, WriteThrottle] = defaultdict(
+            WriteThrottle
+        )  # of writing to SES's suppression list, by account
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by account
         self.store_rests_until = 0.0  # the loop's time: before it, events ask nothing of a store that did not answer
         self.rendering = Rendering()
@@ -142,7 +146,7 @@ class Runtime:
         self._stack.push_async_callback(disconnect, self.probe)
         if self.objects is not None:
             self._stack.push_async_callback(self.objects.close)
-        await self._stack.enter_async_context(self.reaches)
+        await self._stack.enter_async_context(self.ses_accounts)
         self._stack.push_async_callback(self.rendering.children.close)
         return self
 
@@ -155,9 +159,9 @@ class Runtime:
                 log.warning("the store does not answer; campaigns wait for it", reason=str(error))
 
     @property
-    def own(self) -> Reach:
+    def own(self) -> SesAccount:
         """The account of the worker's own credentials."""
-        return self.reaches.own
+        return self.ses_accounts.own
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._stack.aclose()
@@ -211,26 +215,28 @@ class Runtime:
         added = await self.ledger.scripts.feed(container, window=self._window(), patience_ms=PATIENCE_MS)
         await self.queue.wake_all(lane, added)
 
-    async def sending_is_off(self, reach: Reach) -> bool:
+    async def sending_is_off(self, ses_account: SesAccount) -> bool:
         """Whether SES says of the account itself, asked now, that it may not send; False where it does not answer, too."""
         asked_at = await self.accounts.now_s()
-        async with self._asking[reach.account]:
-            known = await self.accounts.load(reach.account)
+        async with self._asking[ses_account.account]:
+            known = await self.accounts.load(ses_account.account)
             if known is None or known.refreshed_at.timestamp() < asked_at:  # else somebody has asked since
                 try:
                     async with asyncio.timeout(ASK_S):
-                        await read_account(self.accounts, reach)
+                        await read_account(self.accounts, ses_account)
                 except RedisError:
                     raise
                 except Exception as error:
                     reason, text = classify_question(error).reason, "SES does not say whether the account may send"
-                    self.repeats.tell(log.warning, ("may send", reach.account), text, account=reach.account, reason=reason)
+                    self.repeats.tell(
+                        log.warning, ("may send", ses_account.account), text, account=ses_account.account, reason=reason
+                    )
                     return False
-                known = await self.accounts.load(reach.account)
+                known = await self.accounts.load(ses_account.account)
         return known is not None and (not known.sending_enabled or known.enforcement == "SHUTDOWN")
 
     def _window(self) -> int:
         """More chunks than the rate can use would only stand in the way of another campaign's."""
-        rate = max(reach.quota.rate for reach in self.reaches.all())
+        rate = max(ses_account.quota.rate for ses_account in self.ses_accounts.all())
         fewest, most = WINDOW_CHUNKS
         return max(fewest, min(most, 2 + int(rate * AHEAD_S / CHUNK_ROWS)))

@@ -13,17 +13,17 @@ import structlog
 from redis.exceptions import RedisError
 
 from mailer import metrics
-from mailer.address import bare, identities_of
+from mailer.accounts.access import SesAccount
 from mailer.compose import Call, Item, Operation
-from mailer.email import Outcome
 from mailer.errors import NotKnown, StoreFailed
 from mailer.ids import container_of, is_message
-from mailer.ledger import Sent, Settled, Settlement, Work
+from mailer.ledger import LeasedChunk, Sent, Settled, Settlement
 from mailer.ledger.holds import Pauses
-from mailer.ledger.limiter import Told
 from mailer.ledger.records import Record
+from mailer.message.address import bare, identities_of
+from mailer.message.email import Outcome
 from mailer.queue import explain_redis, passes
-from mailer.reach import Reach
+from mailer.quota.limiter import Throttle
 from mailer.ses.gateway import Answer
 from mailer.ses.refusals import Kind, Refusal
 from mailer.ses.rules import DO_BETWEEN
@@ -51,15 +51,15 @@ _PARKING = {Kind.DAILY, Kind.CREDENTIALS, Kind.PAUSED, Kind.PAUSED_SET, Kind.SUS
 
 
 @dataclass(slots=True)
-class Shift:
+class LeaseContext:
     """One lease being worked on: what the steps have found out for those that follow."""
 
-    work: Work
+    work: LeasedChunk
     queued: list[int]  # positions, in order, still to be sent
     failures: dict[int, int]
     attempts: dict[int, int]
     clock_ms: int  # what is to be added to this machine's clock to get Redis's
-    reach: Reach = field(init=False)
+    ses_account: SesAccount = field(init=False)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     over: bool = False  # nothing more to do here in this shift
     delay_s: float = 0.0  # when to look at the chunk again
@@ -77,7 +77,7 @@ class Shift:
     harmless: bool = False  # some of it was worked on, and the worker lives
 
     @classmethod
-    def of(cls, work: Work) -> Shift:
+    def of(cls, work: LeasedChunk) -> LeaseContext:
         records = work.records
         return cls(
             work=work,
@@ -119,26 +119,26 @@ def _turn(record: Record) -> int:
     return 0 if 0 < record.failures < MAX_FAILURES - 1 else record.attempts
 
 
-def answered(shift: Shift, item: Item, answer: Answer, *, kept: bool = False) -> Settlement:
+def answered(context: LeaseContext, item: Item, answer: Answer, *, kept: bool = False) -> Settlement:
     """One recipient's result. The table of refusals has decided what it is; this says what the ledger keeps of it. `kept`: it is
     tried again all the same."""
     refusal = answer.refusal
     if refusal is None:
-        why = without(shift.left_out.get(item.position))
-        return shift.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id, reason=why)
+        why = without(context.left_out.get(item.position))
+        return context.settlement(item.position, item.attempt, Outcome.SENT, message_id=answer.message_id, reason=why)
     outcome, failed = Outcome.QUEUED, False
     if kept:
         pass
     elif refusal.kind is Kind.AMBIGUOUS:
         outcome = Outcome.UNKNOWN
-    elif refusal.kind in (Kind.MESSAGE, Kind.SANDBOX) or (refusal.kind is Kind.CONFIG and is_message(shift.work.chunk)):
+    elif refusal.kind in (Kind.MESSAGE, Kind.SANDBOX) or (refusal.kind is Kind.CONFIG and is_message(context.work.chunk)):
         outcome = Outcome.REJECTED
     elif refusal.kind is Kind.RETRY:
         failed = True
-        shift.failures[item.position] = shift.failures.get(item.position, 0) + 1
-        if shift.failures[item.position] >= MAX_FAILURES:
+        context.failures[item.position] = context.failures.get(item.position, 0) + 1
+        if context.failures[item.position] >= MAX_FAILURES:
             outcome = Outcome.FAILED
-    return shift.settlement(item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
+    return context.settlement(item.position, item.attempt, outcome, reason=refusal.reason, failed=failed)
 
 
 def without(left_out: Mapping[str, str] | None) -> str | None:
@@ -149,98 +149,98 @@ def without(left_out: Mapping[str, str] | None) -> str | None:
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
 
 
-async def act_on(runtime: Runtime, shift: Shift, calls: Sequence[Call], answers: Sequence[Answer], place: str) -> None:
+async def act_on(runtime: Runtime, context: LeaseContext, calls: Sequence[Call], answers: Sequence[Answer], place: str) -> None:
     """What the refusals of these calls mean for the rest of the chunk, its campaign, and all that share the account."""
-    quota = shift.reach.quota
+    quota = context.ses_account.quota
     refusals = {a.refusal.kind: a.refusal for a in answers if a.refusal}
     if refusals.keys() & {Kind.RATE, Kind.CALLS}:
         metrics.record_throttled(sum(1 for a in answers if a.refusal and a.refusal.kind in (Kind.RATE, Kind.CALLS)))
-    if Kind.PAUSED_SET in refusals and shift.configuration_set:
-        await shift.reach.register.pause_set(shift.configuration_set)
-    await _forget_identities(shift, calls, answers)
+    if Kind.PAUSED_SET in refusals and context.configuration_set:
+        await context.ses_account.register.pause_set(context.configuration_set)
+    await _forget_identities(context, calls, answers)
     if (foreign := next((r for r in refusals.values() if r.foreign), None)) and all(a.refusal for a in answers):
-        await _await_ses(runtime, shift, foreign)
+        await _await_ses(runtime, context, foreign)
         return
     for kind in (Kind.CONFIG, *_PARKING):
         if kind in refusals:
-            await act_on_refusal(runtime, shift, refusals[kind])
+            await act_on_refusal(runtime, context, refusals[kind])
             return
     if Kind.CALLS in refusals and calls[0].operation is Operation.SEND_BULK_EMAIL:
         # Its recipients are free again and go on at once, by SendEmail where there is no place for another bulk call.
-        shift.queued = [item.position for call in calls for item in call.items] + shift.queued
-        await quota.refused(Told.CALLS, place)
+        context.queued = [item.position for call in calls for item in call.items] + context.queued
+        await quota.refused(Throttle.CALLS, place)
     elif refusals.keys() & {Kind.RATE, Kind.CALLS}:
         if len(refusals) == 1 and calls[0].operation is Operation.SEND_BULK_EMAIL:
             # All of it, though our own limiter keeps the rate: SES may mean the calls. If it does not, fewer cost little.
-            await quota.refused(Told.CALLS)
-        await quota.refused(Told.RATE)
-        shift.over, shift.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
+            await quota.refused(Throttle.CALLS)
+        await quota.refused(Throttle.RATE)
+        context.over, context.delay_s = True, RATE_PAUSE_S * random.uniform(1, 2)
     elif Kind.BESIDE in refusals:
         again = [
             item.position for item, a in zip(_items(calls), answers, strict=True) if a.refusal and a.refusal.kind is Kind.BESIDE
         ]
-        shift.queued = again + shift.queued
+        context.queued = again + context.queued
         if len(again) == len(answers):  # SES does not say whose fault it was
-            shift.singly.update(again)
+            context.singly.update(again)
     elif Kind.RETRY in refusals:
-        worst = max(shift.failures.get(item.position, 1) for call in calls for item in call.items)
+        worst = max(context.failures.get(item.position, 1) for call in calls for item in call.items)
         first, most = BACKOFF_S
-        shift.over, shift.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
+        context.over, context.delay_s = True, min(most, first * 2 ** (worst - 1)) * random.uniform(0.5, 1.5)
 
 
-async def _forget_identities(shift: Shift, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
+async def _forget_identities(context: LeaseContext, calls: Sequence[Call], answers: Sequence[Answer]) -> None:
     """Those that SES says are not verified are looked up anew."""
-    spec, wrong = shift.work.spec, set[str]()
+    spec, wrong = context.work.spec, set[str]()
     for item, (_, refusal) in zip(_items(calls), answers, strict=True):
         if refusal is not None and refusal.kind is Kind.SANDBOX:
             wrong.update(item.to, item.cc, item.bcc)
         elif refusal is not None and refusal.kind is Kind.CONFIG and "not verified" in refusal.reason:
             wrong.update(filter(None, (spec.from_address, spec.feedback_address)))
     if wrong:
-        await shift.reach.register.forget(name for mailbox in wrong for name in identities_of(mailbox))
+        await context.ses_account.register.forget(name for mailbox in wrong for name in identities_of(mailbox))
 
 
 def _items(calls: Sequence[Call]) -> list[Item]:
     return [item for call in calls for item in call.items]
 
 
-async def act_on_refusal(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+async def act_on_refusal(runtime: Runtime, context: LeaseContext, refusal: Refusal) -> None:
     """One that holds for everything that would follow: a configuration error stops it, and what may pass is waited for."""
     if refusal.kind is Kind.CONFIG:
-        await stop(runtime, shift, refusal.reason)
+        await stop(runtime, context, refusal.reason)
         return
     if refusal.kind in (Kind.PAUSED, Kind.SUSPENDED):
-        await _await_sending(runtime, shift, refusal)
+        await _await_sending(runtime, context, refusal)
         return
     reason = f"waiting: {refusal.reason}"
     if refusal.kind is Kind.DAILY:
-        await shift.reach.quota.refused(Told.DAILY)  # for all workers at once
-        reason = await shift.reach.quota.daily_reason()
-    await park(runtime, shift, reason)
+        await context.ses_account.quota.refused(Throttle.DAILY)  # for all workers at once
+        reason = await context.ses_account.quota.daily_reason()
+    await park(runtime, context, reason)
 
 
-async def _await_ses(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+async def _await_ses(runtime: Runtime, context: LeaseContext, refusal: Refusal) -> None:
     """Somebody else answers in its place. Before more is sent, SES has to answer a question; and then few are tried at first, for
     what keeps a question from nobody may still keep a message."""
-    why, account = f"{refusal.said} ({DO_BETWEEN})", shift.reach.account
+    why, account = f"{refusal.said} ({DO_BETWEEN})", context.ses_account.account
     await runtime.accounts.doubt(account, why)
-    held_s = await runtime.holds.hold(runtime.holds.sender(account, shift.work.spec), f"waiting: {why}", pauses())
-    await park(runtime, shift, f"waiting: {why}", held_s)
+    held_s = await runtime.holds.hold(runtime.holds.sender(account, context.work.spec), f"waiting: {why}", pauses())
+    await park(runtime, context, f"waiting: {why}", held_s)
 
 
-async def _await_sending(runtime: Runtime, shift: Shift, refusal: Refusal) -> None:
+async def _await_sending(runtime: Runtime, context: LeaseContext, refusal: Refusal) -> None:
     """SES has one code for an account, a tenant and a configuration set of which sending is paused, and words them alike. So the
     account is asked: where it may send, only those wait whose sender is the same."""
-    if await runtime.sending_is_off(shift.reach):
-        await park(runtime, shift, f"waiting: {refusal.reason}")
+    if await runtime.sending_is_off(context.ses_account):
+        await park(runtime, context, f"waiting: {refusal.reason}")
         return
-    if refusal.kind is Kind.PAUSED and shift.configuration_set and await _set_awaited(runtime, shift, refusal):
+    if refusal.kind is Kind.PAUSED and context.configuration_set and await _set_awaited(runtime, context, refusal):
         return
-    spec = shift.work.spec
+    spec = context.work.spec
     sender = bare(spec.from_address) + (f" by tenant {spec.tenant}" if spec.tenant else "")
     reason = f"waiting: SES refuses what {sender} sends, though the account may send: {refusal.reason}"
-    held_s = await runtime.holds.hold(runtime.holds.sender(shift.reach.account, spec), reason, pauses())
-    await park(runtime, shift, reason, held_s)
+    held_s = await runtime.holds.hold(runtime.holds.sender(context.ses_account.account, spec), reason, pauses())
+    await park(runtime, context, reason, held_s)
 
 
 def pauses() -> Pauses:
@@ -248,16 +248,16 @@ def pauses() -> Pauses:
     return Pauses(min(HELD_S, PARK_S), PARK_S)
 
 
-async def _set_awaited(runtime: Runtime, shift: Shift, refusal: Refusal) -> bool:
+async def _set_awaited(runtime: Runtime, context: LeaseContext, refusal: Refusal) -> bool:
     """True where it is the configuration set, or cannot be known: the others that share the account go on."""
-    name = shift.configuration_set or ""
+    name = context.configuration_set or ""
     try:
-        if not await shift.reach.register.is_set_paused(name):
+        if not await context.ses_account.register.is_set_paused(name):
             return False
         why = set_paused(name)
     except NotKnown:
         why = f"waiting: {refusal.reason}"
-    await park(runtime, shift, why)
+    await park(runtime, context, why)
     return True
 
 
@@ -265,46 +265,46 @@ def set_paused(name: str) -> str:
     return f"waiting: sending is paused for the configuration set {name}; resume it in SES"
 
 
-async def park(runtime: Runtime, shift: Shift, reason: str, again_s: float | None = None) -> None:
+async def park(runtime: Runtime, context: LeaseContext, reason: str, again_s: float | None = None) -> None:
     """It waits for something outside, costs no attempt, and goes on by itself; `again_s`: when that is worth a look."""
-    shift.over, shift.delay_s = True, min(PARK_S, PARK_S if again_s is None else again_s) * random.uniform(0.8, 1.2)
-    await runtime.ledger.park(container_of(shift.work.chunk), reason)
+    context.over, context.delay_s = True, min(PARK_S, PARK_S if again_s is None else again_s) * random.uniform(0.8, 1.2)
+    await runtime.ledger.park(container_of(context.work.chunk), reason)
 
 
-async def stop(runtime: Runtime, shift: Shift, reason: str) -> None:
+async def stop(runtime: Runtime, context: LeaseContext, reason: str) -> None:
     """A configuration error. A campaign stops with one reason and keeps its recipients queued; a message is refused."""
-    shift.over = True
-    container = container_of(shift.work.chunk)
+    context.over = True
+    container = container_of(context.work.chunk)
     if not is_message(container):
         await runtime.ledger.stop(container, reason)  # said by telling.py, once for all of its chunks
         return
     log.warning("stopped by a configuration error", id=container, reason=reason)
-    if 0 in shift.queued:  # not settled by an answer yet
-        await settle(runtime, shift, [shift.settlement(0, shift.attempts[0], Outcome.REJECTED, reason=reason)])
+    if 0 in context.queued:  # not settled by an answer yet
+        await settle(runtime, context, [context.settlement(0, context.attempts[0], Outcome.REJECTED, reason=reason)])
 
 
-async def expire(runtime: Runtime, shift: Shift) -> None:
+async def expire(runtime: Runtime, context: LeaseContext) -> None:
     """Its time is over: what is left of the chunk is not sent any more."""
-    shift.over = True
+    context.over = True
     reason = "it could not be handed to SES before its expires_at"
-    positions, shift.queued = shift.queued, []
-    rows = [shift.settlement(i, shift.attempts[i], Outcome.EXPIRED, reason=reason) for i in positions]
-    await settle(runtime, shift, rows)
+    positions, context.queued = context.queued, []
+    rows = [context.settlement(i, context.attempts[i], Outcome.EXPIRED, reason=reason) for i in positions]
+    await settle(runtime, context, rows)
 
 
-async def settle(runtime: Runtime, shift: Shift, settlements: Sequence[Settlement], sent: Sent | None = None) -> None:
+async def settle(runtime: Runtime, context: LeaseContext, settlements: Sequence[Settlement], sent: Sent | None = None) -> None:
     """Store what was learnt. Nobody else knows it."""
     settled = await until_stored(
         runtime,
-        shift,
-        lambda: _stored(runtime, shift.work.chunk, settlements, sent),
+        context,
+        lambda: _stored(runtime, context.work.chunk, settlements, sent),
         for_ever=True,
     )
-    shift.over = shift.over or settled.closed
-    shift.finished = shift.finished or settled.finished
+    context.over = context.over or settled.closed
+    context.finished = context.finished or settled.finished
     metrics.record_duplicates(settled.twice)
     metrics.record_settle()
-    lane, age = shift.work.spec.lane, time.time() + (shift.clock_ms - shift.work.created_ms) / 1000
+    lane, age = context.work.spec.lane, time.time() + (context.clock_ms - context.work.created_ms) / 1000
     for outcome in {s.outcome for s in settlements} - {Outcome.QUEUED}:
         count = sum(s.outcome is outcome for s in settlements)
         metrics.record_outcomes(lane, outcome, count)
@@ -326,7 +326,7 @@ async def _stored(runtime: Runtime, chunk: str, settlements: Sequence[Settlement
     return settled
 
 
-async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaitable[T]], *, for_ever: bool = False) -> T:
+async def until_stored(runtime: Runtime, context: LeaseContext, step: Callable[[], Awaitable[T]], *, for_ever: bool = False) -> T:
     """Run a claim or settle, which may be repeated, until Redis has answered: as long as the worker may run, and a little
     longer where it is told to stop. What is not stored then is in doubt.
 
@@ -335,14 +335,14 @@ async def until_stored(runtime: Runtime, shift: Shift, step: Callable[[], Awaita
     """
     pause, longest = RETRY_S
     stopping_for = refused_for = 0.0
-    trouble = _Trouble(shift.work.chunk)
+    trouble = _Trouble(context.work.chunk)
     while True:
         try:
             return await step()
         except (RedisError, OSError) as error:
             trouble.tell(error)
             if stopping_for > RETRY_AT_STOP_S:
-                log.error("stopped without redis: these recipients are in doubt", chunk=shift.work.chunk)
+                log.error("stopped without redis: these recipients are in doubt", chunk=context.work.chunk)
                 raise
             if refused_for >= REFUSED_S and not for_ever:
                 raise

@@ -17,12 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from mailer import metrics
 from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
-from mailer.events import Believed, Certificates, Doubt, Event, EventType, MessageType, Trust, Verifier, fetch, read
+from mailer.events import Believed, Certificates, Event, EventType, MessageType, SnsRejection, Trust, Verifier, fetch, read
 from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
 from mailer.ledger.keys import Keys
-from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Scripts
 from mailer.queue import explain_redis
+from mailer.redis.client import RedisClient
 from mailer.repeats import Repeats
 from mailer.tasks import to_the_end
 
@@ -95,7 +95,7 @@ class Endpoint:
         else:
             fields = {}
         if not await self._scripts.notify(believed.id, fields, life_s=MAX_AGE_S + MAX_AHEAD_S):
-            raise SeenBefore(why=Doubt.SEEN)
+            raise SeenBefore(why=SnsRejection.SEEN)
         if not fields:
             log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import structlog
 
 from mailer.events import Event, EventType
-from mailer.gates.sandbox import is_mailbox_simulator
-from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.identities.sandbox import is_mailbox_simulator
+from mailer.suppression.lists import NewEntry, Reason
 
 from .meaning import soft_bounced
 from .runtime import Runtime
@@ -43,7 +43,7 @@ async def suppress_repeated(runtime: Runtime, events: Sequence[Event]) -> None:
         found = await pipe.execute()
     counts = dict(zip(counted, map(int, found[len(found) - len(counted) :]), strict=True))
     if often := [address for address, n in counts.items() if n >= most]:
-        new = await runtime.ledger.suppressed.add([NewEntry(address, Reason.BOUNCE) for address in often])
+        new = await runtime.suppressed.add([NewEntry(address, Reason.BOUNCE) for address in often])
         # Only now: a crash before this counts them again.
         await runtime.redis.unlink(*map(keys.soft_bounces, often))
         log.info("addresses that bounced softly again and again are suppressed", addresses=sum(new), bounces=most)

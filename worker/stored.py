@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mailer.compose.material import StoredTemplate
+from mailer.accounts.access import SesAccount
+from mailer.compose.message_builder import StoredTemplate
 from mailer.errors import MailerError
-from mailer.reach import Reach
 from mailer.ses.refusals import Kind, classify_question
 from mailer.templates.handlebars import Template, TemplateSyntaxError, compile_template
 
@@ -43,26 +43,26 @@ class StoredTemplates:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}
 
-    async def get(self, reach: Reach, name: str) -> StoredTemplate:
+    async def get(self, ses_account: SesAccount, name: str) -> StoredTemplate:
         """Raises TemplateGone."""
-        kept = self._kept.setdefault((reach.account, name), _Kept())
+        kept = self._kept.setdefault((ses_account.account, name), _Kept())
         async with kept.reading:
             if kept.template is None or time.monotonic() > kept.until:
-                await self._read(reach, name, kept)
+                await self._read(ses_account, name, kept)
         assert kept.template is not None
         return kept.template
 
-    async def _read(self, reach: Reach, name: str, kept: _Kept) -> None:
+    async def _read(self, ses_account: SesAccount, name: str, kept: _Kept) -> None:
         unknown, keep_s = StoredTemplate(name, None), KEPT_S
         try:
-            kept.template = await self._fetch(reach, name) or unknown
+            kept.template = await self._fetch(ses_account, name) or unknown
         except TemplateSyntaxError as error:
             kept.template = unknown
             log.info("a stored template is not checked", template=name, why=str(error))
         except Exception as error:
             refusal = classify_question(error)
             if refusal.kind is Kind.CONFIG and refusal.code == "NotFoundException":
-                raise TemplateGone(name=name, region=reach.gateway.region) from None
+                raise TemplateGone(name=name, region=ses_account.gateway.region) from None
             passing = refusal.kind in _PASSING
             kept.template = (kept.template if passing else None) or unknown
             keep_s = UNKNOWN_KEPT_S if passing else KEPT_S
@@ -70,17 +70,17 @@ class StoredTemplates:
         kept.until = time.monotonic() + keep_s
 
     @staticmethod
-    async def _fetch(reach: Reach, name: str) -> StoredTemplate | None:
+    async def _fetch(ses_account: SesAccount, name: str) -> StoredTemplate | None:
         """None where it is another account's: SES reads templates by name, of the caller's own account."""
         if _ARN in name:
             try:
-                own = [reach.gateway.region, await reach.gateway.own_account()]
+                own = [ses_account.gateway.region, await ses_account.gateway.own_account()]
             except Exception as error:
                 log.warning("the account's number is not known", code=classify_question(error).code)
                 return None
             if name.split(":")[3:5] != own:
                 return None
-        content = await reach.gateway.template(name.rpartition(_ARN)[2])
+        content = await ses_account.gateway.template(name.rpartition(_ARN)[2])
         sources = tuple(content.values())
         return StoredTemplate(name, await asyncio.to_thread(_compiled, sources), sources)
 

@@ -14,15 +14,15 @@ from contextlib import asynccontextmanager
 import structlog
 
 from mailer import metrics
-from mailer.email import Outcome
 from mailer.ids import container_of, is_message
 from mailer.ledger import Lease, Settlement
 from mailer.ledger.records import unpack_records
+from mailer.message.email import Outcome
 from mailer.tasks import to_the_end
 
 from . import settle
 from .runtime import Runtime
-from .settle import Shift
+from .settle import LeaseContext
 
 log = structlog.get_logger()
 
@@ -50,20 +50,22 @@ async def given_up(runtime: Runtime, chunk: str, lease: Lease) -> bool:
     return True
 
 
-async def told_apart(runtime: Runtime, shift: Shift) -> None:
+async def told_apart(runtime: Runtime, context: LeaseContext) -> None:
     """Fail the recipient at whose mark workers died, and have those worked on singly of whom one may be the next."""
-    first, _, last = shift.work.suspects.partition("-")
+    first, _, last = context.work.suspects.partition("-")
     if not last:
         return
-    among = {position for position in shift.queued if int(first) <= position <= int(last)}
-    if first == last and shift.work.deaths >= LOST and among:
+    among = {position for position in context.queued if int(first) <= position <= int(last)}
+    if first == last and context.work.deaths >= LOST and among:
         position = among.pop()
-        shift.queued.remove(position)
-        log.error("a recipient is given up: workers died or hung while working on it", chunk=shift.work.chunk, position=position)
-        failed = shift.settlement(position, shift.attempts[position], Outcome.FAILED, reason=REASON)
-        await to_the_end(settle.settle(runtime, shift, [failed]))
-    shift.suspected |= among
-    shift.singly |= among
+        context.queued.remove(position)
+        log.error(
+            "a recipient is given up: workers died or hung while working on it", chunk=context.work.chunk, position=position
+        )
+        failed = context.settlement(position, context.attempts[position], Outcome.FAILED, reason=REASON)
+        await to_the_end(settle.settle(runtime, context, [failed]))
+    context.suspected |= among
+    context.singly |= among
 
 
 @asynccontextmanager
@@ -77,16 +79,16 @@ async def loading(runtime: Runtime, chunk: str, lease: Lease) -> AsyncIterator[N
 
 
 @asynccontextmanager
-async def working(runtime: Runtime, shift: Shift, positions: Sequence[int]) -> AsyncIterator[None]:
+async def working(runtime: Runtime, context: LeaseContext, positions: Sequence[int]) -> AsyncIterator[None]:
     """Around what could be dangerous about these recipients, or, without any, about what all have in common."""
-    work = shift.work
+    work = context.work
     if not work.starts:
         yield
         return
     mark = f"{min(positions)}-{max(positions)}" if positions else LOADING
     async with _marked(runtime, work.chunk, work.fence, mark, innocent=work.suspects in ("", mark)):
         yield
-    shift.harmless = shift.harmless or bool(positions)
+    context.harmless = context.harmless or bool(positions)
 
 
 @asynccontextmanager

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from mailer.email import State
-from mailer.ledger.accounts import KnownAccount
 from mailer.ledger.parking import class_of
 from mailer.ledger.status import CampaignStatus
+from mailer.message.email import State
+from mailer.quota.state import KnownAccount
 
 from .readiness import why_not_sending
 from .runtime import Runtime
@@ -50,10 +50,10 @@ async def tell(runtime: Runtime) -> None:
     now = await runtime.ledger.scripts.now_ms()
     told = {field.decode(): value for field, value in (await redis.hgetall(keys.told)).items()}
     changes = await _campaigns(runtime, told, now)
-    for reach in runtime.reaches.all():
-        if known := await runtime.accounts.load(reach.account):
-            field = f"{_ACCOUNT}{reach.account}"
-            changes[field] = _account(reach.account, known, told.get(field))
+    for ses_account in runtime.ses_accounts.all():
+        if known := await runtime.accounts.load(ses_account.account):
+            field = f"{_ACCOUNT}{ses_account.account}"
+            changes[field] = _account(ses_account.account, known, told.get(field))
     if gone := [field for field, value in changes.items() if value is None]:
         await redis.hdel(keys.told, *gone)
     if kept := {field: value for field, value in changes.items() if value not in (None, told.get(field))}:

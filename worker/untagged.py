@@ -15,9 +15,9 @@ from datetime import datetime
 import orjson
 import structlog
 
-from mailer.checks import RESERVED_TAG
 from mailer.events import Concerned, Event, EventType
 from mailer.ids import Attempt, chunk_id
+from mailer.message.checks import RESERVED_TAG
 from mailer.settings import Index
 
 from .runtime import Runtime

@@ -55,7 +55,7 @@ def _run(debug: bool) -> None:
 def _fail(error: Exception) -> None:
     from ..printable import one_line
     from .output import err
-    from .words import WrongWords
+    from .parsers import WrongWords
 
     err.print(f"mailer: {one_line(_explain(error))}", style="red", markup=False, soft_wrap=True)
     _close_output()

@@ -21,7 +21,7 @@ from .output import accepted, err, facts, hint, one_line, out, print_json, say, 
 from .run import run
 
 if TYPE_CHECKING:
-    from ..account import AccountView
+    from ..accounts.overview import AccountView
 
 NEARLY = 0.9  # of the 24 h quota
 SHOWN = 5  # campaigns
@@ -44,13 +44,15 @@ def account(
 
 
 async def _account(sender: str | None, refresh: bool, as_json: bool) -> None:
-    from ..account import view_account  # here: boto takes half a second to import, and the other commands need none of it
-    from .reach import open_ledger, open_reach
+    from ..accounts.overview import (
+        view_account,  # here: boto takes half a second to import, and the other commands need none of it
+    )
+    from .accounts import open_ledger, open_reach
 
     async with open_ledger() as (settings, ledger):
         with err.status("asking AWS …") if err.is_terminal else nullcontext():
-            async with open_reach(settings, ledger, sender) as reach:
-                view = await view_account(settings, ledger, reach, refresh=refresh)
+            async with open_reach(settings, ledger, sender) as ses_account:
+                view = await view_account(settings, ledger, ses_account, refresh=refresh)
     if view.warning:
         say(one_line(f"warning: SES could not be asked, so this was read {_age(view)}: {view.warning}"), "yellow")
     if as_json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import NotLookedAt
-from ..summary import Summary
+from ..intake.summary import Summary
 from .output import hint, one_line, print_json, say, when
 from .run import on_interrupt
 

@@ -35,8 +35,8 @@ from .output import (
     say,
     when,
 )
+from .parsers import parse_time
 from .run import on_interrupt, run
-from .words import parse_time
 from .workers import SENDING, Serving
 
 app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)

@@ -11,18 +11,18 @@ import typer
 
 from .. import Campaign, Lane, Mailer, Mode, load_settings
 from ..errors import MailerError, NotConfirmed
+from ..intake.selection import ALL, Selection
+from ..intake.summary import Summary
+from ..intake.trial import Trial
 from ..recipients import Reading
 from ..recipients.reading import AS_IT_IS
-from ..selection import ALL, Selection
-from ..summary import Summary
-from ..trial import Trial
 from . import options
 from .asking import Asked
 from .campaign_watch import watched
 from .options import Json
 from .output import campaign_json, hint, is_terminal, one_line, print_json, progress_bar, say
+from .parsers import STDIN
 from .run import on_interrupt, run, stored
-from .words import STDIN
 
 
 def start(

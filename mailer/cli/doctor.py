@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import load_settings
-from ..address import normalise
 from ..errors import ConfigError, InvalidAddress, MailerError
+from ..message.address import normalise
 from ..redis.access import LATER, rule
 from ..redis.url import parse
 from .options import Json
 from .output import err, one_line, out, print_json, say
+from .parsers import WrongWords
 from .run import run
-from .words import WrongWords
 
 if TYPE_CHECKING:
     from ..doctor import Finding

@@ -13,7 +13,7 @@ from .. import Campaign, Email, Lane, Mode
 from ..errors import InvalidEmail, MailerError
 from ..ids import is_message
 from ..recipients import Reading
-from .words import (
+from .parsers import (
     WrongWords,
     parse_attachments,
     parse_data,

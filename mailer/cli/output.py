@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import plain
-from ..email import Outcome
 from ..ledger import CampaignStatus, MessageStatus, RecipientStatus
+from ..message.email import Outcome
 from ..printable import escaped_json, printable_text
 from ..printable import one_line as one_line  # the commands have it from here
 from ..printable import printable as printable

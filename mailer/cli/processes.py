@@ -28,8 +28,8 @@ from redis.exceptions import RedisError
 
 from .. import private
 from ..errors import ConfigError, EmbeddedUnavailable, StackFailed
+from ..message.sender import Sender
 from ..program import worker_command
-from ..sender import Sender
 from ..settings import MIN_KEY
 from . import ports
 from .ports import Ports

@@ -21,8 +21,8 @@ import typer
 from .. import Campaign, Mailer, State, load_settings
 from ..errors import ConfigError, EmbeddedUnavailable, MailerError
 from ..ledger import CampaignStatus, RecipientStatus
+from ..message.sender import Sender
 from ..sample import RECIPIENTS, TEMPLATES
-from ..sender import Sender
 from . import ports
 from .campaign_start import read_in
 from .campaign_watch import follow

@@ -8,9 +8,9 @@ import typer
 from rich.text import Text
 
 from .. import Mailer, load_settings
-from ..email import Outcome
 from ..ids import is_message, place_of
 from ..ledger import MessageStatus, RecipientStatus
+from ..message.email import Outcome
 from . import campaign
 from .options import Json
 from .output import facts, hint, line_json, message_json, print_json, say, styled, when

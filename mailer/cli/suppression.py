@@ -8,18 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from .. import Settings
+from ..accounts.access import SesAccount
 from ..errors import ConfigError, MailerError
 from ..ledger import Ledger
-from ..ledger.accounts import Accounts
-from ..ledger.suppressed import Found, Reason, SesList
-from ..reach import Reach
-from ..suppression.both import Both, SesRefused
+from ..quota.state import AccountStates
 from ..suppression.entries import checked_address, checked_stream, new_entry
 from ..suppression.files import as_row
+from ..suppression.lists import Found, Reason, SesList, SuppressionLists
 from ..suppression.sync import Sync
+from ..suppression.writer import SesRefused, SesWriter
+from .accounts import open_ledger, open_reach, reach_if_any
 from .options import Json
 from .output import facts, hint, one_line, print_json, progress_bar, say, when
-from .reach import open_ledger, open_reach, reach_if_any
 from .run import on_interrupt, run
 from .suppression_import import import_, why_refused
 from .suppression_list import entry_table, export, list_
@@ -52,7 +52,7 @@ async def _add(addresses: list[str], reason: Reason, stream: str, local: bool, s
     entries = [new_entry(address, reason, stream) for address in addresses]
     async with open_ledger() as (settings, ledger):
         know_stream(settings, stream)
-        new = await ledger.suppressed.add(entries)
+        new = await SuppressionLists.of(ledger).add(entries)
         for entry, is_new in zip(entries, new, strict=True):
             what = f"for '{stream}'" if stream else "for everything"
             _say_of(entry.address, f"suppressed {what}" if is_new else f"was suppressed {what} already")
@@ -79,14 +79,14 @@ async def _put(
     """The addresses that were written to SES's list, and why the others were not."""
     written = list[str]()
     try:
-        async with open_reach(settings, ledger, sender) as reach:
-            both = Both(ledger.suppressed, reach.account, reach.gateway)
+        async with open_reach(settings, ledger, sender) as ses_account:
+            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
             with progress_bar() as bar:
                 for address in bar.track(addresses, description="writing to SES"):
                     try:
                         await both.put(address, reason)
                     except SesRefused as error:
-                        return written, await why_refused(reach, error)
+                        return written, await why_refused(ses_account, error)
                     written.append(address)
     except ConfigError as error:
         return written, str(error)
@@ -114,9 +114,9 @@ def remove(
 async def _remove(addresses: list[str], stream: str | None, local: bool, sender: str | None, as_json: bool) -> None:
     addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger):
-        own = {address: await ledger.suppressed.remove(address, stream) for address in addresses}
+        own = {address: await SuppressionLists.of(ledger).remove(address, stream) for address in addresses}
         at_ses, trouble = (dict[str, bool](), None) if local else await _delete(settings, ledger, sender, addresses)
-        left = (await ledger.suppressed.check(addresses, account=None)).hits
+        left = (await SuppressionLists.of(ledger).check(addresses, account=None)).hits
     for number, address in enumerate(addresses):
         removed = [name for name, there in (("our own list", own[address]), ("SES's list", at_ses.get(address))) if there]
         _say_of(address, f"removed from {' and '.join(removed)}" if removed else f"was not on {_which(address in at_ses)}")
@@ -147,9 +147,9 @@ async def _delete(
     """Address → whether SES had it; and why the others could not be asked about."""
     found = dict[str, bool]()
     try:
-        async with open_reach(settings, ledger, sender) as reach:
-            both = Both(ledger.suppressed, reach.account, reach.gateway)
-            if (await ledger.suppressed.ses_list(reach.account)).whole_at is None:
+        async with open_reach(settings, ledger, sender) as ses_account:
+            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
+            if (await SuppressionLists.of(ledger).ses_list(ses_account.account)).whole_at is None:
                 hint("SES's list has not been read yet, so an entry in another case is not found; see `mailer suppression sync`")
             with progress_bar() as bar:
                 for address in bar.track(addresses, description="removing at SES"):
@@ -176,18 +176,18 @@ def check(
 async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_json: bool) -> None:
     addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = await reach_if_any(stack, settings, ledger, sender, must=ask_ses)
-        checked = await ledger.suppressed.check(addresses, account=reach.account if reach else None)
+        ses_account = await reach_if_any(stack, settings, ledger, sender, must=ask_ses)
+        checked = await SuppressionLists.of(ledger).check(addresses, account=ses_account.account if ses_account else None)
         found = [checked.hits.get(number, Found((), ())) for number in range(len(addresses))]
-        if ask_ses and reach:
-            both = Both(ledger.suppressed, reach.account, reach.gateway)
+        if ask_ses and ses_account:
+            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
             try:
                 found = [Found(one.own, await both.asked(a)) for a, one in zip(addresses, found, strict=True)]
             except SesRefused as error:
                 raise MailerError(why=f"SES cannot be asked: {error}") from None
-        held = await _held(ledger, reach)
+        held = await _held(ledger, ses_account)
     entries = [[*map(as_row, one.own), *map(as_row, one.ses)] for one in found]
-    about = None if reach is None or checked.ses is None else _about(reach.account, checked.ses, held)
+    about = None if ses_account is None or checked.ses is None else _about(ses_account.account, checked.ses, held)
     if as_json:
         listed = [{"email": a, "listed": bool(rows), "entries": rows} for a, rows in zip(addresses, entries, strict=True)]
         print_json({"addresses": listed, "ses": about})
@@ -196,15 +196,15 @@ async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_jso
     for address, rows in zip(addresses, entries, strict=True):
         if not rows:
             _say_of(address, "on no list", "green")
-    if checked.ses is not None and reach is not None:
-        _say_ses(reach.account, checked.ses, held)
+    if checked.ses is not None and ses_account is not None:
+        _say_ses(ses_account.account, checked.ses, held)
 
 
-async def _held(ledger: Ledger, reach: Reach | None) -> list[str] | None:
+async def _held(ledger: Ledger, ses_account: SesAccount | None) -> list[str] | None:
     """The reasons for which SES's list holds in this account, as GetAccount said last; None where nobody has asked."""
-    if reach is None:
+    if ses_account is None:
         return None
-    known = await Accounts(ledger.redis, ledger.keys, ledger.scripts).load(reach.account)
+    known = await AccountStates(ledger.redis, ledger.keys, ledger.scripts).load(ses_account.account)
     return None if known is None else sorted(reason.lower() for reason in known.suppressed_reasons)
 
 
@@ -249,8 +249,8 @@ def sync(
 
 
 async def _sync(new: bool, sender: str | None, as_json: bool) -> None:
-    async with open_ledger() as (settings, ledger), open_reach(settings, ledger, sender) as reach:
-        work = Sync(ledger.suppressed, reach.account, reach.gateway, every_s=settings.suppression_sync_s)
+    async with open_ledger() as (settings, ledger), open_reach(settings, ledger, sender) as ses_account:
+        work = Sync(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway, every_s=settings.suppression_sync_s)
         with progress_bar() as bar, on_interrupt("stopped; a worker goes on with it"):
             task = bar.add_task("reading", total=None)
 
@@ -262,8 +262,8 @@ async def _sync(new: bool, sender: str | None, as_json: bool) -> None:
 
             known = await (work.new if new else work.whole)(seen, waiting)
             bar.update(task, completed=known.entries, total=known.entries)
-        held = await _held(ledger, reach)
+        held = await _held(ledger, ses_account)
     if as_json:
-        print_json(_about(reach.account, known, held))
+        print_json(_about(ses_account.account, known, held))
         return
-    facts({"account": reach.account, "entries": f"{known.entries:,}", "read at": when(known.synced_at)})
+    facts({"account": ses_account.account, "entries": f"{known.entries:,}", "read at": when(known.synced_at)})

@@ -11,20 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
+from ..accounts.access import SesAccount
 from ..errors import MailerError
-from ..ledger.suppressed import NewEntry, Reason, Suppressed
-from ..reach import Reach
 from ..recipients import Reading
 from ..recipients.blocks import open_path
 from ..recipients.reading import AS_IT_IS
-from ..suppression.both import Both, Put, SesRefused
 from ..suppression.entries import checked_stream
 from ..suppression.files import Format, List, Row, Subscribed, Unusable, format_of, read
-from ..suppression.pace import Pace
+from ..suppression.lists import NewEntry, Reason, SuppressionLists
+from ..suppression.throttle import WriteThrottle
+from ..suppression.writer import Put, SesRefused, SesWriter
 from . import options
+from .accounts import open_ledger, open_reach
 from .options import Json
 from .output import one_line, print_json, progress_bar, say
-from .reach import open_ledger, open_reach
 from .run import on_interrupt, run
 from .suppression_options import FormatOf, Local, SenderOf, know_stream
 
@@ -34,12 +34,12 @@ TOLD = 20  # lines that cannot be used of which each is told
 
 
 class Import:
-    """`reach`: where to write through to, None for our own list only. Afterwards it has the numbers."""
+    """`ses_account`: where to write through to, None for our own list only. Afterwards it has the numbers."""
 
-    def __init__(self, suppressed: Suppressed, reach: Reach | None, reason: Reason, stream: str) -> None:
+    def __init__(self, suppressed: SuppressionLists, ses_account: SesAccount | None, reason: Reason, stream: str) -> None:
         self._list = suppressed
-        self._pace = Pace()
-        self._both = None if reach is None else Both(suppressed, reach.account, reach.gateway, self._pace)
+        self._pace = WriteThrottle()
+        self._both = None if ses_account is None else SesWriter(suppressed, ses_account.account, ses_account.gateway, self._pace)
         self._reason, self._stream = reason, stream
         self._told_slow = False
         self.lines = self.unusable = self.added = self.there = self.written = self.there_at_ses = self.left_out = 0
@@ -95,7 +95,7 @@ class Import:
                 return
             await self._write(self._both, ses[first : first + AT_ONCE])
 
-    async def _write(self, both: Both, entries: Sequence[tuple[str, Reason]]) -> None:
+    async def _write(self, both: SesWriter, entries: Sequence[tuple[str, Reason]]) -> None:
         puts = (both.put(address, reason, unless_there=True) for address, reason in entries)
         for result in await asyncio.gather(*puts, return_exceptions=True):
             if isinstance(result, SesRefused):
@@ -184,11 +184,11 @@ async def _import(
 ) -> None:
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
         know_stream(settings, stream)
-        reach = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
-        work = Import(ledger.suppressed, reach, reason, stream)
+        ses_account = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
+        work = Import(SuppressionLists.of(ledger), ses_account, reason, stream)
         with on_interrupt("stopped; what was read so far is on the list, and importing the file again goes on from there"):
             await work.run(file, format, reading)
-        trouble = None if work.refused is None or reach is None else await why_refused(reach, work.refused)
+        trouble = None if work.refused is None or ses_account is None else await why_refused(ses_account, work.refused)
     if as_json:
         print_json(work.numbers())
     say(work.sentence())
@@ -198,10 +198,10 @@ async def _import(
         raise MailerError(why=f"{work.unusable:,} of {work.lines:,} lines of {file} could not be used; the others were taken")
 
 
-async def why_refused(reach: Reach, error: SesRefused) -> str:
+async def why_refused(ses_account: SesAccount, error: SesRefused) -> str:
     """In the sandbox SES takes no entries, and does not say so in words that can be relied on."""
     try:
-        sandbox = not (await reach.gateway.account()).production
+        sandbox = not (await ses_account.gateway.account()).production
     except Exception:
         sandbox = False
     if sandbox:

@@ -12,17 +12,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..accounts.access import SesAccount
 from ..errors import ConfigError
 from ..ledger import Ledger
-from ..ledger.suppressed import Reason
-from ..reach import Reach
 from ..suppression.files import Format, List, Writer, as_row, create, format_of
+from ..suppression.lists import Reason, SuppressionLists
+from .accounts import open_ledger, reach_if_any
 from .options import Json
 from .output import out, print_json, printable, progress_bar, say
-from .reach import open_ledger, reach_if_any
+from .parsers import STDIN
 from .run import run
 from .suppression_options import FormatOf, OnlyList, OnlyReason, SenderOf, Stream
-from .words import STDIN
 
 
 def list_(
@@ -45,13 +45,13 @@ async def _list(
 ) -> None:
     rows, more = list[dict[str, str | None]](), False
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = None if which is List.OWN else await reach_if_any(stack, settings, ledger, sender)
-        async for row in _rows(ledger, reach, reason, stream, which):
+        ses_account = None if which is List.OWN else await reach_if_any(stack, settings, ledger, sender)
+        async for row in _rows(ledger, ses_account, reason, stream, which):
             more = len(rows) == limit
             if more:
                 break
             rows.append(row)
-        total = await _total(ledger, reach, which)
+        total = await _total(ledger, ses_account, which)
     if as_json:
         print_json(rows)
     elif rows:
@@ -62,20 +62,20 @@ async def _list(
         say(f"these are {len(rows):,} of {total:,} entries; --limit shows more, and `mailer suppression export` all")
 
 
-async def _total(ledger: Ledger, reach: Reach | None, which: List | None) -> int:
-    own = 0 if which is List.SES else await ledger.suppressed.own_entries()
-    return own + ((await ledger.suppressed.ses_list(reach.account)).entries if reach else 0)
+async def _total(ledger: Ledger, ses_account: SesAccount | None, which: List | None) -> int:
+    own = 0 if which is List.SES else await SuppressionLists.of(ledger).own_entries()
+    return own + ((await SuppressionLists.of(ledger).ses_list(ses_account.account)).entries if ses_account else 0)
 
 
 async def _rows(
-    ledger: Ledger, reach: Reach | None, reason: Reason | None, stream: str | None, which: List | None
+    ledger: Ledger, ses_account: SesAccount | None, reason: Reason | None, stream: str | None, which: List | None
 ) -> AsyncIterator[dict[str, str | None]]:
     if which is not List.SES:
-        async for own in ledger.suppressed.walk_own():
+        async for own in SuppressionLists.of(ledger).walk_own():
             if reason in (None, own.reason) and stream in (None, own.stream):
                 yield as_row(own)
-    if reach is not None and stream is None:
-        async for entry in ledger.suppressed.walk_ses(reach.account):
+    if ses_account is not None and stream is None:
+        async for entry in SuppressionLists.of(ledger).walk_ses(ses_account.account):
             if reason is None or reason == entry.reason.lower():
                 yield as_row(entry)
 
@@ -112,15 +112,15 @@ async def _export(
     file: str, format: Format, reason: Reason | None, stream: str | None, which: List | None, sender: str | None
 ) -> None:
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
-        reach = None if which is List.OWN else await reach_if_any(stack, settings, ledger, sender)
+        ses_account = None if which is List.OWN else await reach_if_any(stack, settings, ledger, sender)
         try:
             target = sys.stdout.buffer if file == STDIN else stack.enter_context(create(Path(file)))
         except OSError as error:
             raise ConfigError(where=file, why=f"cannot be written: {error.strerror}") from None
         writer, count = Writer(target, format), 0
         with progress_bar() as bar:
-            task = bar.add_task("writing", total=await _total(ledger, reach, which))
-            async for row in _rows(ledger, reach, reason, stream, which):
+            task = bar.add_task("writing", total=await _total(ledger, ses_account, which))
+            async for row in _rows(ledger, ses_account, reason, stream, which):
                 writer.add(row)
                 count += 1
                 if count % 1000 == 0:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..ledger.suppressed import Reason
 from ..settings import Settings
 from ..suppression.files import Format, List
+from ..suppression.lists import Reason
 from . import options
 from .output import hint
 

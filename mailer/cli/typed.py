@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..email import Campaign, Email
 from ..errors import InvalidEmail
+from ..message.email import Campaign, Email
 
 _OTHERS = {"headers": "--header", "tags": "--tag", "attachments": "--attach", "from_": "--from"}
 _FILES = {"html": "--html-file", "text": "--text-file"}  # a campaign has bodies from files only

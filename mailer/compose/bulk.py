@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from ..email import Mode
 from ..ledger.spec import Spec
+from ..message.email import Mode
 from .limits import MAX_DATA_CHARS, MAX_INLINE_REQUEST
 from .request import Call, Item, Loaded, Operation, destination, envelope, header_list, tag_list
 from .template import add_extras, contents

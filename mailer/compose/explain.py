@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..email import Campaign, Email, Mode
 from ..errors import InvalidEmail, RenderFailed
 from ..ledger import Entry, Ledger, Literal, Route, Spec
 from ..masking import masked
+from ..message.email import Campaign, Email, Mode
 from ..templates import Compiled, Content
 from ..templates.names import Names, variables
-from ..unsubscribe import Tokens, has_token
+from ..unsubscribe.tokens import Tokens, has_token
 from .hints import NO_NAMES, hints
 from .limits import MAX_ENTRIES
-from .material import Material, StoredTemplate
+from .message_builder import MessageBuilder, StoredTemplate
 from .nearness import Near, near_limits
 from .plan import Choice, Planned, choose, plan
 from .request import Item, Loaded, Mime, Operation
@@ -69,7 +69,7 @@ def explain(
     """
     by_digest = {Ledger.digest(content): content for content in contents}
     files = [Loaded(file, by_digest[file.digest]) for file in spec.files]
-    material = Material(spec=spec, source=_source(spec, by_digest), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
+    material = MessageBuilder(spec=spec, source=_source(spec, by_digest), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
     items, failed = _items(given, material, entries)
     if failed and not items:
         raise failed[0][1]
@@ -94,7 +94,7 @@ def explain(
 
 
 def _items(
-    given: Email | Campaign, material: Material, entries: Sequence[Entry]
+    given: Email | Campaign, material: MessageBuilder, entries: Sequence[Entry]
 ) -> tuple[list[Item], list[tuple[int, RenderFailed]]]:
     """The messages as a worker would make them, and the rows that fail."""
     chunk = f"{'m' if isinstance(given, Email) else 'c'}{_ID}-0"

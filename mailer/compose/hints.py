@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from ..email import Lane
 from ..errors import RenderFailed
 from ..ledger.spec import Entry, Literal, Spec
+from ..message.email import Lane
 from ..templates import Pieces
 from ..templates.blank import shows_nothing
 from ..templates.names import EMAIL, GIVEN, LINK, SES_LINK, Names, Tested
 from .addresses import address_hints, listed
 from .link import BY_SES
-from .material import Material
+from .message_builder import MessageBuilder
 from .variables import own_variables
 
 LOOKED_AT = 3  # rows that are rendered
@@ -39,7 +39,7 @@ _WAYS_OUT = re.compile(
 )
 
 
-def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES) -> list[str]:
+def hints(material: MessageBuilder, entries: Sequence[Entry], names: Names = NO_NAMES) -> list[str]:
     """`entries` are the first rows that can be sent to, and `names` the variables of the template."""
     spec = material.spec
     found = [*_conditions(names, entries), *_absent(names, spec, entries), *_no_values(names, entries)]
@@ -60,7 +60,7 @@ def hints(material: Material, entries: Sequence[Entry], names: Names = NO_NAMES)
     return found
 
 
-def _rendered(material: Material, entries: Sequence[Entry]) -> tuple[list[Pieces], list[str]]:
+def _rendered(material: MessageBuilder, entries: Sequence[Entry]) -> tuple[list[Pieces], list[str]]:
     """Messages, and why rows have none."""
     made, failed = list[Pieces](), list[str]()
     for entry in entries[:LOOKED_AT]:

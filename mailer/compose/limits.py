@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..mime import MAX_MESSAGE, MAX_RAW
+from ..message.mime import MAX_MESSAGE, MAX_RAW
 
 MAX_ENTRIES = 50  # entries of a SendBulkEmail call, developer guide, "Sending personalized email"
 MAX_INLINE_REQUEST = 1_000_000  # bytes of JSON with an inline template; SES says 1 MB: the smaller of its two readings

@@ -12,10 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from ..ledger.spec import Spec
-from ..sender import TOKEN
+from ..message.sender import TOKEN
 from ..templates.names import LINK, SES_LINK
 from ..templates.values import Missing
-from ..unsubscribe import has_token
+from ..unsubscribe.tokens import has_token
 
 BY_SES = f"{{{{{SES_LINK}}}}}"  # SES fills in the first two of a message
 NO_LINK = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Any, NamedTuple
 
-from ..address import MAX_LEN
-from ..attachment import MAX_CONTENT_ID, MAX_CONTENT_TYPE, MAX_DESCRIPTION, MAX_NAME
-from ..checks import MAX_ADDRESS, MAX_HEADER_VALUE, MAX_HEADERS, MAX_RECIPIENTS, MAX_TAG_LEN
-from ..email import Mode
 from ..ledger.spec import Spec
-from ..mime import MAX_LINE
+from ..message.address import MAX_LEN
+from ..message.attachment import MAX_CONTENT_ID, MAX_CONTENT_TYPE, MAX_DESCRIPTION, MAX_NAME
+from ..message.checks import MAX_ADDRESS, MAX_HEADER_VALUE, MAX_HEADERS, MAX_RECIPIENTS, MAX_TAG_LEN
+from ..message.email import Mode
+from ..message.mime import MAX_LINE
 from .limits import (
     MAX_DATA_CHARS,
     MAX_ENTRIES,

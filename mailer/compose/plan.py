@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..attachment import is_message
-from ..email import Mode
 from ..errors import ModeRefused
 from ..ledger.spec import Spec
+from ..message.attachment import is_message
+from ..message.email import Mode
 from ..templates.render import Pieces, Rendered
 from .bulk import bulk_call
-from .factor import TextElsewhere
 from .limits import (
     MAX_DATA_CHARS,
     MAX_ENTRIES,
@@ -30,6 +29,7 @@ from .limits import (
 )
 from .raw import assemble, is_invitation, raw_call, with_headers
 from .request import Call, Item, Loaded, Mime
+from .shared_template import TextElsewhere
 from .simple import simple_call
 from .template import template_call
 

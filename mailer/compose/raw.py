@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from email import policy
 from email.message import MIMEPart
 
-from ..attachment import is_message
-from ..checks import MAX_HEADER_WORD, all_encoded, encoded_words, foldable
-from ..email import Mode
 from ..ledger.spec import File, Spec
+from ..message.attachment import is_message
+from ..message.checks import MAX_HEADER_WORD, all_encoded, encoded_words, foldable
+from ..message.email import Mode
 from ..templates.render import Rendered
 from .request import Call, Item, Loaded, merged, send_email
 

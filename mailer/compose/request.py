@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..email import Mode
 from ..ledger.spec import File, Spec
+from ..message.email import Mode
 from ..templates.render import Pieces
 
 

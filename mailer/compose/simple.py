@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..email import Mode
 from ..ledger.spec import Spec
+from ..message.email import Mode
 from ..templates.render import Rendered
 from .limits import MAX_MESSAGE
 from .request import Call, Item, Loaded, attachment_list, header_list, merged, message_size, send_email

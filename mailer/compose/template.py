@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from ..email import Mode
 from ..ledger.spec import Spec
+from ..message.email import Mode
 from ..templates.render import Pieces
-from .factor import Segment, Slots, segments, template, text_segments
 from .limits import MAX_DATA_CHARS
 from .request import Call, Item, Loaded, Values, attachment_list, header_list, merged, send_email
+from .shared_template import Segment, Slots, segments, template, text_segments
 
 
 def template_call(spec: Spec, item: Item, files: Sequence[Loaded], most_text: int | None = None) -> Call | None:

@@ -8,8 +8,8 @@ from functools import partial
 
 from ..ledger import Route
 from ..ses.gateway import AccountState, Gateway
+from .aws import Unanswered, Ways, asked
 from .finding import Finding, because, ok, warning, wrong
-from .ways import Unanswered, Ways, asked
 
 NEARLY = 0.9  # of the 24 h quota
 SKEW_S, REFUSED_S = (

@@ -11,12 +11,14 @@ from redis.exceptions import RedisError
 
 from ..errors import MailerError
 from ..ledger import Ledger, Route
+from ..message.sender import Sender
 from ..queue import connect, disconnect
-from ..sender import Sender
 from ..settings import Settings
-from . import account, here, redis, senders, work
+from . import account, redis, senders
+from . import local as here
+from . import runtime as work
+from .aws import Unanswered, Ways
 from .finding import Finding, each_once, told, wrong
-from .ways import Unanswered, Ways
 
 CHECK_S = 12.0  # that one check may take; they run at the same time
 Found = Finding | Sequence[Finding]

@@ -11,9 +11,9 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from ..errors import ConfigError
 from ..ledger import Ledger
 from ..ledger.disk import Disk
-from ..ledger.redis import RedisClient
 from ..queue import advise_redis, explain_redis, safe_url
 from ..redis.access import OPTIONAL, access, rule
+from ..redis.client import RedisClient
 from ..settings import Settings
 from .finding import Finding, ok, told, warning, wrong
 

@@ -7,19 +7,19 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from ..address import bare
-from ..email import Email
 from ..errors import MailerError, SenderNotVerified
-from ..gates.sandbox import unverified
-from ..gates.sender import Admitted, admit
-from ..gates.suppression import why_suppressed
+from ..identities.sandbox import unverified
+from ..identities.sender import Admitted, admit
+from ..intake.spec_builder import SpecBuilder
 from ..ledger import Ledger, Route, Spec
 from ..ledger.holds import Holds
-from ..ledger.suppressed import Found, SesEntry
-from ..prepare import Preparation
+from ..message.address import bare
+from ..message.email import Email
 from ..settings import Settings
+from ..suppression.check import why_suppressed
+from ..suppression.lists import Found, SesEntry, SuppressionLists
+from .aws import Asked, Unanswered, Ways, asked
 from .finding import Finding, State, ok, told, warning, wrong
-from .ways import Asked, Unanswered, Ways, asked
 
 TYPES = frozenset(
     ("SEND", "REJECT", "BOUNCE", "COMPLAINT", "DELIVERY", "RENDERING_FAILURE", "DELIVERY_DELAY", "SUBSCRIPTION")
@@ -34,19 +34,19 @@ async def sender(settings: Settings, ledger: Ledger, ways: Ways, name: str, from
     try:
         whose = None if from_ else name
         email = Email(to="success@simulator.amazonses.com", subject="-", text="-", from_=from_ or None, sender=whose)
-        spec, _ = Preparation(settings).message(email)
-        reach = await ways.get(spec.route)
-        admitted = await admit(Asked(reach.gateway), spec)
+        spec, _ = SpecBuilder(settings).message(email)
+        ses_account = await ways.get(spec.route)
+        admitted = await admit(Asked(ses_account.gateway), spec)
     except SenderNotVerified as error:
         found = f"{error.fields['identity']} is not verified in SES (region {error.fields['region']})"
         return [wrong(check, found, f"verify it or its domain: {error.fields['command']}")]
     except MailerError as error:
         return [told(check, error)]
     assert admitted is not None
-    own = _sender(check, spec, admitted, reach.gateway.region)
+    own = _sender(check, spec, admitted, ses_account.gateway.region)
     holds, why = Holds(ledger.redis, ledger.keys, ledger.scripts), ""
     with suppress(RedisError, OSError):  # another check says it
-        why = await holds.why(holds.sender(reach.account, spec))
+        why = await holds.why(holds.sender(ses_account.account, spec))
     if own.state is State.OK and why:
         own = wrong(check, why.removeprefix("waiting: "), "what it sends waits, and goes on by itself when SES takes it again")
     return [own, await _events(ways, spec.route, name, admitted)]
@@ -108,7 +108,7 @@ async def sandbox(ways: Ways, route: Route, to: str, whose: str) -> Finding:
 async def suppressed(ledger: Ledger, ways: Ways, route: Route, to: str, streams: list[str], whose: str) -> list[Finding]:
     """Whether the address is on our own list, or on the one of SES, which is asked itself."""
     check = f"suppression of {to}{whose}"
-    own = (await ledger.suppressed.check([to], account=None)).hits.get(0, Found((), ()))
+    own = (await SuppressionLists.of(ledger).check([to], account=None)).hits.get(0, Found((), ()))
     for stream in streams:
         if why := why_suppressed(own, frozenset(), stream):
             return [wrong(check, why, f"mailer suppression remove {to}" + (f" --stream {stream}" if stream else ""))]

@@ -8,8 +8,8 @@ can call, so nothing is read there that SNS did not sign, for a topic of ours, w
 """
 
 from .certificates import Certificates, Trust
-from .doubt import Doubt
 from .event import Concerned, Event, EventType, Preferences, Subscription
+from .rejection import SnsRejection
 from .shapes import read
 from .sns import Believed, MessageType, Topic, Verifier
 from .web import fetch
@@ -18,11 +18,11 @@ __all__ = [
     "Believed",
     "Certificates",
     "Concerned",
-    "Doubt",
     "Event",
     "EventType",
     "MessageType",
     "Preferences",
+    "SnsRejection",
     "Subscription",
     "Topic",
     "Trust",

@@ -29,7 +29,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from ..errors import CannotVerify, ConfigError, FetchFailed, NotBelieved
 from .budget import Budget
-from .doubt import Doubt
+from .rejection import SnsRejection
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -134,7 +134,7 @@ class Certificates:
         if found is None or found.until < self._now():
             found = await self._new(url, place)
         if found.names.isdisjoint(self.trust.names(place)):
-            raise NotBelieved(why=Doubt.CERTIFICATE_NAME)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_NAME)
         return found.key
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class Certificates:
         # wait, not wait_for: neither the end of the patience nor that of the request ends what others wait for, too.
         done, _ = await asyncio.wait({task}, timeout=self._patience_s)
         if not done or task.cancelled():
-            raise CannotVerify(why=Doubt.SLOW)
+            raise CannotVerify(why=SnsRejection.SLOW)
         return task.result()
 
     def _done(self, url: str, task: asyncio.Task[_Key]) -> None:
@@ -170,7 +170,7 @@ class Certificates:
             with suppress(NotBelieved):  # else it has ended, or somebody has put it there who is nobody
                 return self._believed(_pem(chain), place)
         if not self._budget.may_fetch(url):
-            raise CannotVerify(why=Doubt.BUSY)
+            raise CannotVerify(why=SnsRejection.BUSY)
         try:
             async with asyncio.timeout(self._timeout_s):
                 links = _pem(await self._read(url))
@@ -179,7 +179,7 @@ class Certificates:
             found = self._believed(links, place)
         except (FetchFailed, TimeoutError):
             self._budget.failed(url)
-            raise CannotVerify(why=Doubt.UNREACHABLE) from None
+            raise CannotVerify(why=SnsRejection.UNREACHABLE) from None
         except NotBelieved:
             self._budget.failed(url)
             raise
@@ -190,7 +190,7 @@ class Certificates:
     async def _read(self, url: str) -> bytes:
         data = await self._fetch(url)
         if len(data) > MAX_FILE:
-            raise NotBelieved(why=Doubt.CERTIFICATE_BROKEN)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_BROKEN)
         return data
 
     def _issuer(self, certificate: x509.Certificate) -> str | None:
@@ -200,7 +200,7 @@ class Certificates:
         except x509.ExtensionNotFound:
             return None
         except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-            raise NotBelieved(why=Doubt.CERTIFICATE_BROKEN) from None
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_BROKEN) from None
         for way in access:
             if way.access_method == AuthorityInformationAccessOID.CA_ISSUERS:
                 url = str(way.access_location.value)
@@ -214,21 +214,21 @@ class Certificates:
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
             key = leaf.public_key()
         except x509.ExtensionNotFound:
-            raise NotBelieved(why=Doubt.CERTIFICATE_NAME) from None
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_NAME) from None
         except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-            raise NotBelieved(why=Doubt.CERTIFICATE_BROKEN) from None
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_BROKEN) from None
         name = next((name for name in self.trust.names(place) if name in names), None)  # in full: no wildcards
         if name is None:
-            raise NotBelieved(why=Doubt.CERTIFICATE_NAME)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_NAME)
         if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
-            raise NotBelieved(why=Doubt.CERTIFICATE_DATES)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_DATES)
         if not isinstance(key, RSAPublicKey) or key.key_size < MIN_KEY:
-            raise NotBelieved(why=Doubt.CERTIFICATE_BROKEN)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_BROKEN)
         verifier = PolicyBuilder().store(self._store).time(now).build_server_verifier(x509.DNSName(name))
         try:
             chain = verifier.verify(leaf, links[1:])
         except (VerificationError, ValueError):
-            raise NotBelieved(why=Doubt.CERTIFICATE_CHAIN) from None
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_CHAIN) from None
         return _Key(key, frozenset(names), min(link.not_valid_after_utc for link in chain))
 
 
@@ -236,7 +236,7 @@ def _pem(data: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)[:_MAX_LINKS]
     except ValueError:
-        raise NotBelieved(why=Doubt.CERTIFICATE_BROKEN) from None
+        raise NotBelieved(why=SnsRejection.CERTIFICATE_BROKEN) from None
 
 
 def _der(data: bytes) -> list[x509.Certificate]:

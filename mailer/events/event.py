@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from ..checks import RESERVED_TAG
 from ..ids import Attempt
+from ..message.checks import RESERVED_TAG
 
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 _MAX_ATTEMPT = 64  # characters of an id that can be ours: 19 of the container, and three numbers of up to 14 digits

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import orjson
 
-from ..address import normalise
-from ..checks import MAX_ADDRESS, MAX_RECIPIENTS
 from ..errors import InvalidAddress, NotAnEvent
+from ..message.address import normalise
+from ..message.checks import MAX_ADDRESS, MAX_RECIPIENTS
 from .event import Concerned, Event, EventType, Preferences, Subscription
 
 MAX_BODY: Final = 1 << 20  # bytes of a message, SQS quota

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ..errors import ConfigError, NotBelieved, SeenBefore
 from .certificates import Place, Trust
-from .doubt import Doubt
+from .rejection import SnsRejection
 
 MAX_BODY: Final = 512 << 10  # bytes: a message has at most 256 KiB (SNS quota), and each may need a backslash before it
 MAX_AGE_S: Final = 3600  # a message that is older is a replay; an id has to be remembered this long, and MAX_AHEAD_S
@@ -124,13 +124,13 @@ class Verifier:
         type = _type(fields, headers)
         topic = self._topics.get(fields["TopicArn"])
         if topic is None:
-            raise NotBelieved(why=Doubt.TOPIC)
+            raise NotBelieved(why=SnsRejection.TOPIC)
         moment = self._timely(fields["Timestamp"])
         host = self._keys.trust.host(topic.place)
         await self._signed(fields, type, topic, host)
         url = None if type is MessageType.NOTIFICATION else _subscribe_url(fields, f"https://{host}/")
         if await self._seen(fields["MessageId"]):
-            raise SeenBefore(why=Doubt.SEEN)
+            raise SeenBefore(why=SnsRejection.SEEN)
         return Believed(
             type=type,
             id=fields["MessageId"],
@@ -145,30 +145,30 @@ class Verifier:
             moment = datetime.fromisoformat(text).astimezone(UTC)
             age = self._clock() - moment.timestamp()
         except (ValueError, OverflowError):
-            raise NotBelieved(why=Doubt.FIELDS) from None
+            raise NotBelieved(why=SnsRejection.FIELDS) from None
         if age > MAX_AGE_S:
-            raise NotBelieved(why=Doubt.OLD)
+            raise NotBelieved(why=SnsRejection.OLD)
         if age < -MAX_AHEAD_S:
-            raise NotBelieved(why=Doubt.FUTURE)
+            raise NotBelieved(why=SnsRejection.FUTURE)
         return moment
 
     async def _signed(self, fields: Mapping[str, str], type: MessageType, topic: Topic, host: str | None) -> None:
         algorithm = _HASHES.get(fields["SignatureVersion"])
         if algorithm is None:
-            raise NotBelieved(why=Doubt.VERSION)
+            raise NotBelieved(why=SnsRejection.VERSION)
         # Compared as text, not taken apart: what no parser reads, no two parsers read differently.
         start, url = f"https://{host}", fields["SigningCertURL"]
         if not url.startswith(start) or not _CERTIFICATE.fullmatch(url, len(start)):
-            raise NotBelieved(why=Doubt.CERTIFICATE_URL)
+            raise NotBelieved(why=SnsRejection.CERTIFICATE_URL)
         try:
             signature = base64.b64decode(fields["Signature"], validate=True)
         except ValueError:
-            raise NotBelieved(why=Doubt.SIGNATURE) from None
+            raise NotBelieved(why=SnsRejection.SIGNATURE) from None
         key = await self._keys.key(url, topic.place)
         try:
             key.verify(signature, to_sign(fields, type), PKCS1v15(), algorithm)
         except (InvalidSignature, UnsupportedAlgorithm):
-            raise NotBelieved(why=Doubt.SIGNATURE) from None
+            raise NotBelieved(why=SnsRejection.SIGNATURE) from None
 
 
 def to_sign(fields: Mapping[str, str], type: MessageType) -> bytes:
@@ -180,32 +180,32 @@ def to_sign(fields: Mapping[str, str], type: MessageType) -> bytes:
 def _fields(body: bytes) -> dict[str, str]:
     """The texts that matter, each in its form."""
     if len(body) > MAX_BODY:
-        raise NotBelieved(why=Doubt.TOO_LARGE)
+        raise NotBelieved(why=SnsRejection.TOO_LARGE)
     try:
         found: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise NotBelieved(why=Doubt.NOT_SNS) from None
+        raise NotBelieved(why=SnsRejection.NOT_SNS) from None
     if not isinstance(found, dict) or "Type" not in found:
-        raise NotBelieved(why=Doubt.NOT_SNS)
+        raise NotBelieved(why=SnsRejection.NOT_SNS)
     fields = {name: found[name] for name in ("Message", *_FORMS) if found.get(name) is not None}
     for name, text in fields.items():
         if not isinstance(text, str) or (name in _FORMS and not _FORMS[name].fullmatch(text)):
-            raise NotBelieved(why=Doubt.FIELDS)
+            raise NotBelieved(why=SnsRejection.FIELDS)
     if not fields.keys() >= {"Message", *_REQUIRED}:
-        raise NotBelieved(why=Doubt.FIELDS)
+        raise NotBelieved(why=SnsRejection.FIELDS)
     return fields
 
 
 def _type(fields: Mapping[str, str], headers: Mapping[str, str]) -> MessageType:
     for name, header in (("Type", "x-amz-sns-message-type"), ("MessageId", "x-amz-sns-message-id")):
         if headers.get(header, fields[name]) != fields[name]:
-            raise NotBelieved(why=Doubt.HEADERS)
+            raise NotBelieved(why=SnsRejection.HEADERS)
     try:
         type = MessageType(fields["Type"])
     except ValueError:
-        raise NotBelieved(why=Doubt.TYPE) from None
+        raise NotBelieved(why=SnsRejection.TYPE) from None
     if type is not MessageType.NOTIFICATION and not fields.keys() >= {"Token", "SubscribeURL"}:
-        raise NotBelieved(why=Doubt.FIELDS)
+        raise NotBelieved(why=SnsRejection.FIELDS)
     return type
 
 
@@ -215,11 +215,11 @@ def _subscribe_url(fields: Mapping[str, str], start: str) -> str:
     url = fields["SubscribeURL"]
     query = url.removeprefix(f"{start}?")
     if query == url or "#" in query or not _QUERY.fullmatch(query):
-        raise NotBelieved(why=Doubt.SUBSCRIBE_URL)
+        raise NotBelieved(why=SnsRejection.SUBSCRIBE_URL)
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
     except ValueError:
-        raise NotBelieved(why=Doubt.SUBSCRIBE_URL) from None
+        raise NotBelieved(why=SnsRejection.SUBSCRIBE_URL) from None
     if sorted(pairs) != sorted(wanted.items()):  # each of them once, and nothing else
-        raise NotBelieved(why=Doubt.SUBSCRIBE_URL)
+        raise NotBelieved(why=SnsRejection.SUBSCRIBE_URL)
     return f"{start}?{urlencode(wanted)}"

@@ -1,25 +1,26 @@
 """The ledger: the truth about every campaign, message and recipient. A job in a queue is only a wake-up."""
 
-from .ledger import ActiveCampaign, Ledger, Work
+from .ledger import ActiveCampaign, LeasedChunk, Ledger
 from .records import Record
-from .scripts import Added, Change, ClaimStatus, Happening, Heard, Key, Lease, LeaseStatus, Sent, Settled, Settlement
+from .scripts import Added, Applied, Change, ClaimStatus, EventUpdate, Key, Lease, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
 from .status import CampaignStatus, MessageStatus, RecipientStatus, Reputation
 
 __all__ = [
     "ActiveCampaign",
     "Added",
+    "Applied",
     "CampaignStatus",
     "Change",
     "ClaimStatus",
     "Entry",
+    "EventUpdate",
     "File",
     "Guard",
-    "Happening",
-    "Heard",
     "Key",
     "Lease",
     "LeaseStatus",
+    "LeasedChunk",
     "Ledger",
     "Literal",
     "MessageStatus",
@@ -31,5 +32,4 @@ __all__ = [
     "Settled",
     "Settlement",
     "Spec",
-    "Work",
 ]

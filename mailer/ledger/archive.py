@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..data import dumps, loads
-from ..email import Mode, Outcome
 from ..errors import StoreFailed
 from ..ids import chunk_id, chunk_number, container_of
+from ..message.email import Mode, Outcome
+from ..redis.client import RedisClient
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Record, pack_message_id, unpack_message_id, unpack_records
-from .redis import RedisClient
 from .scripts import ArchiveStatus, Scripts
 from .spec import Entry, unpack_entries
 from .store import Objects, Store, payload_name

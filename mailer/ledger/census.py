@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..email import Lane, State
+from ..message.email import Lane, State
 from .ledger import SENDING, Ledger
 from .parking import Parked, class_of
 from .status import JUDGED_BY, Reputation, reputation_of

@@ -7,9 +7,9 @@ from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ..email import Outcome, State
 from ..errors import ExpiresFirst, NotACampaign, NotFound, PastExpiry, TooLate, WrongState
 from ..ids import chunk_id, is_message
+from ..message.email import Outcome, State
 from .archive import REASONS
 from .ledger import SENDING, Ledger
 from .scripts import Switched

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..errors import ConfigError, NotOnDisk, StartedAnew
+from ..redis.client import RedisClient
 from ..redis.errors import explain_redis
 from .keys import Keys
-from .redis import RedisClient
 
 WAIT_MS = 4000  # less than a command may take; `appendfsync everysec` takes one second, two where the disk is slow
 MARK_S = 60  # the write that WAITAOF waits for is a key that stays so long

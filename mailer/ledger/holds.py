@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import orjson
 
+from ..redis.client import RedisClient
 from .keys import Keys
-from .redis import RedisClient
 from .scripts import Scripts
 from .spec import Spec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from ..email import Lane
+from ..message.email import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ class Keys:
 
     @property
     def owed(self) -> str:
-        """Sorted set: what SES's list is still to be told (`worker/owed.py`) → when (ms) it is tried; 0: as soon as may be."""
+        """Sorted set: what SES's list is still to be told (`worker/suppression_outbox.py`) → when (ms) it is tried, 0 is now."""
         return f"{self.namespace}:owed"
 
     @property

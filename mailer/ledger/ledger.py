@@ -14,19 +14,18 @@ from typing import Any
 
 from redis.exceptions import WatchError
 
-from ..email import Lane, Outcome, State
 from ..errors import CampaignGone, ContentAltered, Forgotten, ListForgotten, NoTemplate, NotFound, StoreFailed
 from ..ids import chunk_id, chunk_number, container_of, is_container, is_message, place_of
+from ..message.email import Lane, Outcome, State
+from ..redis.client import RedisClient
 from .archive import REASONS, Archive, Chunk
 from .keys import Keys
 from .records import UNUSABLE, Record, unpack_records
-from .redis import RedisClient
 from .scripts import KEY_LIFE_S, Added, Key, Lease, LeaseStatus, Scripts, Written
 from .sent_ids import SentIds
 from .spec import Entry, Guard, Spec, pack_entries, unpack_entries
 from .status import CampaignStatus, MessageStatus, RecipientStatus, campaign_status, message_status, outcome_counts, report_lines
 from .store import Objects, ObjectStore, RedisStore, Store
-from .suppressed import Suppressed
 
 CHUNK_ROWS = 500  # recipients a chunk: 30 kB compressed, ten full bulk calls
 CONTENT_KEEP_S = 30 * 86_400  # since it was last stored, sent from, or seen by the reaper under a campaign that goes on
@@ -43,7 +42,7 @@ OUTLIVES_S = 3600  # chunks outlive their campaign by so much, or a twentieth: o
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class LeasedChunk:
     """A leased chunk. No two workers hold the same lease; `fence` is what proves it to every later script."""
 
     chunk: str
@@ -123,7 +122,6 @@ class Ledger:
         self.store: Store = ObjectStore(objects, inside) if objects else inside
         self.archive = Archive(redis, self.keys, self.scripts, self.store, objects) if objects else None
         self._store_name = objects.url if objects else "redis:"
-        self.suppressed = Suppressed(redis, self.keys, self.scripts)
         self.sent_ids = SentIds(redis, self.keys, self.scripts)
 
     # ---- content -------------------------------------------------------------------------------
@@ -289,13 +287,13 @@ class Ledger:
 
     async def lease(
         self, chunk: str, *, owner: str, lease_ms: int, doubt: Mapping[Lane, str] | None = None
-    ) -> Work | LeaseStatus:
+    ) -> LeasedChunk | LeaseStatus:
         """Take a chunk to work on, or say why not. `doubt`: what becomes of recipients in doubt, by lane; a campaign is not
         finished while some of them are to be sent to again."""
         lease = await self.scripts.lease(chunk, owner=owner, lease_ms=lease_ms, doubt=doubt or {})
         return lease.status if lease.status is not LeaseStatus.OK else await self.work(chunk, lease)
 
-    async def work(self, chunk: str, lease: Lease) -> Work | LeaseStatus:
+    async def work(self, chunk: str, lease: Lease) -> LeasedChunk | LeaseStatus:
         """What a chunk that was just leased has in it."""
         container = self.keys.container(container_of(chunk))
         packed_spec, created = await self.redis.hmget(container, "spec", "created")
@@ -307,7 +305,7 @@ class Ledger:
             await self.park(container_of(chunk), f"waiting: {error}")
             await self.scripts.release(chunk, fence=lease.fence, delay_ms=STORE_PAUSE_MS, harmless=not lease.starts)
             return LeaseStatus.UNREAD
-        return Work(
+        return LeasedChunk(
             chunk=chunk,
             fence=lease.fence,
             spec=Spec.load(packed_spec),

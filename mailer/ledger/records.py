@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..email import Mode, Outcome
+from ..message.email import Mode, Outcome
 
 RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at (seconds): 9 bytes, as in lua/common.lua
 MESSAGE_ID_BYTES = 27

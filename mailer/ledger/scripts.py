@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
-from ..email import Lane, Mode, Outcome, State
 from ..ids import chunk_id, chunk_number, container_of
+from ..message.email import Lane, Mode, Outcome, State
+from ..redis.client import RedisClient
 from ..redis.errors import note_unanswered, unanswered
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, MODE_BYTES, Record, pack_message_id
-from .redis import RedisClient
 from .sent_ids import Noting
 
 KEY_LIFE_S = 86_400  # of an idempotency key
@@ -215,7 +215,7 @@ class Manner(StrEnum):
     DELAYED = "w"  # SENT: SES goes on trying to deliver it
 
 
-class Happening(NamedTuple):
+class EventUpdate(NamedTuple):
     """What an event of SES says of one attempt: that it was accepted (SENT), and what came of it since."""
 
     position: int
@@ -239,7 +239,7 @@ class Requeued(NamedTuple):
     absent: Sequence[int]  # the chunks that Redis does not have
 
 
-class Heard(NamedTuple):
+class Applied(NamedTuple):
     known: bool  # the chunk is one that Redis has
     twice: int  # recipients that turned out to be sent to twice
     changes: Sequence[Change]
@@ -347,7 +347,7 @@ class Scripts:
         late, closed, finished, twice = await self.run("settle", keys, chunk, *counts, bytes(rows), bytes(ids), *noted, *details)
         return Settled(int(late), bool(closed), bool(finished), int(twice))
 
-    async def hear(self, said: Mapping[str, Sequence[Happening]]) -> list[Heard]:
+    async def hear(self, said: Mapping[str, Sequence[EventUpdate]]) -> list[Applied]:
         """Apply what events say, by chunk: one script a chunk, all in one round trip; what each did, in the same order.
         O(events). May be repeated."""
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -574,7 +574,7 @@ def _claimed(rows: Sequence[tuple[int, int]]) -> bytes:
     return b"".join(struct.pack(">HH", position, attempt) for position, attempt in rows)
 
 
-def _packed(happenings: Sequence[Happening]) -> list[Any]:
+def _packed(happenings: Sequence[EventUpdate]) -> list[Any]:
     rows, ids, details = bytearray(), bytearray(), list[Any]()
     for number, one in enumerate(happenings):
         rows += struct.pack(">HHcc", one.position, one.attempt, one.outcome.value.encode(), one.manner.value.encode())
@@ -587,11 +587,11 @@ def _packed(happenings: Sequence[Happening]) -> list[Any]:
     return [bytes(rows), bytes(ids), *details]
 
 
-def _heard(chunk: str, known: int, twice: int, *rest: Any) -> Heard:
+def _heard(chunk: str, known: int, twice: int, *rest: Any) -> Applied:
     changes = [
         Change(chunk, int(rest[i]), Outcome(rest[i + 1].decode()), Outcome(rest[i + 2].decode())) for i in range(0, len(rest), 3)
     ]
-    return Heard(bool(known), int(twice), changes)
+    return Applied(bool(known), int(twice), changes)
 
 
 def _switched(found: Sequence[Any]) -> Switched:

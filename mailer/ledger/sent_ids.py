@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..ids import Attempt, is_message, place_of
+from ..redis.client import RedisClient
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, unpack_message_id
-from .redis import RedisClient
 
 if TYPE_CHECKING:
     from .scripts import Scripts

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..data import dumps, loads
-from ..email import Lane, Mode
-from ..sender import Sender
+from ..message.email import Lane, Mode
+from ..message.sender import Sender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ..email import Lane, Mode, Outcome, State
+from ..message.email import Lane, Mode, Outcome, State
 from .archive import Chunk
 from .spec import Entry
 

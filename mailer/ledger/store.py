@@ -20,8 +20,8 @@ from typing import Protocol
 from .. import private
 from ..errors import ConfigError, StoreFailed
 from ..ids import chunk_number, container_of, is_message
+from ..redis.client import RedisClient
 from .keys import Keys
-from .redis import RedisClient
 
 THREADS = 8  # files that are written or read at the same time
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import orjson
 
-from ..email import Lane
+from ..message.email import Lane
+from ..redis.client import RedisClient
 from .keys import Keys
-from .redis import RedisClient
 
 LIFE_S = 20  # after its last heartbeat
 MOST = 1000  # that are read

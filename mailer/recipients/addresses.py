@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from ..address import every, only
 from ..errors import InvalidAddress
+from ..message.address import every, only
 from .csv_rows import CsvRows
 from .csv_table import Unreadable, counts
 from .encoding import Encoding, why_broken

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
-from ..address import as_text, cell
 from ..errors import InvalidAddress
+from ..message.address import as_text, cell
 from ..report import OWN, unguarded
 from .blocks import ByteSource
 from .csv_table import Records, Unreadable, counts, parse

@@ -11,8 +11,8 @@ from io import StringIO
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
-from ..address import cell, stripped
 from ..errors import EmptyRecipients, InvalidAddress, NoEmailColumn, RecipientsError
+from ..message.address import cell, stripped
 from ..report import OWN, is_report, unguarded
 from .csv_table import DELIMITERS, END, Layout, fields_of
 from .lines import Block

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from ..address import cell
 from ..errors import InvalidAddress, RecipientsError
+from ..message.address import cell
 from ..report import LINE
 from .names import SEND_AT, listed, rank, squeezed
 from .reading import Reading

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..address import normalise
-from ..checks import MAX_RECIPIENTS, Tags, explain_validation
 from ..data import dumps
-from ..email import Outcome
 from ..errors import InvalidAddress
+from ..message.address import normalise
+from ..message.checks import MAX_RECIPIENTS, Tags, explain_validation
+from ..message.email import Outcome
 
 MAX_ROW_BYTES: Final = 256 * 1024  # of one row in its source: SES takes 262,144 characters of TemplateData
 MAX_SHOWN: Final = 320  # characters of what a bad row shows of itself: SES's own limit for an address

@@ -13,9 +13,9 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, BinaryIO, Final, TypeVar
 
-from ..address import dedup_key
-from ..email import Outcome
 from ..errors import EmptyRecipients, RecipientsError
+from ..message.address import dedup_key
+from ..message.email import Outcome
 from .addresses import BARE, AddressMappings, AddressRows, reading_of
 from .blocks import ByteSource, open_path, suffix
 from .csv_rows import csv_rows

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
-from ..email import Outcome
+from ..message.email import Outcome
 from .encoding import By
 from .header import Header
 from .mappings import Mappings

@@ -29,9 +29,9 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from ..address import bare
 from ..masking import keep_secret, masked
-from ..mime import header_senders
+from ..message.address import bare
+from ..message.mime import header_senders
 from .observing import Observer, observe
 from .pages import NotSes, Page, foreign
 from .refusals import Kind, Refusal, Written, classify_call, classify_entry, unusable

@@ -24,8 +24,8 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as boto
 
-from ..address import identities_of
 from ..masking import masked, proxy_trouble
+from ..message.address import identities_of
 from .failures import BEFORE_REQUEST, BROKEN, CREDENTIAL_CALLS, CREDENTIAL_HOSTS, WHILE_CONNECTING
 from .pages import NotSes, Page, page
 from .rules import (

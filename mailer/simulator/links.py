@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from ..errors import InvalidToken
-from ..unsubscribe import Tokens
+from ..unsubscribe.tokens import Tokens
 from .shown import Shown
 
 # `["` and more in base64, or packed, and the signature (itsdangerous: 20 bytes of SHA-1).

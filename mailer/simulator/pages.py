@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..mime.words import decode_words
+from ..message.mime.words import decode_words
 from . import v1
 from .control import stats
 from .links import Links

@@ -12,7 +12,7 @@ from email.message import Message as MimeMessage
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses
 
-from ..mime.structure import walk
+from ..message.mime.structure import walk
 from . import attachments, limits
 from .refusals import bad_request
 from .wire import Json

@@ -9,8 +9,8 @@ from email import message_from_bytes
 from email.message import Message as MimeMessage
 from typing import Any
 
-from ..mime.structure import walk
-from ..mime.words import decode_bytes, decode_words
+from ..message.mime.structure import walk
+from ..message.mime.words import decode_bytes, decode_words
 from .limits import Headers
 from .wire import Json
 

@@ -1,1 +1,1 @@
-"""The suppression list from an account's side: reading SES's, writing to it, and files of entries."""
+"""Suppression: who must not be written to. Our own list, a copy of SES's for each account, the check before a send, and files."""

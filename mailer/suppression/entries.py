@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ..address import normalise
-from ..checks import one_line
 from ..errors import InvalidAddress, InvalidEmail
-from ..ledger.suppressed import NewEntry, Reason, pack_stream
+from ..message.address import normalise
+from ..message.checks import one_line
+from .lists import NewEntry, Reason, pack_stream
 
 MAX_SHOWN = 60  # characters of what cannot be used
 

@@ -28,7 +28,6 @@ import orjson
 
 from .. import private
 from ..errors import InvalidEmail, RecipientsError
-from ..ledger.suppressed import OwnEntry, Reason, SesEntry
 from ..recipients.addresses import BARE, OFF, AddressMappings, of_cells, of_damaged, of_item
 from ..recipients.blocks import ByteSource, suffix
 from ..recipients.csv_rows import records_of
@@ -41,6 +40,7 @@ from ..recipients.reading import AS_IT_IS, Reading
 from ..recipients.reserved import Reserved
 from ..recipients.row import Refused
 from .entries import checked_stream
+from .lists import OwnEntry, Reason, SesEntry
 
 FIELDS = ("email", "list", "reason", "stream", "since")
 MAX_REASON = 100  # characters of a reason that are looked at

@@ -19,11 +19,11 @@ from datetime import datetime, timedelta
 from redis.exceptions import RedisError
 
 from ..errors import MailerError
-from ..ledger.suppressed import BUCKETS, SesEntry, SesList, Suppressed, ms_of
 from ..ses.gateway import Gateway, SuppressedPage, TokenRefused
 from ..ses.refusals import Refusal, classify_question
 from ..tasks import to_the_end
-from .pace import Pace
+from .lists import BUCKETS, SesEntry, SesList, SuppressionLists, ms_of
+from .throttle import WriteThrottle
 
 WHOLE_EVERY_S = 86_400.0
 SLICE_S = 5.0  # of work, after which other accounts and other processes get their turn
@@ -50,7 +50,7 @@ class Sync:
 
     def __init__(
         self,
-        suppressed: Suppressed,
+        suppressed: SuppressionLists,
         account: str,
         gateway: Gateway,
         *,
@@ -65,7 +65,7 @@ class Sync:
         self._restarted = False
         self._sleep = sleep
         self._clock = clock
-        self._pace = Pace(sleep, clock)
+        self._pace = WriteThrottle(sleep, clock)
         self._owner = secrets.token_hex(8)
 
     async def when_due(self, *, slice_s: float = SLICE_S) -> Refusal | None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mailer import Settings
-from mailer.email import Lane, Mode, Outcome
 from mailer.ids import Attempt, chunk_id, new_campaign_id
-from mailer.ledger import Ledger, Settlement, Spec, Work
+from mailer.ledger import LeasedChunk, Ledger, Settlement, Spec
 from mailer.ledger.ledger import CHUNK_ROWS, NewChunk
+from mailer.message.email import Lane, Mode, Outcome
 from mailer.queue import connect, disconnect
 
 from ..ses_events import in_sns, published
@@ -98,7 +98,7 @@ def _event(type: str, attempt: Attempt, row: int) -> dict[str, Any]:
     return found
 
 
-async def claimed(ledger: Ledger, id: str, n: int) -> list[Work]:
+async def claimed(ledger: Ledger, id: str, n: int) -> list[LeasedChunk]:
     """A campaign of `n` recipients, all of whom are on their way to SES."""
     await ledger.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", name="events", content="none"))
     sizes = [min(CHUNK_ROWS, n - first) for first in range(0, n, CHUNK_ROWS)]
@@ -106,16 +106,16 @@ async def claimed(ledger: Ledger, id: str, n: int) -> list[Work]:
         rows = [[number * CHUNK_ROWS + i + 1, f"u{number * CHUNK_ROWS + i}@example.net", {}] for i in range(size)]
         await ledger.add_chunks(id, number, [NewChunk(rows, [Outcome.QUEUED] * size, {})])
     await ledger.start_campaign(id, rows=n, chunks=len(sizes), counts=Counter({Outcome.QUEUED: n}))
-    works = list[Work]()
+    works = list[LeasedChunk]()
     for number, size in enumerate(sizes):
         work = await ledger.lease(chunk_id(id, number), owner="bench", lease_ms=LEASE_MS)
-        assert isinstance(work, Work)
+        assert isinstance(work, LeasedChunk)
         await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=[(i, 1) for i in range(size)])
         works.append(work)
     return works
 
 
-async def answer(ledger: Ledger, works: list[Work], chance: random.Random) -> None:
+async def answer(ledger: Ledger, works: list[LeasedChunk], chance: random.Random) -> None:
     """SES's answers are stored, in an order that has nothing to do with that of the events."""
     chance.shuffle(works)
     for work in works:

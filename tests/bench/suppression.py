@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mailer import Settings
-from mailer.gates import suppression as gate
 from mailer.ledger import Ledger
-from mailer.ledger.suppressed import NewEntry, Reason, SesEntry
 from mailer.queue import connect, disconnect
+from mailer.suppression import check as gate
+from mailer.suppression.lists import NewEntry, Reason, SesEntry, SuppressionLists
 
 from . import servers
 
@@ -47,13 +47,15 @@ async def fill(ledger: Ledger) -> None:
     own, ses = list(addresses("own", OWN)), list(addresses("ses", SES))
     for first in range(0, OWN, BATCH):
         batch = enumerate(own[first : first + BATCH], first)
-        await ledger.suppressed.add([NewEntry(one, list(Reason)[n % 4], "", START + timedelta(seconds=n)) for n, one in batch])
+        await SuppressionLists.of(ledger).add(
+            [NewEntry(one, list(Reason)[n % 4], "", START + timedelta(seconds=n)) for n, one in batch]
+        )
     for first in range(0, SES, BATCH):
         batch = enumerate(ses[first : first + BATCH], first)
         listed = [
             SesEntry(one, "COMPLAINT" if n % 10 == 0 else "BOUNCE", START + timedelta(seconds=7.123 * n)) for n, one in batch
         ]
-        await ledger.suppressed.listed(ACCOUNT, listed)
+        await SuppressionLists.of(ledger).listed(ACCOUNT, listed)
     now = int((await ledger.redis.time())[0]) * 1000
     about = {"whole": now, "synced": now, "checkpoint": now, "generation": 7}
     await ledger.redis.hset(ledger.keys.suppressed_ses(ACCOUNT), mapping=about)

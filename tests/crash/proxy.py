@@ -19,7 +19,7 @@ from importlib.resources import files
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from mailer.ledger.redis import RedisClient
+from mailer.redis.client import RedisClient
 from mailer.simulator.operations import route
 
 from .. import lua

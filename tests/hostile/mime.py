@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailer.mime.structure import MAX_DEPTH
+from mailer.message.mime.structure import MAX_DEPTH
 
 HEAD = b"From: News <news@example.com>\r\nTo: a@example.com\r\n"
 MULTIPART = HEAD + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'

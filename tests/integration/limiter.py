@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mailer import Settings
-from mailer.email import Lane
 from mailer.ledger import Ledger, Sent
-from mailer.ledger.accounts import Accounts
-from mailer.ledger.limiter import Limiter, Limits, Wish
+from mailer.message.email import Lane
 from mailer.queue import connect, disconnect
+from mailer.quota.limiter import Limiter, Limits, RateRequest
+from mailer.quota.state import AccountStates
 
 ACCOUNT = "eu-west-1"
 STATE: dict[str, Any] = {
@@ -22,9 +22,9 @@ STATE: dict[str, Any] = {
 START_US = 1_800_000_000_000_000
 
 
-def wish(recipients: int, lane: Lane = Lane.BULK, **more: Any) -> Wish:
+def wish(recipients: int, lane: Lane = Lane.BULK, **more: Any) -> RateRequest:
     """Any part of the recipients will do, where nothing else is said."""
-    return Wish(**{"lane": lane, "recipients": recipients, "least": 1, "asker": "a", "flow": "c", **more})
+    return RateRequest(**{"lane": lane, "recipients": recipients, "least": 1, "asker": "a", "flow": "c", **more})
 
 
 class World:
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, ledger: Ledger, clock_key: str) -> None:
         self.ledger = ledger
-        self.accounts = Accounts(ledger.redis, ledger.keys, ledger.scripts)
+        self.accounts = AccountStates(ledger.redis, ledger.keys, ledger.scripts)
         self._clock_key = clock_key
         self.now = START_US
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from mailer import Mailer, Settings
-from mailer.account import AccountView, read_account, view_account
+from mailer.accounts.access import SesAccounts
+from mailer.accounts.overview import AccountView, read_account, view_account
 from mailer.cli.account import account_json
-from mailer.email import Lane
 from mailer.errors import AccountUnknown
 from mailer.ledger import Ledger
-from mailer.ledger.accounts import Accounts
-from mailer.ledger.limiter import Limiter, Limits
+from mailer.message.email import Lane
 from mailer.queue import connect, disconnect
-from mailer.reach import Reaches
+from mailer.quota.limiter import Limiter, Limits
+from mailer.quota.state import AccountStates
 from mailer.simulator import AccountChange, Simulator, change_account
 
 from ..conftest import running_worker
@@ -37,8 +37,8 @@ async def own_ledger(settings: Settings) -> AsyncIterator[Ledger]:
 
 
 async def view(settings: Settings, ledger: Ledger, *, refresh: bool = False) -> AccountView:
-    async with Reaches(settings, ledger, asyncio.Event()) as reaches:
-        return await view_account(settings, ledger, reaches.own, refresh=refresh)
+    async with SesAccounts(settings, ledger, asyncio.Event()) as ses_accounts:
+        return await view_account(settings, ledger, ses_accounts.own, refresh=refresh)
 
 
 def gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ async def test_it_is_what_get_account_says_with_the_names_of_the_contract(
     }  # fmt: skip
     assert {name: shown[name] for name in expected} == expected
     assert shown["refreshed_at"].utcoffset() is not None
-    stored = await Accounts(own_ledger.redis, own_ledger.keys, own_ledger.scripts).load("eu-west-1")
+    stored = await AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts).load("eu-west-1")
     assert stored is not None
     assert (stored.max_send_rate, stored.max_24h) == (14, -1)  # for the workers, too
 
@@ -94,7 +94,7 @@ async def test_where_ses_cannot_be_asked_what_is_old_is_shown_with_a_warning_and
     assert "SES was not reached" in found.warning
     assert account_json(found)["trouble"] == found.warning
     # A worker's credentials may be others: what failed here is not what its campaigns wait for.
-    accounts = Accounts(own_ledger.redis, own_ledger.keys, own_ledger.scripts)
+    accounts = AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts)
     assert await accounts.why_stale("eu-west-1") == ""
 
     await own_ledger.redis.delete(own_ledger.keys.account("eu-west-1"))
@@ -155,6 +155,6 @@ async def test_what_a_command_reads_counts_what_is_on_its_way_as_a_worker_s_read
     await Limiter(own_ledger.scripts, own_ledger.keys, "eu-west-1", Limits()).admit(wish(40))
     found = await view(settings, own_ledger, refresh=True)
     assert (found.known.since, found.known.used_24h) == (40, 40)  # SES has not answered for them, and has not counted them
-    async with Reaches(settings, own_ledger, asyncio.Event()) as reaches:
-        await read_account(Accounts(own_ledger.redis, own_ledger.keys, own_ledger.scripts), reaches.own)
+    async with SesAccounts(settings, own_ledger, asyncio.Event()) as ses_accounts:
+        await read_account(AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts), ses_accounts.own)
     assert found.lanes.keys() == set(Lane)

@@ -19,14 +19,14 @@ import orjson
 import pytest
 
 from mailer import Mailer, Settings
-from mailer.email import Outcome
 from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Work
+from mailer.ledger import ClaimStatus, LeasedChunk, LeaseStatus, Ledger, RecipientStatus
 from mailer.ledger.archive import Archive
 from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.store import FileObjects
+from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
 from mailer.simulator import Fault, Kind, Simulator
 from worker import maintenance, settle
@@ -619,7 +619,7 @@ async def test_a_worker_without_the_store_parks_what_it_cannot_read(ledger: Ledg
     status = await inside.campaign(id)
     assert status.state == "parked"
     assert re.search(rf"^waiting: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$", status.reason)
-    assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), Work)  # given back, not run out
+    assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), LeasedChunk)  # given back, not run out
 
 
 async def test_a_campaign_that_is_given_up_leaves_no_payloads(ledger: Ledger, tmp_path: Path) -> None:

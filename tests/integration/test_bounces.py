@@ -13,9 +13,9 @@ import pytest
 
 from mailer import Email, Mailer, Settings
 from mailer.events import Event, read
-from mailer.ledger.suppressed import Reason
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator.journal import Accepted
+from mailer.suppression.lists import Reason
 from worker import events, maintenance
 from worker.runtime import Runtime
 

@@ -15,10 +15,10 @@ import pytest
 from mailer import Email, Lane, Mailer, Outcome, Settings, State
 from mailer.errors import CampaignGone, InvalidEmail, NotACampaign, NotFound, WrongState
 from mailer.ids import chunk_id, new_campaign_id
-from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeaseStatus, Ledger, Work
+from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeasedChunk, LeaseStatus, Ledger
 from mailer.ledger import ledger as ledger_module
 from mailer.ledger.control import Control
-from mailer.ledger.redis import RedisClient
+from mailer.redis.client import RedisClient
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator.state import ConfigurationSet
 from worker import maintenance
@@ -80,7 +80,7 @@ async def test_a_resumed_campaign_has_its_window_back_among_what_is_owed_work(le
     assert sorted(switched.wake) == [(f"{id}-{number}", 0) for number in range(3)]
     assert await ledger.redis.zcard(ledger.keys.due) == 3
     assert await control.resume(id) != switched  # twice: it goes on already, and nothing is to be woken
-    assert [isinstance(await ledger.lease(f"{id}-{n}", owner="me", lease_ms=1000), Work) for n in range(3)] == [True] * 3
+    assert [isinstance(await ledger.lease(f"{id}-{n}", owner="me", lease_ms=1000), LeasedChunk) for n in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.PARKED, State.PAUSED, State.STOPPED])
@@ -187,14 +187,14 @@ async def test_a_stopped_campaign_that_was_to_be_forgotten_is_counted_out_and_fo
 async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_records(ledger: Ledger, seed: int) -> None:
     dice, control = random.Random(seed), Control(ledger)
     id = await campaign(ledger, 4, 4, 4)
-    works: dict[str, Work] = {}
+    works: dict[str, LeasedChunk] = {}
     flying: list[tuple[str, int, int]] = []
     calls: Counter[tuple[str, int]] = Counter()
 
     async def lease() -> None:
         chunk = chunk_id(id, dice.randrange(3))
         found = await ledger.lease(chunk, owner="me", lease_ms=dice.choice([1, 60_000]))
-        if isinstance(found, Work):
+        if isinstance(found, LeasedChunk):
             works[chunk] = found
             flying[:] = [one for one in flying if one[0] != chunk or dice.random() < 0.5]  # some answers come late
 

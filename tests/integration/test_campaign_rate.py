@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mailer import State
-from mailer.email import Outcome
 from mailer.ledger.control import Control
+from mailer.message.email import Outcome
 
 from ..servers import RedisServer
 from .limiter import World, world

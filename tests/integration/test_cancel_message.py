@@ -10,7 +10,7 @@ import pytest
 
 from mailer import Email, Mailer, Mode, NotFound, Settings, SyncMailer, TooLate
 from mailer.ids import chunk_id
-from mailer.ledger import Ledger, Work
+from mailer.ledger import LeasedChunk, Ledger
 from mailer.ledger.control import CANCELLED_MESSAGE
 from mailer.simulator import Simulator
 from worker import maintenance
@@ -29,9 +29,9 @@ def email(**more: Any) -> Email:
     return Email(to="ana@example.org", from_="n@example.com", subject="s", text="t", **more)
 
 
-async def taken(ledger: Ledger, id: str, lease_ms: int = 10_000) -> Work:
+async def taken(ledger: Ledger, id: str, lease_ms: int = 10_000) -> LeasedChunk:
     work = await ledger.lease(chunk_id(id, 0), owner="me", lease_ms=lease_ms)
-    assert isinstance(work, Work)
+    assert isinstance(work, LeasedChunk)
     return work
 
 

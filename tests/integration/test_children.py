@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from mailer import Email, Lane, Mailer
-from mailer.compose.factor import segments, text_segments
-from mailer.email import Campaign
+from mailer.compose.shared_template import segments, text_segments
 from mailer.errors import RenderFailed
+from mailer.message.email import Campaign
 from mailer.simulator import Simulator
 from mailer.simulator.catalogue import create_email_template
 from mailer.templates import Compiled, Content

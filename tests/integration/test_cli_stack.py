@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from mailer.unsubscribe import Tokens
+from mailer.unsubscribe.tokens import Tokens
 
 MAILER = str(Path(sys.executable).with_name("mailer"))
 STARTED = "starting Valkey, a simulated SES and a worker …\n"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailer.checks import mailbox
 from mailer.compose import Item, Operation, plan
-from mailer.email import Lane, Mode
 from mailer.ids import Attempt
 from mailer.ledger.spec import Spec
+from mailer.message.checks import mailbox
+from mailer.message.email import Lane, Mode
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Message, Simulator
 from mailer.templates import Compiled, Content

@@ -17,7 +17,7 @@ from mailer import Attachment, Campaign, CampaignId, Email, Lane, Mailer, Outcom
 from mailer.errors import BrokenGzip, NotUtf8, TemplateBroken, UnknownSender
 from mailer.ledger import CampaignStatus, MessageStatus
 from mailer.ledger.records import MAX_ATTEMPTS, Record
-from mailer.ledger.redis import RedisClient
+from mailer.redis.client import RedisClient
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from mailer.simulator.refusals import Status
 from mailer.simulator.state import ConfigurationSet
@@ -273,7 +273,7 @@ async def test_missing_credentials_are_waited_for_with_the_reason(
 async def test_deleting_every_key_of_arq_loses_nothing(
     runtime: Runtime, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailer.handover.WAKE_PATIENCE_MS", 300)
+    monkeypatch.setattr("mailer.intake.handover.WAKE_PATIENCE_MS", 300)
     monkeypatch.setattr("worker.runtime.PATIENCE_MS", 300)
     monkeypatch.setattr(maintenance, "PATIENCE_MS", 300)
     change_account(ses, AccountChange(max_send_rate=1000))

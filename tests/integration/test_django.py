@@ -28,7 +28,7 @@ from django.utils.translation import gettext_lazy
 
 import mailer.django as backend
 from mailer import InvalidEmail, KeyReused, MailerError, RedisUnavailable, Settings, SyncMailer, UnknownSender
-from mailer.sender import Sender
+from mailer.message.sender import Sender
 from mailer.simulator import Message, Simulator
 from mailer.simulator.journal import RawContent
 from mailer.simulator.mime import assemble

@@ -29,8 +29,8 @@ from mailer.doctor.account import standing
 from mailer.doctor.senders import TYPES
 from mailer.errors import ConfigError
 from mailer.ledger import Ledger
+from mailer.message.sender import ListUnsubscribe
 from mailer.queue import connect, disconnect
-from mailer.sender import ListUnsubscribe
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
 from mailer.simulator.catalogue import create_configuration_set_event_destination as put_destination
@@ -130,9 +130,7 @@ async def test_where_everything_is_in_order_each_line_says_what_was_seen(
         whole = changed(settings, senders={"news": NEWS}, events_sqs_url=url, intake_fsync=has_waitaof(), account_refresh_s=4)
         async with running_worker(whole) as runtime:
             async with asyncio.timeout(10):
-                while (
-                    not (known := await runtime.ledger.suppressed.ses_list(runtime.own.account)).synced_at or not known.whole_at
-                ):
+                while not (known := await runtime.suppressed.ses_list(runtime.own.account)).synced_at or not known.whole_at:
                     await asyncio.sleep(0.02)
             found = await look(whole, to="ana@example.org")
     assert [one for each in found.values() for one in each if one.state is not OK] == []

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 from mailer import Settings
-from mailer.email import Outcome, State
 from mailer.errors import NotFound
 from mailer.ids import new_campaign_id
-from mailer.ledger import ClaimStatus, Happening, Ledger, Sent, Work
+from mailer.ledger import ClaimStatus, EventUpdate, LeasedChunk, Ledger, Sent
 from mailer.ledger.control import Control
-from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Manner
+from mailer.message.email import Outcome, State
+from mailer.redis.client import RedisClient
 from mailer.simulator import Simulator
 from worker import maintenance
 from worker.runtime import Runtime
@@ -26,22 +26,22 @@ from .test_ledger import LEASE_MS, MESSAGE_ID, campaign, claim, counts, lines, s
 SENT, DELIVERED, BOUNCED, COMPLAINED = Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED
 
 
-def said(position: int, outcome: Outcome, *, attempt: int = 1, id: str | None = None, reason: str = "") -> Happening:
-    return Happening(position, attempt, outcome, id or ses_id(position, attempt), reason)
+def said(position: int, outcome: Outcome, *, attempt: int = 1, id: str | None = None, reason: str = "") -> EventUpdate:
+    return EventUpdate(position, attempt, outcome, id or ses_id(position, attempt), reason)
 
 
 def ses_id(position: int, attempt: int = 1) -> str:
     return MESSAGE_ID.format(position * 10 + attempt)
 
 
-async def hear(ledger: Ledger, chunk: str, *happenings: Happening) -> int:
+async def hear(ledger: Ledger, chunk: str, *happenings: EventUpdate) -> int:
     """How many recipients turned out to be sent to twice."""
     (heard,) = await ledger.scripts.hear({chunk: happenings})
     assert heard.known
     return heard.twice
 
 
-async def answer(ledger: Ledger, work: Work, *positions: int, attempt: int = 1) -> int:
+async def answer(ledger: Ledger, work: LeasedChunk, *positions: int, attempt: int = 1) -> int:
     """SES's answer is stored; how many rows had been settled before."""
     rows = [settled(p, SENT, attempt=attempt, message_id=ses_id(p, attempt)) for p in positions]
     return (await ledger.scripts.settle(work.chunk, rows)).late
@@ -54,7 +54,7 @@ async def in_doubt(ledger: Ledger, size: int, *positions: int) -> str:
     assert await claim(ledger, work, *positions) is ClaimStatus.OK
     await asyncio.sleep(0.08)
     taken = await ledger.lease(f"{id}-0", owner="me", lease_ms=LEASE_MS)
-    if isinstance(taken, Work):
+    if isinstance(taken, LeasedChunk):
         await ledger.scripts.release(taken.chunk, fence=taken.fence)
     return id
 
@@ -115,7 +115,7 @@ async def test_a_bounce_that_names_no_failure_is_weaker_than_a_delivery_and_one_
     await claim(ledger, work, 0, 1, 2, 3)
     await answer(ledger, work, 0, 1, 2, 3)
 
-    def bounce(position: int, manner: Manner) -> Happening:
+    def bounce(position: int, manner: Manner) -> EventUpdate:
         return said(position, BOUNCED, reason="why")._replace(manner=manner)
 
     first = [bounce(0, Manner.NOTICE), said(1, DELIVERED), said(2, DELIVERED), bounce(3, Manner.NOTICE)]

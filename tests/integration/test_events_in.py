@@ -27,17 +27,18 @@ from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
 from mailer.events import Certificates, Verifier, read
 from mailer.ids import Attempt, new_campaign_id
-from mailer.ledger.redis import RedisClient
 from mailer.ledger.scripts import Scripts
-from mailer.ledger.suppressed import Reason
+from mailer.message.sender import Sender
 from mailer.metrics import REGISTRY
 from mailer.queue import connect, disconnect
-from mailer.sender import Sender
+from mailer.redis.client import RedisClient
 from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from mailer.simulator.sqs import Queues
-from worker import events, http, maintenance, owed, sns
+from mailer.suppression.lists import Reason
+from worker import events, http, maintenance, sns
+from worker import suppression_outbox as owed
 from worker.runtime import Runtime, cancel
 
 from .. import sns as signed

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from mailer import Settings
-from mailer.email import Mode, Outcome, State
-from mailer.ledger import ClaimStatus, Happening, LeaseStatus, Ledger, Work
+from mailer.ledger import ClaimStatus, EventUpdate, LeasedChunk, LeaseStatus, Ledger
 from mailer.ledger.scripts import Manner, Settlement
+from mailer.message.email import Mode, Outcome, State
 from mailer.queue import connect, disconnect
 
 from ..servers import RedisServer
@@ -151,7 +151,7 @@ class Sending(RuleBasedStateMachine):
         self.people = [Person() for _ in range(SIZE)]
         self.attempts: list[Attempt] = []
         self.numbers = count()
-        self.work: Work | None = None
+        self.work: LeasedChunk | None = None
         self.policy = "hold"  # of those in doubt, as the campaign knows it
 
     @initialize()
@@ -181,7 +181,7 @@ class Sending(RuleBasedStateMachine):
         taken = self.run(self.ledger.lease(self.chunk, owner="me", lease_ms=LEASE_MS))
         for position in self.positions(CLAIMED):
             self.people[position].become(UNKNOWN)
-        self.work = taken if isinstance(taken, Work) else None
+        self.work = taken if isinstance(taken, LeasedChunk) else None
         assert (taken is LeaseStatus.OVER) is not bool(self.positions(QUEUED))
 
     @rule(data=st.data())
@@ -238,7 +238,7 @@ class Sending(RuleBasedStateMachine):
         there_are = [(one, event) for one in self.attempts for event in one.events]
         some = data.draw(st.lists(st.sampled_from(there_are), min_size=1, max_size=8), "what")
         said = [
-            Happening(one.position, one.number, event, one.id, WORDS.get(manner, event.label), manner)
+            EventUpdate(one.position, one.number, event, one.id, WORDS.get(manner, event.label), manner)
             for one, (event, manner) in some
         ]
         (heard,) = self.run(self.ledger.scripts.hear({self.chunk: said}))

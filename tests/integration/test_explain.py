@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
 def requests(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """Everything that the worker hands to SES."""
     sent: list[tuple[str, dict[str, Any]]] = []
-    gateway = runtime.reaches.own.gateway
+    gateway = runtime.ses_accounts.own.gateway
     send = gateway.send
 
     async def record(operation: str, params: Any, body: bytes) -> Any:

@@ -18,9 +18,9 @@ import pytest
 
 from mailer import Campaign, Mailer, Settings, State
 from mailer.cli import campaign as campaign_command
-from mailer.email import Lane, Outcome
-from mailer.ledger import CampaignStatus, Happening, Ledger, Work
+from mailer.ledger import CampaignStatus, EventUpdate, LeasedChunk, Ledger
 from mailer.ledger.control import Control
+from mailer.message.email import Lane, Outcome
 from mailer.settings import Policy
 from mailer.simulator import Fault, Simulator
 from mailer.simulator.faults import Kind
@@ -34,11 +34,11 @@ SAYS = {"resend": WAITS + "sent to again", "assume_sent": WAITS + "taken for sen
 UNDECIDED = ("resend", "assume_sent")
 
 
-async def take(ledger: Ledger, id: str, policy: str, lease_ms: int = LEASE_MS) -> Work:
+async def take(ledger: Ledger, id: str, policy: str, lease_ms: int = LEASE_MS) -> LeasedChunk:
     """As a worker whose bulk lane has this policy."""
     said: Mapping[Lane, str] = {Lane.TRANSACTIONAL: "hold", Lane.BULK: policy}
     work = await ledger.lease(f"{id}-0", owner="me", lease_ms=lease_ms, doubt=said)
-    assert isinstance(work, Work)
+    assert isinstance(work, LeasedChunk)
     return work
 
 
@@ -54,7 +54,7 @@ async def in_doubt(ledger: Ledger, policy: str, expires_ms: int | None = None) -
 
 
 async def heard(ledger: Ledger, id: str, *positions: int) -> None:
-    happened = [Happening(n, 1, Outcome.SENT, MESSAGE_ID.format(n)) for n in positions]
+    happened = [EventUpdate(n, 1, Outcome.SENT, MESSAGE_ID.format(n)) for n in positions]
     await ledger.scripts.hear({f"{id}-0": happened})
 
 
@@ -120,7 +120,9 @@ async def test_a_claim_that_a_dead_worker_left_is_waited_for(ledger: Ledger) -> 
     work = await take(ledger, id, "resend", lease_ms=1)
     await claim(ledger, work, 0)
     await asyncio.sleep(0.01)
-    assert not isinstance(await ledger.lease(f"{id}-0", owner="another", lease_ms=LEASE_MS, doubt={Lane.BULK: "resend"}), Work)
+    assert not isinstance(
+        await ledger.lease(f"{id}-0", owner="another", lease_ms=LEASE_MS, doubt={Lane.BULK: "resend"}), LeasedChunk
+    )
     assert told(await ledger.campaign(id)) == (State.PARKED, SAYS["resend"], False)
 
 

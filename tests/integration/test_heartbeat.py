@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailer import Campaign, Email, Lane, Mailer, Settings, State
-from mailer.account import view_account
+from mailer.accounts.overview import view_account
 from mailer.cli import account as account_command
 from mailer.cli import campaign as campaign_command
 from mailer.cli import campaign_watch
 from mailer.cli import status as status_command
 from mailer.cli.account import account_json
-from mailer.cli.reach import open_reach
+from mailer.cli.accounts import open_reach
 from mailer.ledger import census as census_module
 from mailer.ledger.census import take
 from mailer.ledger.parking import Parked
@@ -48,8 +48,8 @@ async def test_a_lane_that_has_work_and_no_worker_is_wrong_whoever_has_asked_ses
     async with Mailer(settings) as mailer:
         id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="Hello", text="…"))
         await mailer.start_campaign(Campaign(from_=FROM, subject="Hello", text="…"), [{"email": "bo@example.org"}])
-        async with open_reach(settings, mailer._ledger, None) as reach:
-            await view_account(settings, mailer._ledger, reach, refresh=True)  # as `mailer account --refresh` does
+        async with open_reach(settings, mailer._ledger, None) as ses_account:
+            await view_account(settings, mailer._ledger, ses_account, refresh=True)  # as `mailer account --refresh` does
         found = told(await look(settings), "worker")
         assert (found[0], found[1].partition(" → ")[0]) == (
             WRONG, "no worker serves the transactional lane and the bulk lane, so nothing of it is sent: 2 recipients wait"
@@ -132,8 +132,8 @@ async def test_status_and_account_say_where_no_worker_is_and_who_is_there(
         assert f"workers 1: {socket.gethostname()}:{os.getpid()} ({other.value}); idle" in lines
         waiting = next(line for line in lines if line.startswith("recipients that wait"))
         assert f" 4 {lane.value}, the oldest since 20" in waiting
-        async with open_reach(settings, mailer._ledger, None) as reach:
-            found = account_json(await view_account(settings, mailer._ledger, reach, refresh=False))
+        async with open_reach(settings, mailer._ledger, None) as ses_account:
+            found = account_json(await view_account(settings, mailer._ledger, ses_account, refresh=False))
         assert (found["waiting"][lane.value]["recipients"], len(found["workers"])) == (4, 1)
 
 

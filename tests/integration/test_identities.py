@@ -8,10 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from mailer.errors import NotKnown
-from mailer.gates import register
-from mailer.gates.register import Register
+from mailer.identities import lookup as register
+from mailer.identities.cache import Identities, KnownSet
+from mailer.identities.lookup import IdentityLookup
 from mailer.ledger import Ledger
-from mailer.ledger.identities import Identities, KnownSet
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Fault, Kind, Simulator
 
@@ -98,7 +98,7 @@ async def test_many_that_ask_at_once_cost_one_call_and_different_ones_keep_their
 ) -> None:
     monkeypatch.setattr(register, "ASK_EVERY_MS", 40)
     async with Gateway() as gateway:
-        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+        asked = IdentityLookup(identities, gateway, refresh_s=1, stale_ms=3000)
         assert {one.verified for one in await asyncio.gather(*(asked.look_up("example.com") for _ in range(20)))} == {True}
         assert ses.counts["GetEmailIdentity"] == 1
         await asyncio.gather(*(asked.list_anew() for _ in range(20)))
@@ -111,7 +111,7 @@ async def test_many_that_ask_at_once_cost_one_call_and_different_ones_keep_their
 async def test_a_list_that_one_could_not_get_is_not_asked_for_by_all(identities: Identities, ses: Simulator) -> None:
     ses.faults.set([Fault(kind=Kind.ERROR, operation="ListEmailIdentities", code="AccessDeniedException", status=403)])
     async with Gateway() as gateway:
-        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+        asked = IdentityLookup(identities, gateway, refresh_s=1, stale_ms=3000)
         found = await asyncio.gather(*(asked.list_anew() for _ in range(10)), return_exceptions=True)
     assert {str(error) for error in found} == {"Injected by a fault rule. (the worker's role needs ses:ListEmailIdentities)"}
     assert {type(error) for error in found} == {NotKnown}
@@ -125,7 +125,7 @@ async def test_calls_that_ses_does_not_answer_are_told_once_with_the_reason_and_
     fault = Fault(kind=Kind.ERROR, code="TooManyRequestsException", status=429, message="Slow down, call 17.")
 
     async with Gateway() as gateway:
-        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+        asked = IdentityLookup(identities, gateway, refresh_s=1, stale_ms=3000)
 
         async def ask() -> list[object]:
             calls = (asked.look_up("example.com"), asked.look_up_set("news"), asked._list())
@@ -150,7 +150,7 @@ async def test_calls_that_ses_does_not_answer_are_told_once_with_the_reason_and_
 
 async def test_another_reason_why_ses_does_not_answer_is_told_at_once(identities: Identities, ses: Simulator) -> None:
     async with Gateway() as gateway:
-        asked = Register(identities, gateway, refresh_s=1, stale_ms=3000)
+        asked = IdentityLookup(identities, gateway, refresh_s=1, stale_ms=3000)
         with capture_logs() as lines:
             for text in ("one thing", "another thing"):
                 fault = Fault(kind=Kind.ERROR, code="BadRequestException", status=400, message=text)
@@ -164,7 +164,7 @@ async def test_one_process_of_all_refreshes_and_one_that_is_stopped_in_the_middl
     identities: Identities, ses: Simulator
 ) -> None:
     async with Gateway() as gateway:
-        one, other = (Register(identities, gateway, refresh_s=60, stale_ms=3000) for _ in range(2))
+        one, other = (IdentityLookup(identities, gateway, refresh_s=60, stale_ms=3000) for _ in range(2))
         ses.faults.set([Fault(kind=Kind.LATENCY, operation="ListEmailIdentities", seconds=30)])
         first = asyncio.create_task(one.refresh_when_due())
         async with asyncio.timeout(5):

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from mailer import Settings
-from mailer.email import Outcome
 from mailer.errors import CampaignGone, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.intake import Intake
-from mailer.ledger import ClaimStatus, Happening, Ledger
+from mailer.intake.chunks import Intake
+from mailer.ledger import ClaimStatus, EventUpdate, Ledger
 from mailer.ledger import archive as archives
 from mailer.ledger.ledger import NewChunk
+from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
 from mailer.recipients import BadRow
 from worker import events, maintenance
@@ -80,7 +80,7 @@ async def test_a_newer_archive_that_was_forgotten_does_not_lose_the_rows(ledger:
     await sent(ledger, f"{id}-0", 3)
     await archive_of(ledger).archive_due(limit=10, **NOW)
     assert await ledger.unarchive(f"{id}-0")
-    await ledger.scripts.hear({f"{id}-0": [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no")]})
+    await ledger.scripts.hear({f"{id}-0": [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no")]})
     before = await known(ledger)
     await ledger.redis.zadd(ledger.keys.over, {f"{id}-0": 1})
     await archive_of(ledger).archive_due(limit=10, **NOW)
@@ -226,7 +226,7 @@ async def test_an_event_whose_chunk_is_archived_again_before_it_is_applied_comes
     id = await campaign(ledger, 2)
     await sent(ledger, f"{id}-0", 2)
     await archive_of(ledger).archive(f"{id}-0", **NOW)
-    said = {f"{id}-0": [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no such mailbox")]}
+    said = {f"{id}-0": [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no such mailbox")]}
     unarchive, runtime = ledger.unarchive, SimpleNamespace(ledger=ledger, store_rests_until=0.0)
 
     async def archived_again(chunk: str) -> bool:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from mailer.email import Lane, Mode, Outcome, State
 from mailer.errors import NotFound, PastExpiry
 from mailer.ids import chunk_id, new_campaign_id, new_message_id
-from mailer.ledger import ClaimStatus, LeaseStatus, Ledger, RecipientStatus, Sent, Settlement, Spec, Work
+from mailer.ledger import ClaimStatus, LeasedChunk, LeaseStatus, Ledger, RecipientStatus, Sent, Settlement, Spec
 from mailer.ledger.control import Control
 from mailer.ledger.ledger import NewChunk
 from mailer.ledger.records import unpack_records
-from mailer.ledger.scripts import KEY_LIFE_S, Happening, Key
+from mailer.ledger.scripts import KEY_LIFE_S, EventUpdate, Key
+from mailer.message.email import Lane, Mode, Outcome, State
 
 SPEC = Spec(lane=Lane.BULK, from_address="a@example.com", name="June", content="none")
 MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-{:06d}"
@@ -42,13 +42,13 @@ async def campaign(ledger: Ledger, *sizes: int, bad: int = 0, spec: Spec = SPEC)
     return id
 
 
-async def take(ledger: Ledger, chunk: str, lease_ms: int = LEASE_MS) -> Work:
+async def take(ledger: Ledger, chunk: str, lease_ms: int = LEASE_MS) -> LeasedChunk:
     work = await ledger.lease(chunk, owner="me", lease_ms=lease_ms)
-    assert isinstance(work, Work)
+    assert isinstance(work, LeasedChunk)
     return work
 
 
-async def claim(ledger: Ledger, work: Work, *positions: int, attempt: int = 1) -> ClaimStatus:
+async def claim(ledger: Ledger, work: LeasedChunk, *positions: int, attempt: int = 1) -> ClaimStatus:
     rows = [(position, attempt) for position in positions]
     return await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows)
 
@@ -129,7 +129,7 @@ async def test_a_settle_that_is_repeated_counts_in_the_quota_once(ledger: Ledger
 async def test_only_one_of_many_workers_gets_the_lease(ledger: Ledger) -> None:
     id = await campaign(ledger, 2)
     found = await asyncio.gather(*(ledger.lease(f"{id}-0", owner=f"w{i}", lease_ms=LEASE_MS) for i in range(20)))
-    assert sum(isinstance(one, Work) for one in found) == 1
+    assert sum(isinstance(one, LeasedChunk) for one in found) == 1
     assert sum(one is LeaseStatus.BUSY for one in found) == 19
 
 
@@ -163,28 +163,28 @@ async def test_a_lease_that_was_given_back_can_not_be_claimed_under_nor_renewed(
     await ledger.scripts.release(work.chunk, fence=work.fence)
     assert await claim(ledger, work, 0) is ClaimStatus.LOST, "else a claim that comes late would leave somebody in doubt"
     assert not await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=LEASE_MS)
-    assert isinstance(await ledger.lease(work.chunk, owner="another", lease_ms=LEASE_MS), Work)
+    assert isinstance(await ledger.lease(work.chunk, owner="another", lease_ms=LEASE_MS), LeasedChunk)
 
 
-async def _claims(ledger: Ledger, work: Work) -> bool:
+async def _claims(ledger: Ledger, work: LeasedChunk) -> bool:
     rows = [(0, 1)]
     given = await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=rows, lease_ms=LEASE_MS)
     return given is ClaimStatus.OK
 
 
-async def _claims_again(ledger: Ledger, work: Work) -> bool:
+async def _claims_again(ledger: Ledger, work: LeasedChunk) -> bool:
     await claim(ledger, work, 0)
     await ledger.redis.hset(ledger.keys.chunk(work.chunk), "until", 1)
     return await _claims(ledger, work)
 
 
-async def _renews(ledger: Ledger, work: Work) -> bool:
+async def _renews(ledger: Ledger, work: LeasedChunk) -> bool:
     return await ledger.scripts.renew(work.chunk, fence=work.fence, lease_ms=LEASE_MS)
 
 
 @pytest.mark.parametrize("go_on", [_claims, _claims_again, _renews])
 async def test_a_lease_that_ran_out_and_that_nobody_took_goes_on(
-    ledger: Ledger, go_on: Callable[[Ledger, Work], Awaitable[bool]]
+    ledger: Ledger, go_on: Callable[[Ledger, LeasedChunk], Awaitable[bool]]
 ) -> None:
     id = await campaign(ledger, 3)
     work = await take(ledger, f"{id}-0", lease_ms=30)
@@ -421,7 +421,7 @@ async def accepted_in_another_form(ledger: Ledger, chunk: str) -> None:
 
 
 async def heard(ledger: Ledger, chunk: str) -> None:
-    await ledger.scripts.hear({chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+    await ledger.scripts.hear({chunk: [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
 
 
 async def assumed(ledger: Ledger, chunk: str) -> None:
@@ -472,7 +472,7 @@ async def test_a_chunk_of_which_redis_has_forgotten_a_part_is_gone_or_lost_and_f
     assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])).late == (lost != "chunk")
     for said in (Outcome.SENT, Outcome.UNKNOWN):
         await ledger.scripts.settle(work.chunk, [settled(1, said, attempt=1)])
-    await ledger.scripts.hear({work.chunk: [Happening(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
+    await ledger.scripts.hear({work.chunk: [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(1), "no such mailbox")]})
     for policy in ("resend", "assume_sent"):
         await ledger.scripts.settle_doubt(work.chunk, grace_ms=0, policy=policy, reason="")
     await ledger.scripts.retry(id, [0], [Outcome.UNKNOWN, Outcome.FAILED])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailer.email import Lane
-from mailer.ledger.limiter import Told
+from mailer.message.email import Lane
+from mailer.quota.limiter import Throttle
 
 from ..servers import RedisServer
 from .limiter import ACCOUNT, START_US, STATE, World, wish, world
@@ -251,8 +251,8 @@ async def test_a_message_to_several_has_its_turn_however_many_single_ones_take_e
 async def test_a_clock_that_is_set_back_by_an_hour_stops_nothing_and_its_account_is_read_anew(server: RedisServer) -> None:
     async with world(server.url) as w:
         gate = w.limiter()
-        await gate.refused(Told.RATE)
-        await gate.refused(Told.DAILY)
+        await gate.refused(Throttle.RATE)
+        await gate.refused(Throttle.DAILY)
         for flow in ("c1", "c2"):
             await gate.admit(wish(50, flow=flow, own_rate=1.0))
         await w.later(-3600)
@@ -394,10 +394,10 @@ async def test_a_rate_refusal_lowers_the_rate_once_a_second_and_it_comes_back_st
 
         assert await rate() == 100
         for _ in range(5):  # of calls that were under way together
-            await gate.refused(Told.RATE)
+            await gate.refused(Throttle.RATE)
         assert await rate() == 80
         await w.later(2)
-        await gate.refused(Told.RATE)
+        await gate.refused(Throttle.RATE)
         assert await rate() == 64
         seen = []
         for _ in range(9):
@@ -410,7 +410,7 @@ async def test_a_rate_refusal_lowers_the_rate_once_a_second_and_it_comes_back_st
 async def test_what_ses_says_of_the_account_holds_for_everybody_until_it_is_read_again(server: RedisServer) -> None:
     async with world(server.url) as w:
         one, other = w.limiter(), w.limiter()
-        for what in (Told.DAILY, Told.PAUSED, Told.SUSPENDED):
+        for what in (Throttle.DAILY, Throttle.PAUSED, Throttle.SUSPENDED):
             await one.refused(what)
             assert (await other.admit(wish(1))).status == what.value
             await w.later(1)

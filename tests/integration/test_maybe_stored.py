@@ -18,9 +18,9 @@ from mailer.cli import campaign_start
 from mailer.cli import message as message_command
 from mailer.cli.asking import Asked
 from mailer.errors import MailerError, MaybeStored, RedisUnavailable
+from mailer.intake.selection import ALL
 from mailer.queue import connect, disconnect
 from mailer.recipients.reading import AS_IT_IS
-from mailer.selection import ALL
 
 from ..crash.proxy import RedisWire, Stop, Watch, What, When, load_scripts, proxy
 from ..servers import RedisServer

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailer.attachment import Attachment
 from mailer.compose import Item, Loaded, Mime, Values, plan
-from mailer.email import Campaign, Email, Mode
 from mailer.ids import Attempt
+from mailer.intake.spec_builder import SpecBuilder
 from mailer.ledger import Ledger
 from mailer.ledger.spec import Spec
-from mailer.prepare import Preparation
-from mailer.sender import Sender
+from mailer.message.attachment import Attachment
+from mailer.message.email import Campaign, Email, Mode
+from mailer.message.sender import Sender
 from mailer.ses.gateway import Gateway
 from mailer.settings import Settings
 from mailer.simulator import Message, Simulator, SimulatorConfig
@@ -37,7 +37,7 @@ SENDER = Sender(
     feedback_address="bounces@example.com",
     tags={"campaign": "june"},
 )
-PREPARATION = Preparation(Settings(senders={"news": SENDER}))
+PREPARATION = SpecBuilder(Settings(senders={"news": SENDER}))
 OWN = {"List-Unsubscribe": f"<https://example.com/{'u' * 600}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 FILES = [
     Attachment(name="Übersicht (1).pdf", content=bytes(range(256)), description="Zoë's"),

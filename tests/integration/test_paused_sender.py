@@ -10,7 +10,7 @@ import pytest
 
 from mailer import Email, Mailer, Sender, Settings
 from mailer.doctor import Patient, State, examine
-from mailer.ledger.accounts import Accounts
+from mailer.quota.state import AccountStates
 from mailer.simulator import Simulator, SimulatorConfig
 from worker import settle
 
@@ -80,7 +80,7 @@ async def test_a_paused_tenant_or_sender_holds_up_nobody_else(
         assert (await settled(mailer, await mailer.send(message(from_=FROM)), 5)).state == "sent"
     assert (await finished(mailer, await mailer.start_campaign(letter(), rows(100)), 10)).counts == {"sent": 100}
     assert time.monotonic() - started < 10
-    known = await Accounts(mailer._redis, mailer._ledger.keys, mailer._ledger.scripts).load("eu-west-1")
+    known = await AccountStates(mailer._redis, mailer._ledger.keys, mailer._ledger.scripts).load("eu-west-1")
     assert known is not None
     assert (known.sending_enabled, known.enforcement) == (True, "HEALTHY")
     assert (await mailer.campaign(campaign)).counts == {"queued": 200}

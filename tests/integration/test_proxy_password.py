@@ -8,12 +8,12 @@ import io
 import pytest
 
 from mailer import Email, Mailer, Settings
-from mailer.account import view_account
+from mailer.accounts.access import SesAccounts
+from mailer.accounts.overview import view_account
 from mailer.doctor import Patient, examine
 from mailer.errors import AccountUnknown
 from mailer.ledger import Ledger
 from mailer.log import configure_logging
-from mailer.reach import Reaches
 from mailer.ses import gateway
 from mailer.settings import LogFormat
 from worker.readiness import ready
@@ -42,9 +42,9 @@ async def test_a_proxys_password_is_shown_nowhere(
                 await asyncio.sleep(0.05)
         shown += [status, *(check.detail for check in (await ready(runtime)).values())]
         shown += [str(finding) for finding in await examine(Patient(settings=settings, senders={}))]
-        async with Reaches(settings, runtime.ledger, asyncio.Event()) as reaches:
+        async with SesAccounts(settings, runtime.ledger, asyncio.Event()) as ses_accounts:
             with pytest.raises(AccountUnknown) as caught:
-                await view_account(settings, Ledger(runtime.redis, settings.namespace), reaches.own, refresh=True)
+                await view_account(settings, Ledger(runtime.redis, settings.namespace), ses_accounts.own, refresh=True)
         shown.append(str(caught.value))
     shown.append(stream.getvalue())
     for text in shown:

@@ -24,12 +24,12 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError,
 from mailer import Campaign, Email, Lane, Mailer, Settings
 from mailer.cli import _explain
 from mailer.cli.processes import free_port
-from mailer.email import Outcome
 from mailer.errors import RedisUnavailable
 from mailer.ids import new_campaign_id
 from mailer.ledger import Ledger, Spec
 from mailer.ledger.keys import Keys
 from mailer.ledger.ledger import NewChunk
+from mailer.message.email import Outcome
 from mailer.queue import Queue, connect, disconnect, explain_redis, for_arq, load_job, passes, ping, safe_url
 from mailer.simulator import Simulator
 from worker import lanes, maintenance

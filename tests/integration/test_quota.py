@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mailer import Mailer, Settings
-from mailer.email import Lane
-from mailer.gates.quota import Admission, Quota, Verdict
 from mailer.ledger import Ledger
-from mailer.ledger.accounts import Accounts
-from mailer.ledger.limiter import Told, Wish
+from mailer.message.email import Lane
+from mailer.quota.gate import Admission, AdmissionStatus, Quota
+from mailer.quota.limiter import RateRequest, Throttle
+from mailer.quota.state import AccountStates
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from worker import maintenance
 from worker.runtime import Runtime
@@ -24,11 +24,11 @@ from .test_delivery import accepted, finished, letter, parked_with, rows
 
 
 @pytest.fixture
-def accounts(ledger: Ledger) -> Accounts:
-    return Accounts(ledger.redis, ledger.keys, ledger.scripts)
+def accounts(ledger: Ledger) -> AccountStates:
+    return AccountStates(ledger.redis, ledger.keys, ledger.scripts)
 
 
-async def known(accounts: Accounts, **changed: Any) -> None:
+async def known(accounts: AccountStates, **changed: Any) -> None:
     await accounts.store(ACCOUNT, {**STATE, **changed}, answered=await accounts.answered(ACCOUNT))
 
 
@@ -36,18 +36,20 @@ def quota(ledger: Ledger, **options: Any) -> Quota:
     return Quota(ledger, ACCOUNT, **{"lower_rate": None, "refresh_s": 60, **options})
 
 
-async def test_what_would_wait_longer_than_its_patience_gives_up_and_takes_no_place(ledger: Ledger, accounts: Accounts) -> None:
+async def test_what_would_wait_longer_than_its_patience_gives_up_and_takes_no_place(
+    ledger: Ledger, accounts: AccountStates
+) -> None:
     await known(accounts, max_send_rate=1.0)
     gate = quota(ledger)
-    assert (await gate.admit(wish(3, least=3), patience_s=0.1)).verdict is Verdict.GO
+    assert (await gate.admit(wish(3, least=3), patience_s=0.1)).status is AdmissionStatus.GO
     late = await gate.admit(wish(1), patience_s=0.1)
-    assert late.verdict is Verdict.LATER
+    assert late.status is AdmissionStatus.LATER
     assert late.retry_s > 0
     places = await ledger.redis.zcard(ledger.keys.places(ACCOUNT))
     assert places == 1
 
 
-async def test_a_lower_rate_that_was_set_holds(ledger: Ledger, accounts: Accounts) -> None:
+async def test_a_lower_rate_that_was_set_holds(ledger: Ledger, accounts: AccountStates) -> None:
     await known(accounts, max_send_rate=1000.0)
     gate = quota(ledger, lower_rate=20.0)
     assert (await gate.admit(wish(50, Lane.TRANSACTIONAL), patience_s=5)).recipients == 20
@@ -59,43 +61,43 @@ async def test_a_lower_rate_that_was_set_holds(ledger: Ledger, accounts: Account
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
-        ({"sending_enabled": 0}, Verdict.PAUSED),
-        ({"enforcement": "SHUTDOWN"}, Verdict.SUSPENDED),
-        ({"max_24h": 10.0, "sent_24h": 10.0}, Verdict.DAILY),
-        ({"max_send_rate": 0.0}, Verdict.PAUSED),
+        ({"sending_enabled": 0}, AdmissionStatus.PAUSED),
+        ({"enforcement": "SHUTDOWN"}, AdmissionStatus.SUSPENDED),
+        ({"max_24h": 10.0, "sent_24h": 10.0}, AdmissionStatus.DAILY),
+        ({"max_send_rate": 0.0}, AdmissionStatus.PAUSED),
     ],
 )
 async def test_an_account_that_may_not_send_says_so(
-    ledger: Ledger, accounts: Accounts, changed: dict[str, Any], verdict: Verdict
+    ledger: Ledger, accounts: AccountStates, changed: dict[str, Any], verdict: AdmissionStatus
 ) -> None:
     await known(accounts, **changed)
     admission = await quota(ledger).admit(wish(1, Lane.BULK, least=1), patience_s=1)
-    assert admission.verdict is verdict
+    assert admission.status is verdict
     assert admission.reason.startswith("waiting")
 
 
 async def test_an_account_that_is_not_known_or_was_read_too_long_ago_lets_nothing_through(
-    ledger: Ledger, accounts: Accounts
+    ledger: Ledger, accounts: AccountStates
 ) -> None:
-    assert (await quota(ledger).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.STALE
+    assert (await quota(ledger).admit(wish(1, Lane.BULK, least=1), patience_s=1)).status is AdmissionStatus.STALE
     await known(accounts)
-    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.GO
+    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).status is AdmissionStatus.GO
     await asyncio.sleep(0.2)
-    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).verdict is Verdict.STALE
+    assert (await quota(ledger, refresh_s=0.05).admit(wish(1, Lane.BULK, least=1), patience_s=1)).status is AdmissionStatus.STALE
 
 
-async def test_what_is_on_its_way_is_still_counted_after_the_account_was_read(ledger: Ledger, accounts: Accounts) -> None:
+async def test_what_is_on_its_way_is_still_counted_after_the_account_was_read(ledger: Ledger, accounts: AccountStates) -> None:
     await known(accounts, max_send_rate=1000.0, max_24h=100.0)
     gate = quota(ledger)
-    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.GO
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).status is AdmissionStatus.GO
     await known(accounts, max_send_rate=1000.0, max_24h=100.0)  # SES has not seen them yet
-    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.DAILY
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).status is AdmissionStatus.DAILY
     await ledger.redis.hincrby(ledger.keys.account(ACCOUNT), "answered", 60)
     await known(accounts, max_send_rate=1000.0, max_24h=100.0, sent_24h=30.0)  # 30 of them were refused
     account = await accounts.load(ACCOUNT)
     assert account is not None
     assert account.used_24h == 30
-    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).verdict is Verdict.GO
+    assert (await gate.admit(wish(60, Lane.BULK, least=60), patience_s=5)).status is AdmissionStatus.GO
 
 
 async def test_the_quota_of_the_day_is_not_exceeded_with_slow_answers_and_frequent_reads(
@@ -118,22 +120,25 @@ async def ask(gate: Quota, seconds: float, every_s: float = 0.01, n: int = 1) ->
     """Ask for bulk calls all the time; how many there were."""
     calls, until = 0, time.monotonic() + seconds
     while time.monotonic() < until:
-        calls += (await gate.admit(wish(n, bulk=True), patience_s=1)).verdict is Verdict.GO
+        calls += (await gate.admit(wish(n, bulk=True), patience_s=1)).status is AdmissionStatus.GO
         await asyncio.sleep(every_s)
     return calls
 
 
 async def test_a_pinned_number_of_bulk_calls_is_kept_and_single_messages_have_the_rest(
-    ledger: Ledger, accounts: Accounts
+    ledger: Ledger, accounts: AccountStates
 ) -> None:
     await known(accounts, max_send_rate=1000.0)
     gate = quota(ledger, bulk_calls=5.0)
     assert 9 <= await ask(gate, 2.0) <= 11
-    assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).verdict in (Verdict.GO, Verdict.SINGLES)
-    assert (await gate.admit(wish(10, Lane.BULK, least=10), patience_s=1)).verdict is Verdict.GO
+    assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).status in (
+        AdmissionStatus.GO,
+        AdmissionStatus.SINGLES,
+    )
+    assert (await gate.admit(wish(10, Lane.BULK, least=10), patience_s=1)).status is AdmissionStatus.GO
 
 
-async def test_unlimited_bulk_calls_are_bound_by_the_rate_alone(ledger: Ledger, accounts: Accounts) -> None:
+async def test_unlimited_bulk_calls_are_bound_by_the_rate_alone(ledger: Ledger, accounts: AccountStates) -> None:
     await known(accounts, max_send_rate=1000.0)
     assert await ask(quota(ledger, bulk_calls="unlimited"), 0.5) > 20
 
@@ -143,7 +148,7 @@ async def learnt(ledger: Ledger) -> float:
 
 
 async def test_what_is_learnt_begins_at_one_and_doubles_after_every_second_that_was_used_up(
-    ledger: Ledger, accounts: Accounts
+    ledger: Ledger, accounts: AccountStates
 ) -> None:
     await known(accounts, max_send_rate=10_000.0)
     gate = quota(ledger)
@@ -153,26 +158,26 @@ async def test_what_is_learnt_begins_at_one_and_doubles_after_every_second_that_
     assert await learnt(ledger) in (4, 8)
 
 
-async def test_what_is_not_used_up_does_not_rise(ledger: Ledger, accounts: Accounts) -> None:
+async def test_what_is_not_used_up_does_not_rise(ledger: Ledger, accounts: AccountStates) -> None:
     await known(accounts, max_send_rate=10_000.0)
     gate = quota(ledger)
     for _ in range(3):
-        assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).verdict is Verdict.GO
+        assert (await gate.admit(wish(1, Lane.BULK, bulk=True), patience_s=1)).status is AdmissionStatus.GO
         await asyncio.sleep(1.1)
     assert await learnt(ledger) == 1
 
 
-async def test_a_refusal_halves_it_once_and_gives_back_the_place_in_the_rate(ledger: Ledger, accounts: Accounts) -> None:
+async def test_a_refusal_halves_it_once_and_gives_back_the_place_in_the_rate(ledger: Ledger, accounts: AccountStates) -> None:
     await known(accounts, max_send_rate=50.0)
     await ledger.redis.hset(ledger.keys.calls(ACCOUNT), mapping={"rate": 8, "good": 4, "since": 1})
     gate = quota(ledger)
     given = await gate.admit(wish(50, Lane.TRANSACTIONAL, bulk=True), patience_s=1)
     assert given.recipients == 50
-    await gate.refused(Told.CALLS, given.place)
-    await gate.refused(Told.CALLS)  # one that was under way at the same time
+    await gate.refused(Throttle.CALLS, given.place)
+    await gate.refused(Throttle.CALLS)  # one that was under way at the same time
     assert await learnt(ledger) == 4
     started = time.monotonic()
-    assert (await gate.admit(wish(50, Lane.BULK, least=50), patience_s=2)).verdict is Verdict.GO
+    assert (await gate.admit(wish(50, Lane.BULK, least=50), patience_s=2)).status is AdmissionStatus.GO
     assert time.monotonic() - started < 0.5, "without the place that was given back this would take a second"
     await ask(gate, 2.5, n=1)
     assert await learnt(ledger) < 8, "it does not run into the same refusal at once"
@@ -200,7 +205,7 @@ async def test_what_was_admitted_and_may_not_be_claimed_any_more_is_given_back(
 ) -> None:
     admit, given = Quota.admit, []
 
-    async def paused_meanwhile(self: Quota, asked: Wish, *, patience_s: float) -> Admission:
+    async def paused_meanwhile(self: Quota, asked: RateRequest, *, patience_s: float) -> Admission:
         admission = await admit(self, asked, patience_s=patience_s)
         given.append(admission.recipients)
         await mailer.pause(asked.flow)

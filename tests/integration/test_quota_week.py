@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from mailer import Email, Lane, Mailer, Settings, State
-from mailer.gates.quota import forecast
-from mailer.ledger.accounts import DAY_SLOTS, SLOT_S
+from mailer.quota.gate import forecast
+from mailer.quota.state import DAY_SLOTS, SLOT_S
 from mailer.simulator import SimulatorConfig
 from worker import maintenance
 from worker.runtime import Runtime

@@ -138,7 +138,7 @@ async def test_a_sender_of_another_region_and_endpoint_goes_there_under_that_acc
             assert (await finished(mailer, id)).counts == {"sent": 120}
             assert (await finished(mailer, here)).counts == {"sent": 10}
             assert there.counts["throttled"] == 0
-            assert {reach.account for reach in runtime.reaches.all()} == {"eu-west-1", "eu-central-1"}
+            assert {ses_account.account for ses_account in runtime.ses_accounts.all()} == {"eu-west-1", "eu-central-1"}
     assert (len(there.log), len(ses.log)) == (120, 10)
 
 
@@ -151,9 +151,9 @@ async def test_a_role_of_another_account_has_its_own_limiter_and_one_of_our_own_
     async with running_worker(settings) as runtime, Mailer(settings) as mailer:
         id = await mailer.send(Email(to="ana@example.org", sender="other", subject="s", text="t"))
         assert (await settled(mailer, id)).state == "sent"
-        reach = await runtime.reaches.get(Route(role_arn=ROLE, external_id="shared-secret"))
-        assert reach.account == account
-        assert len({found.account for found in runtime.reaches.all()}) == (2 if own == OWN else 1)
+        ses_account = await runtime.ses_accounts.get(Route(role_arn=ROLE, external_id="shared-secret"))
+        assert ses_account.account == account
+        assert len({found.account for found in runtime.ses_accounts.all()}) == (2 if own == OWN else 1)
 
 
 async def test_a_role_that_may_not_be_taken_is_waited_for_with_the_reason(settings: Settings, ses: Simulator, aws: Aws) -> None:
@@ -203,6 +203,6 @@ async def test_two_ways_to_one_account_share_its_limiter_and_its_bulk_calls(sett
     async with running_worker(settings) as runtime, Mailer(settings) as mailer:
         id = await mailer.start_campaign(letter(from_=None, sender="other"), rows(200))
         assert (await finished(mailer, id)).counts == {"sent": 200}
-        other = await runtime.reaches.get(Route(region="eu-west-1"))
+        other = await runtime.ses_accounts.get(Route(region="eu-west-1"))
         assert (other.quota is runtime.own.quota, other.gateway is runtime.own.gateway) == (True, False)
     assert {entry.operation for entry in ses.log} == {"SendBulkEmail"}

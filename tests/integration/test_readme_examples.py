@@ -22,7 +22,7 @@ from mailer import Settings, load_settings
 from mailer.simulator import Message, Simulator, SimulatorConfig
 from mailer.simulator.catalogue import create_email_template
 from mailer.simulator.journal import RawContent, SimpleContent, TemplatedContent
-from mailer.unsubscribe import Tokens
+from mailer.unsubscribe.tokens import Tokens
 
 from ..conftest import running_worker, simulated_ses
 from ..servers import RedisServer

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from mailer import Mailer, State
-from mailer.email import Outcome
-from mailer.gates.suppression import check
 from mailer.ledger import Ledger
 from mailer.ledger.control import Control
-from mailer.ledger.suppressed import NewEntry, Reason
+from mailer.message.email import Outcome
 from mailer.simulator import Simulator
+from mailer.suppression.check import check
+from mailer.suppression.lists import NewEntry, Reason, SuppressionLists
 from worker.runtime import Runtime
 
 from .test_delivery import finished, letter
@@ -60,7 +60,7 @@ async def test_what_differs_from_row_to_row_is_left_out_of_a_reason(ledger: Ledg
 async def test_the_day_of_a_suppression_is_left_out_of_a_reason_and_the_sentence_stays_whole(ledger: Ledger) -> None:
     since = [datetime(2026, 1, 2, tzinfo=UTC), datetime(2025, 12, 31, tzinfo=UTC)]
     entries = [NewEntry(f"u{n}@example.org", Reason.MANUAL, "", day) for n, day in enumerate(since)]
-    await ledger.suppressed.add(entries)
+    await SuppressionLists.of(ledger).add(entries)
     addresses = [entry.address for entry in entries]
     found = await check(ledger, account="eu-west-1", reasons=frozenset(), stream="", addresses=addresses, sync_s=60)
     assert found["u0@example.org"] == "it is on the suppression list since 2026-01-02 (reason: manual)"

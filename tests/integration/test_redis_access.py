@@ -20,8 +20,8 @@ import redis
 from mailer import Attachment, Campaign, Email, Mailer, Settings
 from mailer.doctor import Patient, State, examine
 from mailer.doctor import redis as doctor
-from mailer.email import Outcome
 from mailer.ledger import Ledger
+from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
 from mailer.redis.access import COMMANDS, LATER, Access, access, rule
 from mailer.simulator import SimulatorConfig

@@ -14,8 +14,8 @@ import pytest
 
 from mailer import Campaign, Email, Mailer, MailerError, MaybeStored, RedisUnavailable, Settings
 from mailer.errors import ConfigError, NotOnDisk
+from mailer.intake.selection import Selection
 from mailer.redis.commands import SILENT_S
-from mailer.selection import Selection
 
 from ..servers import RedisServer
 

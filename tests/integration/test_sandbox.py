@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from mailer import Campaign, Email, Mailer, Sender, Settings, State
-from mailer.gates import register, suppression
-from mailer.ledger import Ledger, RecipientStatus, Work
+from mailer.identities import lookup as register
+from mailer.ledger import LeasedChunk, Ledger, RecipientStatus
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig, refusals
 from mailer.simulator.state import ConfigurationSet, Identity
+from mailer.suppression import check as suppression
 from worker import gate, maintenance, settle
 from worker.runtime import LEASE_MS, Runtime
-from worker.settle import Shift
+from worker.settle import LeaseContext
 
 from ..conftest import running_worker, simulated_ses
 from .test_delivery import accepted, finished, letter, parked_with, rows, settled, until
@@ -155,7 +156,7 @@ async def test_the_identities_of_all_pages_count(settings: Settings, sandbox: Si
 async def test_identities_that_come_and_go_while_a_campaign_runs_let_nobody_through_who_never_was_one(
     settings: Settings, sandbox: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailer.intake.CHUNK_ROWS", 30)
+    monkeypatch.setattr("mailer.intake.chunks.CHUNK_ROWS", 30)
     monkeypatch.setattr(register, "LIST_AGAIN_S", 0)
     sandbox.rate.change(1500)
     kinds = ("never.example", "verified.example", "flips.example")
@@ -264,7 +265,7 @@ async def test_an_authorised_identity_stands_for_the_header_sender_too(
 async def test_a_sender_that_was_verified_after_it_was_refused_is_let_through_before_the_next_refresh(
     settings: Settings, ses: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailer.gates.sender.NO_AGAIN_MS", 0)
+    monkeypatch.setattr("mailer.identities.sender.NO_AGAIN_MS", 0)
     async with serving(rarely(settings)) as (_, mailer):
         news = email(from_="news@new.example")
         assert (await settled(mailer, await mailer.send(news))).state == "rejected"
@@ -571,7 +572,7 @@ async def test_a_chunk_of_a_production_account_costs_two_round_trips(
         await maintenance.read_suppression(runtime)
         await runtime.feed(id, Campaign(name="", from_="a@example.com", template="letter").lane)
         work = await runtime.ledger.lease(f"{id}-0", owner="x", lease_ms=LEASE_MS)
-        assert isinstance(work, Work)
+        assert isinstance(work, LeasedChunk)
         trips: list[Any] = []
         execute: Any = runtime.redis.execute_command
 
@@ -584,11 +585,11 @@ async def test_a_chunk_of_a_production_account_costs_two_round_trips(
 
         for cold in (True, False):
             trips.clear()
-            shift = Shift.of(work)
-            shift.reach = runtime.own
+            context = LeaseContext.of(work)
+            context.ses_account = runtime.own
             if not cold:
                 monkeypatch.setattr(runtime.redis, "execute_command", counted)
                 monkeypatch.setattr(runtime.redis, "pipeline", refuse)
-            assert await gate.gated(runtime, shift)
-            assert (len(shift.queued), shift.configuration_set) == (500, "news")
+            assert await gate.gated(runtime, context)
+            assert (len(context.queued), context.configuration_set) == (500, "news")
         assert trips == ["EVALSHA", "EVALSHA"]  # the sender and its set; the suppression lists

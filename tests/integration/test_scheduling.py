@@ -13,8 +13,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mailer import Campaign, Email, Mailer, Settings, State
-from mailer import intake as intake_module
 from mailer.errors import CampaignGone, InvalidEmail, KeyBusy, KeyReused
+from mailer.intake import chunks as intake_module
 from mailer.ledger import Ledger
 from mailer.simulator import AccountChange, Simulator, change_account
 from worker import maintenance
@@ -230,7 +230,7 @@ async def test_a_queue_that_cannot_be_written_to_makes_it_later_and_is_no_error(
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr(mailer._queue, "wake_all", broken)
-    monkeypatch.setattr("mailer.handover.WAKE_PATIENCE_MS", 300)
+    monkeypatch.setattr("mailer.intake.handover.WAKE_PATIENCE_MS", 300)
     message = await mailer.send(email())
     campaign = await mailer.start_campaign(letter(), rows(5))
     async with running_worker(settings):

@@ -19,10 +19,10 @@ from mailer.errors import (
     RecipientsError,
     RecipientsNotFound,
 )
+from mailer.intake.selection import Selection
+from mailer.intake.summary import Summary
 from mailer.recipients import Reading
-from mailer.selection import Selection
 from mailer.simulator import Simulator
-from mailer.summary import Summary
 from worker.runtime import Runtime
 
 from .test_delivery import FROM, accepted, finished, letter, rows, settled

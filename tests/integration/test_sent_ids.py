@@ -7,10 +7,10 @@ import secrets
 import pytest
 
 from mailer import Settings
-from mailer.email import Outcome
 from mailer.ids import Attempt, new_campaign_id, new_message_id
 from mailer.ledger import ClaimStatus, Ledger
 from mailer.ledger.sent_ids import DAY_MS
+from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
 
 from ..servers import RedisServer

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account, create_app, serve
 from mailer.simulator.links import Links
 from mailer.simulator.operations import OPERATIONS
-from mailer.unsubscribe import Tokens
+from mailer.unsubscribe.tokens import Tokens
 
 HTML = "<p>Hello {{name}}</p><script>alert(1)</script>"
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mailer.cli.processes import free_port
 from mailer.errors import FetchFailed, NotBelieved
-from mailer.events import Certificates, Doubt, MessageType, Trust, Verifier, fetch, read, web
+from mailer.events import Certificates, MessageType, SnsRejection, Trust, Verifier, fetch, read, web
 from mailer.events.certificates import Place
 from tests.ses_events import ATTEMPT, published
 
@@ -71,7 +71,7 @@ async def test_what_motos_sns_signs_is_believed_and_read(moto: str) -> None:
     assert read(believed.message) == read(body)
     with pytest.raises(NotBelieved) as caught:
         await Verifier([topic], keys, seen=new).believe(body.replace("250 2.6.0", "550 5.1.1").encode())
-    assert caught.value.fields["why"] is Doubt.SIGNATURE
+    assert caught.value.fields["why"] is SnsRejection.SIGNATURE
 
 
 async def test_a_certificate_that_only_says_it_is_amazons_is_not_believed(moto: str) -> None:
@@ -79,7 +79,7 @@ async def test_a_certificate_that_only_says_it_is_amazons_is_not_believed(moto: 
     certificates = Certificates(Trust.of_this_machine(), Moto(moto).fetch)
     with pytest.raises(NotBelieved) as caught:
         await Verifier([topic], certificates, seen=new).believe(body.encode())
-    assert caught.value.fields["why"] is Doubt.CERTIFICATE_NAME
+    assert caught.value.fields["why"] is SnsRejection.CERTIFICATE_NAME
 
 
 # ---- fetching ------------------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import pytest
 
 from mailer import Attachment, Email, Mailer, Sender, Settings, State
 from mailer.ledger import Route, Spec
-from mailer.ledger.suppressed import Reason
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator import serve as serve_ses
+from mailer.suppression.lists import Reason
 from mailer.templates import Content
-from worker import owed, settle
+from worker import settle
+from worker import suppression_outbox as owed
 from worker.runtime import Runtime
 
 from ..conftest import running_worker
@@ -76,7 +77,7 @@ async def test_a_route_that_is_not_the_workers_own_is_refused_and_nothing_leaves
                 assert SAME in reason
                 assert url not in reason
             assert stopped.counts == {"queued": 10}
-            assert [reach.account for reach in runtime.reaches.all()] == ["eu-west-1"]
+            assert [ses_account.account for ses_account in runtime.ses_accounts.all()] == ["eu-west-1"]
             assert (await settled(mailer, await mailer.send(message()))).state == "sent"
         assert (len(there.log), len(ses.log), there.counts) == (0, 1, Simulator(SimulatorConfig()).counts)
 

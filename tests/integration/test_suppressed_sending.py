@@ -13,9 +13,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mailer import Email, Mailer, Settings
-from mailer.gates import suppression
-from mailer.ledger.suppressed import NewEntry, Reason, SesEntry
 from mailer.simulator import Fault, Kind, Simulator, SimulatorConfig
+from mailer.suppression import check as suppression
+from mailer.suppression.lists import NewEntry, Reason, SesEntry
 from worker import deliver, settle
 from worker.runtime import Runtime
 
@@ -27,7 +27,7 @@ ACCOUNT = "eu-west-1"
 
 async def test_our_own_list_and_ses_list_are_kept_to_and_say_why(runtime: Runtime, ses: Simulator, mailer: Mailer) -> None:
     await mailer.suppress("U3@EXAMPLE.org", reason=Reason.COMPLAINT)
-    await runtime.ledger.suppressed.listed(ACCOUNT, [SesEntry("U5@example.org", "BOUNCE", datetime.now(UTC))])
+    await runtime.suppressed.listed(ACCOUNT, [SesEntry("U5@example.org", "BOUNCE", datetime.now(UTC))])
     id = await mailer.start_campaign(letter(), rows(700))
     assert (await finished(mailer, id)).counts == {"sent": 698, "suppressed": 2}
     assert not {"u3@example.org", "u5@example.org"} & accepted(ses).keys()
@@ -71,8 +71,8 @@ async def test_whoever_is_added_while_a_campaign_runs_is_not_sent_to_after_the_n
             while (await mailer.campaign(id)).state != "finished":
                 some = [address for address in dice.sample(everybody, 20) if address not in added]
                 entries = [SesEntry(address.upper(), "BOUNCE", datetime.now(UTC)) for address in some[:10]]
-                await runtime.ledger.suppressed.listed(ACCOUNT, entries)
-                await runtime.ledger.suppressed.add([NewEntry(address, Reason.MANUAL) for address in some[10:]])
+                await runtime.suppressed.listed(ACCOUNT, entries)
+                await runtime.suppressed.add([NewEntry(address, Reason.MANUAL) for address in some[10:]])
                 added |= dict.fromkeys(some, time.time())
                 await asyncio.sleep(0.05)
             counts = (await mailer.campaign(id)).counts
@@ -99,7 +99,7 @@ async def test_a_chunk_that_takes_long_is_checked_again_while_it_is_sent(
             while len(ses.log) < 30:
                 await asyncio.sleep(0.02)
         everybody = [NewEntry(f"u{i}@example.org", Reason.MANUAL) for i in range(500)]
-        await runtime.ledger.suppressed.add(everybody)
+        await runtime.suppressed.add(everybody)
         sent = len(ses.log)
         counts = (await finished(mailer, id, 30)).counts
     assert counts["sent"] + counts["suppressed"] == 500

@@ -22,8 +22,8 @@ import pytest
 
 from mailer import Campaign, Email, InvalidEmail, Mailer, MailerError, NotFound, OtherLoop, RedisUnavailable, Settings, SyncMailer
 from mailer.errors import ClosedMeanwhile, EmptyRecipients, InvalidState
+from mailer.intake.summary import Confirm, Summary
 from mailer.simulator import Simulator
-from mailer.summary import Confirm, Summary
 from mailer.sync import PAGE_ROWS
 from worker.runtime import Runtime
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mailer import Mailer, Settings, State
-from mailer.ledger.accounts import KnownAccount
+from mailer.quota.state import KnownAccount
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, change_account
 from worker import maintenance, settle, telling
 from worker.runtime import Runtime

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mailer import Email, Mailer, Settings
-from mailer.email import Outcome, State
-from mailer.ledger import ClaimStatus, Ledger, Work
+from mailer.ledger import ClaimStatus, LeasedChunk, Ledger
 from mailer.ledger.archive import REASONS
+from mailer.message.email import Outcome, State
 from mailer.queue import connect, disconnect
 from mailer.simulator import Simulator
 from mailer.storage import open_objects
@@ -26,13 +26,13 @@ from .test_ledger import campaign, claim, counts, lines, settled, states, take
 ROWS = [(0, 1), (1, 1)]
 
 
-async def taken_over(ledger: Ledger, work: Work) -> Work:
+async def taken_over(ledger: Ledger, work: LeasedChunk) -> LeasedChunk:
     """The lease runs out, and another worker has the chunk."""
     await ledger.redis.hset(ledger.keys.chunk(work.chunk), "until", 1)
     return await take(ledger, work.chunk)
 
 
-async def unclaimed(ledger: Ledger, work: Work, rows: list[tuple[int, int]] = ROWS) -> int:
+async def unclaimed(ledger: Ledger, work: LeasedChunk, rows: list[tuple[int, int]] = ROWS) -> int:
     """Twice, as where the answer is lost; it says what the first one did."""
     first = await ledger.unclaim(work.chunk, fence=work.fence, rows=rows)
     assert await ledger.unclaim(work.chunk, fence=work.fence, rows=rows) == 0

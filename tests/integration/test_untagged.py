@@ -12,15 +12,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from mailer import Email, Mailer, Settings
-from mailer.doctor import State, work
+from mailer.doctor import State
+from mailer.doctor import runtime as work
 from mailer.events import Event, read
 from mailer.ids import Attempt
 from mailer.ledger import Ledger
-from mailer.ledger.suppressed import Reason
 from mailer.metrics import REGISTRY
 from mailer.settings import Index
 from mailer.simulator import SimulatorConfig, state
 from mailer.simulator.events import events_of
+from mailer.suppression.lists import Reason
 from worker import events, untagged, waiting
 from worker.meaning import happening, suppressions
 from worker.runtime import Runtime

@@ -10,10 +10,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
-from mailer.email import Outcome
 from mailer.ledger import Ledger
+from mailer.message.email import Outcome
 from worker import settle
-from worker.settle import Shift
+from worker.settle import LeaseContext
 
 from .test_ledger import campaign, claim, counts, settled, take
 
@@ -39,7 +39,7 @@ async def test_a_claim_that_redis_refuses_for_what_it_is_ends_its_shift_and_says
 
     with capture_logs() as logs, pytest.raises(ResponseError):
         async with asyncio.timeout(5):
-            await settle.until_stored(runtime_of(ledger), Shift.of(work), refused)
+            await settle.until_stored(runtime_of(ledger), LeaseContext.of(work), refused)
     assert tried > 3
     assert [(line["event"], line["log_level"]) for line in logs] == [("redis refuses a claim or result", "error")]
     assert "WRONGTYPE" in logs[0]["reason"]
@@ -57,7 +57,7 @@ async def test_a_claim_waits_for_a_redis_that_is_full_until_it_has_room(ledger: 
         return "stored"
 
     with capture_logs() as logs:
-        assert await settle.until_stored(runtime_of(ledger), Shift.of(work), full) == "stored"
+        assert await settle.until_stored(runtime_of(ledger), LeaseContext.of(work), full) == "stored"
     assert [(line["event"], line["reason"]) for line in logs] == [
         ("a claim or result waits for redis", "its memory is full (maxmemory)")
     ]
@@ -72,7 +72,7 @@ async def test_a_result_that_redis_refuses_is_kept_until_it_takes_it(ledger: Led
     await ledger.redis.hset(records, "a hash", "where a string should be")
     rows = [settled(0, Outcome.REJECTED, reason="no")]
     with capture_logs() as logs:
-        task = asyncio.create_task(settle.settle(runtime_of(ledger), Shift.of(work), rows))
+        task = asyncio.create_task(settle.settle(runtime_of(ledger), LeaseContext.of(work), rows))
         await asyncio.sleep(0.3)  # many times as long as it waits between two tries
         assert not task.done()
         await ledger.redis.rename(f"{records}-aside", records)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from mailer import Campaign, Email, InvalidEmail, Mailer, NotFound, RenderFailed, Settings, prepare
+from mailer import Campaign, Email, InvalidEmail, Mailer, NotFound, RenderFailed, Settings
 from mailer.cli import message as message_command
 from mailer.errors import ConfigError
+from mailer.intake import spec_builder as prepare
 from mailer.settings import Policy
 from mailer.simulator import Fault, Simulator
 from mailer.simulator.faults import Kind

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mailer import Settings, metrics
-from mailer.account import read_account
+from mailer.accounts.overview import read_account
 from mailer.errors import ConfigError
 from mailer.simulator import Simulator
 from worker import http, maintenance, readiness
@@ -93,8 +93,8 @@ async def test_readyz_shows_a_suppression_list_that_is_not_known_and_stays_200(s
             ses.suppress("ana@example.org", "BOUNCE")
             await maintenance.read_suppression(runtime)
             assert await shown() == (200, {"ok": True, "detail": "1 entries on the list of SES"})
-            assert await runtime.ledger.suppressed.take_turn(runtime.own.account, "x")
-            assert await runtime.ledger.suppressed.keep_turn(runtime.own.account, "x", {"synced": 1})
+            assert await runtime.suppressed.take_turn(runtime.own.account, "x")
+            assert await runtime.suppressed.keep_turn(runtime.own.account, "x", {"synced": 1})
             status, check = await shown()
             assert (status, check["ok"], "which is too long ago" in check["detail"]) == (200, False, True)
             ses.suppressed_reasons = ()

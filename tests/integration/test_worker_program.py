@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import worker
-from mailer.doctor import here
+from mailer.doctor import local as here
 from mailer.program import other_worker
 
 MAILER = str(Path(sys.executable).with_name("mailer"))

@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from mailer.checks import mailbox as for_ses
 from mailer.compose import Call, Item, Loaded, Mime, Values, plan
-from mailer.email import Lane, Mode
 from mailer.ids import Attempt
 from mailer.ledger.spec import File, Spec
-from mailer.mime import read_mime
+from mailer.message.checks import mailbox as for_ses
+from mailer.message.email import Lane, Mode
+from mailer.message.mime import read_mime
 from mailer.templates import Compiled, Content, Pieces
 
 from .servers import Ability, Attachment, Mailbox, Message

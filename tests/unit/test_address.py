@@ -15,9 +15,9 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailer.address import _by_library, bare, cell, dedup_key, normalise
-from mailer.checks import display_name, mailbox
 from mailer.errors import InvalidAddress
+from mailer.message.address import _by_library, bare, cell, dedup_key, normalise
+from mailer.message.checks import display_name, mailbox
 
 
 def by_library(text: str) -> str | None:
@@ -120,7 +120,7 @@ def test_plain_addresses_do_not_go_the_long_way(monkeypatch: pytest.MonkeyPatch)
     def long_way(text: str) -> str:
         raise AssertionError(text)
 
-    monkeypatch.setattr("mailer.address._by_library", long_way)
+    monkeypatch.setattr("mailer.message.address._by_library", long_way)
     for text in ("ana@example.com", "o'neill+list_2@mail-1.example.co.uk", " Ana.Silva@EXAMPLE.org\n", "Info@example.com"):
         normalise(text)
 

@@ -9,10 +9,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.email import Mode, Outcome
 from mailer.ledger import Entry, Record
 from mailer.ledger.archive import REASONS, Chunk, archive_name, pack, token_of, unpack
 from mailer.ledger.records import MESSAGE_ID_BYTES
+from mailer.message.email import Mode, Outcome
 
 CHUNK = "c01k8x7t3q9r5v2m0ab-7"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

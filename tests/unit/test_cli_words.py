@@ -14,7 +14,7 @@ from rich.console import Console
 from mailer import Campaign, Email, State
 from mailer.cli import _explain, output
 from mailer.cli.output import Report, one_line
-from mailer.cli.words import (
+from mailer.cli.parsers import (
     WrongWords,
     parse_attachments,
     parse_data,

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.data import MAX_DIGITS, dumps, loads, plain, read
-from mailer.email import Lane, Outcome
 from mailer.ledger import Entry, Spec
 from mailer.ledger.archive import Chunk, pack, unpack
 from mailer.ledger.records import Record
 from mailer.ledger.spec import pack_entries, unpack_entries
+from mailer.message.email import Lane, Outcome
 from mailer.recipients import BadRow, Recipient
 from mailer.recipients.iterable_rows import iterable_rows
 from mailer.recipients.mappings import Mappings

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from mailer.email import Lane
-from mailer.sender import Sender
+from mailer.message.email import Lane
+from mailer.message.sender import Sender
 from mailer.settings import DEFAULT_CONFIG, LogFormat, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]

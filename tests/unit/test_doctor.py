@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mailer.doctor import State, here
+from mailer.doctor import State
+from mailer.doctor import local as here
 from mailer.doctor.finding import told
 from mailer.errors import ConfigError
 

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mailer.checks import RESERVED_TAG, mailbox
-from mailer.email import Campaign, Email, Lane
 from mailer.errors import InvalidEmail
-from mailer.prepare import Preparation
-from mailer.sender import ListUnsubscribe, Sender
+from mailer.intake.spec_builder import SpecBuilder
+from mailer.message.checks import RESERVED_TAG, mailbox
+from mailer.message.email import Campaign, Email, Lane
+from mailer.message.sender import ListUnsubscribe, Sender
 from mailer.settings import Settings
 from mailer.simulator.limits import mailbox as ses_mailbox
 
@@ -421,7 +421,7 @@ def test_what_has_been_checked_cannot_be_changed() -> None:
 @pytest.mark.parametrize("name", ["=?utf-8?q?=41?=", "a =?b?=  c", "Zoë =?", "Größe & Söhne"])
 def test_a_name_reads_back_as_it_was_typed_and_is_encoded_once(name: str) -> None:
     given = email(to=f"{name} <ana@example.com>", **{"from": f'"{name}" <news@example.com>'})
-    spec, _ = Preparation(Settings()).message(given)
+    spec, _ = SpecBuilder(Settings()).message(given)
     for address in (*spec.to, spec.from_address):
         assert address.isascii()
         assert str(make_header(decode_header(parseaddr(address)[0]))) == " ".join(name.split())

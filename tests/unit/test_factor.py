@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailer.compose.factor import Segment, Slots, segments, template, text_segments
+from mailer.compose.shared_template import Segment, Slots, segments, template, text_segments
 from mailer.templates import Compiled, Content
 from mailer.templates.handlebars import compile_template
 from mailer.templates.text import html_to_text

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mailer import Attachment, Campaign, Email, InvalidEmail, Lane, ListUnsubscribe, Mode, Sender
-from mailer.attachment import AttachmentFields
-from mailer.checks import Model
-from mailer.email import CampaignFields, EmailFields
-from mailer.sender import ListUnsubscribeFields, SenderFields
+from mailer.message.attachment import AttachmentFields
+from mailer.message.checks import Model
+from mailer.message.email import CampaignFields, EmailFields
+from mailer.message.sender import ListUnsubscribeFields, SenderFields
 
 CONSTRUCTORS: list[tuple[type[Model], Any]] = [
     (Email, EmailFields),

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mailer import Attachment, Campaign, Email, ListUnsubscribe, Mailer, MailerError, Sender, Settings
-from mailer.checks import Model
-from mailer.prepare import Preparation, idempotency_key
+from mailer.intake.spec_builder import SpecBuilder, idempotency_key
+from mailer.message.checks import Model
 
 from .test_fields import WHOLE
 
@@ -121,7 +121,7 @@ def told(error: MailerError) -> None:
 def tried(model: type[Model], fields: dict[str, Any]) -> None:
     try:
         made = model(**fields)
-        preparation = Preparation(Settings())
+        preparation = SpecBuilder(Settings())
         if isinstance(made, Email):
             preparation.message(made)
             idempotency_key("key", made)

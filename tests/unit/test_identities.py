@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.address import bare, identities_of
-from mailer.checks import mailbox
-from mailer.gates.sender import verify_command
-from mailer.ledger.identities import Identity
-from mailer.sender import misfit
+from mailer.identities.cache import Identity
+from mailer.identities.sender import verify_command
+from mailer.message.address import bare, identities_of
+from mailer.message.checks import mailbox
+from mailer.message.sender import misfit
 
 LOCAL = st.text("abcZ019.+_-'|", min_size=1, max_size=12)
 DOMAIN = st.lists(st.text("abc019-", min_size=1, max_size=6), min_size=2, max_size=5).map(".".join)

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.compose.material import recipients as addressees
-from mailer.email import Lane, Outcome
-from mailer.intake import CHUNK_BYTES, STORE_BYTES, STORE_CHUNKS, Intake, ListDigest, entry_of
+from mailer.compose.message_builder import recipients as addressees
+from mailer.intake.chunks import CHUNK_BYTES, STORE_BYTES, STORE_CHUNKS, Intake, ListDigest, entry_of
 from mailer.ledger import Spec
 from mailer.ledger.archive import Chunk, pack, unpack
 from mailer.ledger.ledger import CHUNK_ROWS, NewChunk
 from mailer.ledger.records import Record
 from mailer.ledger.spec import Entry, pack_entries, unpack_entries
+from mailer.message.email import Lane, Outcome
 from mailer.recipients import MAX_ROW_BYTES, BadRow, Recipient, Row
 
 SPEC = Spec(lane=Lane.BULK, from_address="news@example.com")

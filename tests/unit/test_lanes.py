@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from arq.worker import Worker, func
 
-from mailer.email import Lane
+from mailer.message.email import Lane
 from mailer.queue import dump_job, load_job
 from mailer.ses.gateway import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from worker import lanes

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mailer.address import cell
 from mailer.compose.variables import own_variables
 from mailer.errors import InvalidAddress, InvalidEmail, NoEmailColumn, RecipientsError
-from mailer.intake import entry_of
+from mailer.intake.chunks import entry_of
+from mailer.message.address import cell
 from mailer.recipients import BadRow, Format, Reading, Recipient, Role, Row, Understood, open_recipients
 from mailer.recipients.names import looks_like_names, rank, variable
 from mailer.recipients.understood import general

@@ -17,8 +17,8 @@ import structlog
 import uvicorn.config
 from arq.logs import default_log_config
 
-from mailer.email import Lane
 from mailer.log import REDACTED, configure_logging
+from mailer.message.email import Lane
 from mailer.settings import LogFormat
 
 

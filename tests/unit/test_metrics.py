@@ -12,10 +12,10 @@ from prometheus_client import REGISTRY as DEFAULT_REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailer import metrics
-from mailer.email import Lane, Outcome
 from mailer.errors import StoreFailed
-from mailer.gates.quota import REASONS, Verdict
 from mailer.ledger.parking import Parked, class_of
+from mailer.message.email import Lane, Outcome
+from mailer.quota.gate import REASONS, AdmissionStatus
 from mailer.ses.refusals import Kind, classify
 from worker.settle import set_paused
 
@@ -128,14 +128,14 @@ REASONS_OF = {
         "waiting for the 24 h quota, about 310/h come free",
         "waiting: it has 40 recipients, and the account's 24 h quota is 20",
     ],
-    Parked.PAUSED: [REASONS[Verdict.PAUSED], refused("SendingPausedException", "Sending paused for this account.")],
-    Parked.SUSPENDED: [REASONS[Verdict.SUSPENDED], refused("AccountSuspendedException", "It is suspended")],
+    Parked.PAUSED: [REASONS[AdmissionStatus.PAUSED], refused("SendingPausedException", "Sending paused for this account.")],
+    Parked.SUSPENDED: [REASONS[AdmissionStatus.SUSPENDED], refused("AccountSuspendedException", "It is suspended")],
     Parked.SET: [set_paused("news"), refused("SendingPausedException", "Sending paused for configuration set <news>.")],
     Parked.SENDER: [
         "waiting: SES refuses what a@x.example by tenant t sends, though the account may send: SendingPaused: Sending paused."
     ],
     Parked.ALIKE: ["waiting: SES refused 10 recipients in a row for the same reason: MessageRejected: Daily message quota …"],
-    Parked.ACCOUNT: [REASONS[Verdict.STALE]],
+    Parked.ACCOUNT: [REASONS[AdmissionStatus.STALE]],
     Parked.CREDENTIALS: [refused("ExpiredTokenException", "The security token is expired"), f"waiting: {NO_CREDENTIALS}"],
     Parked.UNREACHABLE: [f"waiting: {classify(EndpointConnectionError(endpoint_url='https://email')).reason}"],
     Parked.SUPPRESSION: ["waiting: the suppression list of SES has not been read yet"],

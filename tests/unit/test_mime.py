@@ -18,20 +18,20 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from mailer.attachment import Attachment
-from mailer.checks import mailbox
 from mailer.compose import Item, Loaded
 from mailer.compose.raw import assemble, with_headers
-from mailer.email import Email, Lane
 from mailer.errors import InvalidEmail
+from mailer.intake.spec_builder import SpecBuilder, idempotency_key
 from mailer.ledger.spec import File, Spec
-from mailer.mime import MAX_RAW, ONCE, read_mime
-from mailer.prepare import Preparation, idempotency_key
-from mailer.sender import ListUnsubscribe, Sender
+from mailer.message.attachment import Attachment
+from mailer.message.checks import mailbox
+from mailer.message.email import Email, Lane
+from mailer.message.mime import MAX_RAW, ONCE, read_mime
+from mailer.message.sender import ListUnsubscribe, Sender
 from mailer.settings import Settings
 from mailer.simulator.limits import ONCE as SES_ONCE
 from mailer.templates import Pieces, Rendered
-from mailer.unsubscribe import Tokens, unsubscribe_headers
+from mailer.unsubscribe.tokens import Tokens, unsubscribe_headers
 
 HEAD = b"From: News <news@example.com>\r\nTo: a@example.com\r\nSubject: Hi\r\n"
 
@@ -611,7 +611,7 @@ def test_what_cannot_be_a_message_inside_a_message_is_refused(content: bytes, wh
 
 
 def test_the_stored_message_is_what_was_checked() -> None:
-    spec, blobs = Preparation(Settings()).message(Email(raw=(HEAD + b"Bcc: c@example.com\r\n\r\nHello").replace(b"\r\n", b"\n")))
+    spec, blobs = SpecBuilder(Settings()).message(Email(raw=(HEAD + b"Bcc: c@example.com\r\n\r\nHello").replace(b"\r\n", b"\n")))
     assert blobs == [HEAD + b"\r\nHello"]
     assert (spec.to, spec.bcc) == (("a@example.com",), ("c@example.com",))
 
@@ -622,7 +622,7 @@ def test_whom_the_headers_name_beside_from_goes_into_the_spec() -> None:
         "news": Sender(from_="n@example.com"),
         "back": Sender(from_="n@example.com", feedback_address="b@example.com"),
     }
-    preparation = Preparation(Settings(senders=senders))
+    preparation = SpecBuilder(Settings(senders=senders))
     both = (("Sender", "s@example.net"), ("Return-Path", "r@example.net"))
     for name, named in (("news", both), ("back", both[:1])):  # of two places for bounces SES takes the parameter's
         spec, _ = preparation.message(Email(raw=mime, sender=name))

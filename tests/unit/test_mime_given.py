@@ -10,10 +10,10 @@ from email.mime.text import MIMEText
 
 import pytest
 
-from mailer.attachment import Attachment
-from mailer.email import Email
 from mailer.errors import InvalidEmail
-from mailer.mime import header_senders, read_mime
+from mailer.message.attachment import Attachment
+from mailer.message.email import Email
+from mailer.message.mime import header_senders, read_mime
 
 from .test_mime import HEAD, well_formed
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailer.email import Email
 from mailer.errors import InvalidEmail
-from mailer.mime import read_mime
-from mailer.mime.structure import MAX_DEPTH, MAX_PARTS
-from mailer.prepare import idempotency_key
+from mailer.intake.spec_builder import idempotency_key
+from mailer.message.email import Email
+from mailer.message.mime import read_mime
+from mailer.message.mime.structure import MAX_DEPTH, MAX_PARTS
 from mailer.simulator import raw
 from mailer.simulator.refusals import Refusal
 from mailer.simulator.shown import read_mime as show

@@ -13,16 +13,16 @@ from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 
 from mailer import compose
-from mailer.attachment import Attachment
 from mailer.compose import Call, Choice, Item, Loaded, Mime, Operation, Planned, Values, choose
 from mailer.compose.limits import MAX_DATA_CHARS, MAX_INLINE_REQUEST, MAX_MESSAGE, MAX_RAW
 from mailer.compose.nearness import near_limits
-from mailer.email import Campaign, Email, Lane, Mode
 from mailer.errors import InvalidEmail, ModeRefused
+from mailer.intake.spec_builder import SpecBuilder
 from mailer.ledger.spec import File, Spec
-from mailer.mime import BLOCKED_EXTENSIONS
-from mailer.prepare import Preparation
-from mailer.sender import Sender
+from mailer.message.attachment import Attachment
+from mailer.message.email import Campaign, Email, Lane, Mode
+from mailer.message.mime import BLOCKED_EXTENSIONS
+from mailer.message.sender import Sender
 from mailer.settings import Settings
 from mailer.templates import Pieces
 
@@ -558,7 +558,7 @@ SENDERS = {"news": Sender(from_="news@example.com", configuration_set="sender", 
 )
 def test_a_messages_configuration_set_comes_before_the_senders(given: dict[str, Any], configuration_set: str | None) -> None:
     fields: dict[str, Any] = {"sender": "news", **given} if "from" not in given else given
-    made, _ = Preparation(Settings(senders=SENDERS)).message(Email(to="a@example.com", subject="s", text="t", **fields))
+    made, _ = SpecBuilder(Settings(senders=SENDERS)).message(Email(to="a@example.com", subject="s", text="t", **fields))
     assert made.configuration_set == configuration_set
     (call,) = plan(made, [item()]).calls
     assert call.params.get("ConfigurationSetName") == configuration_set
@@ -576,7 +576,7 @@ def test_a_messages_configuration_set_comes_before_the_senders(given: dict[str, 
 )
 def test_whose_reply_to_it_is(given: dict[str, Any], reply_to: tuple[str, ...]) -> None:
     content: dict[str, Any] = {} if "raw" in given else {"subject": "s", "text": "t"}
-    made, _ = Preparation(Settings(senders=SENDERS)).message(Email(sender="news", to="a@example.com", **content, **given))
+    made, _ = SpecBuilder(Settings(senders=SENDERS)).message(Email(sender="news", to="a@example.com", **content, **given))
     assert made.reply_to == reply_to
 
 
@@ -584,7 +584,7 @@ def test_whose_reply_to_it_is(given: dict[str, Any], reply_to: tuple[str, ...]) 
 def test_a_mode_is_refused_before_anything_is_stored(kind: type[Email] | type[Campaign]) -> None:
     to: dict[str, Any] = {"to": "a@example.com"} if kind is Email else {}
     given = kind(**{"from": "a@example.com", "ses_template": "welcome", "mode": "raw", **to})
-    preparation = Preparation(Settings())
+    preparation = SpecBuilder(Settings())
     with pytest.raises(ModeRefused, match=r"^It cannot go in mode raw: SES itself fills in a stored template\.$"):
         preparation.message(given) if isinstance(given, Email) else preparation.campaign(given)
 

@@ -19,8 +19,8 @@ from mailer import compose
 from mailer.compose import Call, Item, Operation
 from mailer.compose.limits import MAX_DATA_CHARS, MAX_ENTRIES
 from mailer.compose.limits import MAX_INLINE_REQUEST as MAX_REQUEST_BYTES
-from mailer.email import Lane, Mode
 from mailer.ledger.spec import Spec
+from mailer.message.email import Lane, Mode
 from mailer.templates import Pieces
 from mailer.templates.handlebars import compile_template
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailer.email import Outcome
 from mailer.errors import EmptyRecipients, NoEmailColumn, RecipientsError
+from mailer.message.email import Outcome
 from mailer.recipients import MAX_ROW_BYTES, BadRow, Reading, Recipient, Row, open_recipients
 from mailer.recipients.blocks import ByteSource
 from mailer.recipients.csv_rows import csv_rows

@@ -8,7 +8,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import SandboxedEnvironment
 
 from mailer.cli.stack import sample_campaign
-from mailer.email import Outcome
+from mailer.message.email import Outcome
 from mailer.recipients import BadRow, Recipient, Row, open_recipients
 from mailer.sample import RECIPIENTS, TEMPLATES
 from mailer.simulator.state import MAILBOX_SIMULATOR

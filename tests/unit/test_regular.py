@@ -10,7 +10,7 @@ import pytest
 
 from mailer import Attachment
 from mailer.errors import InvalidEmail
-from mailer.mime import MAX_RAW
+from mailer.message.mime import MAX_RAW
 from mailer.regular import NotAFile, open_regular
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mailer.email import Email
 from mailer.errors import ConfigError, InvalidEmail
-from mailer.prepare import Preparation
-from mailer.sender import ListUnsubscribe, Sender, misfit
+from mailer.intake.spec_builder import SpecBuilder
+from mailer.message.email import Email
+from mailer.message.sender import ListUnsubscribe, Sender, misfit
 from mailer.settings import Settings, load_settings
 
 
@@ -79,7 +79,7 @@ def test_the_region_of_the_environment_is_checked_before_anything_is_stored(
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.setenv(variable, region)
     sender = Sender(from_="news@example.com", identity_arn=arn("example.com"))
-    preparation = Preparation(Settings(senders={"news": sender}))
+    preparation = SpecBuilder(Settings(senders={"news": sender}))
     with pytest.raises(InvalidEmail, match=f"sender news: the identity .* of region eu-west-1, .* from region {region}"):
         preparation.message(Email(sender="news", to="a@example.com", subject="s", text="t"))
 

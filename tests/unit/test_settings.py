@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mailer.email import Lane
 from mailer.errors import ConfigError, UnknownSender
+from mailer.message.email import Lane
 from mailer.settings import Index, LogFormat, Policy, Settings, config_path, load_settings
 
 

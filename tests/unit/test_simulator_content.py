@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailer.mime.structure import MAX_DEPTH
+from mailer.message.mime.structure import MAX_DEPTH
 from mailer.simulator import attachments, mime
 from mailer.simulator.limits import ONCE
 

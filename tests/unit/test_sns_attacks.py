@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailer.errors import CannotVerify, ConfigError, NotBelieved, SeenBefore
-from mailer.events import Believed, Certificates, Doubt, Event, EventType, MessageType, Trust, Verifier, read
+from mailer.events import Believed, Certificates, Event, EventType, MessageType, SnsRejection, Trust, Verifier, read
 from mailer.events.certificates import Shelf
 from mailer.events.sns import MAX_BODY
 from tests.ses_events import published
@@ -101,12 +101,12 @@ def receiver(sns: Sns) -> Receiver:
     return Receiver(sns)
 
 
-async def doubt(receiver: Receiver, message: Json | bytes, headers: dict[str, str] | None = None) -> Doubt:
+async def doubt(receiver: Receiver, message: Json | bytes, headers: dict[str, str] | None = None) -> SnsRejection:
     with pytest.raises(NotBelieved) as caught:
         await receiver.believe(message, headers)
     assert str(caught.value).startswith("An SNS message ")
     found = caught.value.fields["why"]
-    assert isinstance(found, Doubt)  # one of a list, with nothing of the message in it
+    assert isinstance(found, SnsRejection)  # one of a list, with nothing of the message in it
     return found
 
 
@@ -197,7 +197,7 @@ async def test_a_certificate_is_kept_until_it_ends(sns: Sns, receiver: Receiver)
     assert len(sns.web.asked) == 2
     receiver.now += 2 * 86_400
     timely = (NOW + 31 * DAY).isoformat().replace("+00:00", "Z")
-    assert await doubt(receiver, sns.notification(MessageId="ended", Timestamp=timely)) is Doubt.CERTIFICATE_DATES
+    assert await doubt(receiver, sns.notification(MessageId="ended", Timestamp=timely)) is SnsRejection.CERTIFICATE_DATES
     sns.web.files[CERTIFICATE_URL] = sns.authority.certificate(sns.key, end=NOW + 90 * DAY)
     await receiver.believe(sns.notification(MessageId="renewed", Timestamp=timely))
 
@@ -311,80 +311,80 @@ def raw(data: bytes) -> Attack:
 
 PEM = "SimpleNotificationService-0123456789abcdef0123456789abcdef.pem"
 EVIL = f"arn:aws:sns:eu-west-1:666655554444:{TOPIC.rpartition(':')[2]}"
-ATTACKS: dict[str, tuple[Attack, Doubt]] = {
+ATTACKS: dict[str, tuple[Attack, SnsRejection]] = {
     # forged
-    "signed with a key of one's own": (own_key, Doubt.SIGNATURE),
-    "a certificate of the right name from another authority": (other_authority, Doubt.CERTIFICATE_CHAIN),
-    "an authority that has the name of the trusted one": (other_authority_of_the_same_name, Doubt.CERTIFICATE_CHAIN),
-    "a certificate issued by one that may not issue any": (issued_by_a_leaf, Doubt.CERTIFICATE_CHAIN),
-    "a certificate without its issuer": (served(issuer_url=None), Doubt.CERTIFICATE_CHAIN),
-    "an issuer at an address of one's own": (served(issuer_url="http://169.254.169.254/latest/"), Doubt.CERTIFICATE_CHAIN),
+    "signed with a key of one's own": (own_key, SnsRejection.SIGNATURE),
+    "a certificate of the right name from another authority": (other_authority, SnsRejection.CERTIFICATE_CHAIN),
+    "an authority that has the name of the trusted one": (other_authority_of_the_same_name, SnsRejection.CERTIFICATE_CHAIN),
+    "a certificate issued by one that may not issue any": (issued_by_a_leaf, SnsRejection.CERTIFICATE_CHAIN),
+    "a certificate without its issuer": (served(issuer_url=None), SnsRejection.CERTIFICATE_CHAIN),
+    "an issuer at an address of one's own": (served(issuer_url="http://169.254.169.254/latest/"), SnsRejection.CERTIFICATE_CHAIN),
     "an issuer at an address that looks like Amazon's": (
         served(issuer_url="http://crt.r2m01.amazontrust.com.evil.example/r2m01.cer"),
-        Doubt.CERTIFICATE_CHAIN,
+        SnsRejection.CERTIFICATE_CHAIN,
     ),
-    "a certificate that may issue others": (served(ca=True), Doubt.CERTIFICATE_CHAIN),
-    "an expired certificate": (served(start=NOW - 60 * DAY, end=NOW - timedelta(seconds=1)), Doubt.CERTIFICATE_DATES),
-    "a certificate of tomorrow": (served(start=NOW + DAY), Doubt.CERTIFICATE_DATES),
-    "a certificate of another name": (served(("attacker.example",)), Doubt.CERTIFICATE_NAME),
-    "a certificate without a name": (served(()), Doubt.CERTIFICATE_NAME),
-    "a certificate of a name that ends alike": (served(("sns.amazonaws.com.evil.example",)), Doubt.CERTIFICATE_NAME),
-    "a certificate of a bucket": (served(("sns.amazonaws.com.s3.amazonaws.com",)), Doubt.CERTIFICATE_NAME),
-    "a certificate for everything of Amazon's": (served(("*.amazonaws.com",)), Doubt.CERTIFICATE_NAME),
-    "a certificate of another region": (served(("sns-signing.af-south-1.amazonaws.com",)), Doubt.CERTIFICATE_NAME),
-    "a key that is too short": (small_key, Doubt.CERTIFICATE_BROKEN),
-    "a key of another kind": (curve_key, Doubt.CERTIFICATE_BROKEN),
-    "no certificate at all": (file(b"<html>hello</html>"), Doubt.CERTIFICATE_BROKEN),
-    "an empty file": (file(b""), Doubt.CERTIFICATE_BROKEN),
+    "a certificate that may issue others": (served(ca=True), SnsRejection.CERTIFICATE_CHAIN),
+    "an expired certificate": (served(start=NOW - 60 * DAY, end=NOW - timedelta(seconds=1)), SnsRejection.CERTIFICATE_DATES),
+    "a certificate of tomorrow": (served(start=NOW + DAY), SnsRejection.CERTIFICATE_DATES),
+    "a certificate of another name": (served(("attacker.example",)), SnsRejection.CERTIFICATE_NAME),
+    "a certificate without a name": (served(()), SnsRejection.CERTIFICATE_NAME),
+    "a certificate of a name that ends alike": (served(("sns.amazonaws.com.evil.example",)), SnsRejection.CERTIFICATE_NAME),
+    "a certificate of a bucket": (served(("sns.amazonaws.com.s3.amazonaws.com",)), SnsRejection.CERTIFICATE_NAME),
+    "a certificate for everything of Amazon's": (served(("*.amazonaws.com",)), SnsRejection.CERTIFICATE_NAME),
+    "a certificate of another region": (served(("sns-signing.af-south-1.amazonaws.com",)), SnsRejection.CERTIFICATE_NAME),
+    "a key that is too short": (small_key, SnsRejection.CERTIFICATE_BROKEN),
+    "a key of another kind": (curve_key, SnsRejection.CERTIFICATE_BROKEN),
+    "no certificate at all": (file(b"<html>hello</html>"), SnsRejection.CERTIFICATE_BROKEN),
+    "an empty file": (file(b""), SnsRejection.CERTIFICATE_BROKEN),
     "a broken certificate": (
         file(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-        Doubt.CERTIFICATE_BROKEN,
+        SnsRejection.CERTIFICATE_BROKEN,
     ),
-    "a file without end": (long_file, Doubt.CERTIFICATE_BROKEN),
+    "a file without end": (long_file, SnsRejection.CERTIFICATE_BROKEN),
     # altered
-    "Message": (altered(Message='{"eventType":"Bounce"}'), Doubt.SIGNATURE),
-    "MessageId": (altered(MessageId="another"), Doubt.SIGNATURE),
-    "Subject": (altered(Subject="Another"), Doubt.SIGNATURE),
-    "Subject taken away": (lambda sns: without(sns.notification(), "Subject"), Doubt.SIGNATURE),
-    "Subject put in": (lambda sns: without(sns.notification(Subject=None), "Subject") | {"Subject": "x"}, Doubt.SIGNATURE),
-    "Timestamp": (altered(Timestamp="2026-11-05T11:59:59.123Z"), Doubt.SIGNATURE),
-    "TopicArn": (altered(TopicArn=TOPIC.replace("ses-events", "other")), Doubt.SIGNATURE),
-    "Type": (lambda sns: sns.confirmation() | {"Type": "UnsubscribeConfirmation"}, Doubt.SIGNATURE),
-    "Token": (altered_confirmation(Token="1" * 200, SubscribeURL=subscribe_url(token="1" * 200)), Doubt.SIGNATURE),
-    "SubscribeURL": (altered_confirmation(SubscribeURL=quoted(subscribe_url())), Doubt.SIGNATURE),
-    "Signature": (altered(Signature="AAAA"), Doubt.SIGNATURE),
-    "Signature of blanks": (altered(Signature=" "), Doubt.FIELDS),
-    "Signature that is not base64": (altered(Signature="A"), Doubt.SIGNATURE),
+    "Message": (altered(Message='{"eventType":"Bounce"}'), SnsRejection.SIGNATURE),
+    "MessageId": (altered(MessageId="another"), SnsRejection.SIGNATURE),
+    "Subject": (altered(Subject="Another"), SnsRejection.SIGNATURE),
+    "Subject taken away": (lambda sns: without(sns.notification(), "Subject"), SnsRejection.SIGNATURE),
+    "Subject put in": (lambda sns: without(sns.notification(Subject=None), "Subject") | {"Subject": "x"}, SnsRejection.SIGNATURE),
+    "Timestamp": (altered(Timestamp="2026-11-05T11:59:59.123Z"), SnsRejection.SIGNATURE),
+    "TopicArn": (altered(TopicArn=TOPIC.replace("ses-events", "other")), SnsRejection.SIGNATURE),
+    "Type": (lambda sns: sns.confirmation() | {"Type": "UnsubscribeConfirmation"}, SnsRejection.SIGNATURE),
+    "Token": (altered_confirmation(Token="1" * 200, SubscribeURL=subscribe_url(token="1" * 200)), SnsRejection.SIGNATURE),
+    "SubscribeURL": (altered_confirmation(SubscribeURL=quoted(subscribe_url())), SnsRejection.SIGNATURE),
+    "Signature": (altered(Signature="AAAA"), SnsRejection.SIGNATURE),
+    "Signature of blanks": (altered(Signature=" "), SnsRejection.FIELDS),
+    "Signature that is not base64": (altered(Signature="A"), SnsRejection.SIGNATURE),
     "a line of Message moved into MessageId": (
         lambda sns: sns.notification("a\nMessageId\nb") | {"Message": "a", "MessageId": "b\nMessageId\nf8c2a0de"},
-        Doubt.FIELDS,
+        SnsRejection.FIELDS,
     ),
     "a line of Message moved into Subject": (
         lambda sns: sns.notification("a", Subject="b\nTimestamp\nc") | {"Subject": "b\nTimestamp\nc"},
-        Doubt.FIELDS,
+        SnsRejection.FIELDS,
     ),
     # replayed
-    "an hour old": (signed(Timestamp="2026-11-05T10:59:59.000Z"), Doubt.OLD),
-    "years old": (signed(Timestamp="2016-11-05T12:00:00.000Z"), Doubt.OLD),
-    "of tomorrow": (signed(Timestamp="2026-11-05T12:05:01.000Z"), Doubt.FUTURE),
-    "of the year 9999": (signed(Timestamp="9999-12-31T23:59:59.999Z"), Doubt.FUTURE),
-    "of the 13th month": (signed(Timestamp="2026-13-05T12:00:00.000Z"), Doubt.FIELDS),
-    "of a time that is no time": (signed(Timestamp="now"), Doubt.FIELDS),
-    "of a time without a zone": (signed(Timestamp="2026-11-05T12:00:00"), Doubt.FIELDS),
+    "an hour old": (signed(Timestamp="2026-11-05T10:59:59.000Z"), SnsRejection.OLD),
+    "years old": (signed(Timestamp="2016-11-05T12:00:00.000Z"), SnsRejection.OLD),
+    "of tomorrow": (signed(Timestamp="2026-11-05T12:05:01.000Z"), SnsRejection.FUTURE),
+    "of the year 9999": (signed(Timestamp="9999-12-31T23:59:59.999Z"), SnsRejection.FUTURE),
+    "of the 13th month": (signed(Timestamp="2026-13-05T12:00:00.000Z"), SnsRejection.FIELDS),
+    "of a time that is no time": (signed(Timestamp="now"), SnsRejection.FIELDS),
+    "of a time without a zone": (signed(Timestamp="2026-11-05T12:00:00"), SnsRejection.FIELDS),
     # wrong topic
-    "another account's topic of the same name": (signed(TopicArn=EVIL), Doubt.TOPIC),
-    "another topic of the account": (signed(TopicArn=TOPIC + "2"), Doubt.TOPIC),
-    "the beginning of the topic": (signed(TopicArn=TOPIC[:-1]), Doubt.TOPIC),
-    "the topic in capitals": (signed(TopicArn=TOPIC.upper()), Doubt.TOPIC),
-    "no topic": (signed(TopicArn=""), Doubt.FIELDS),
-    "the topic and a line break": (signed(TopicArn=TOPIC + "\n"), Doubt.FIELDS),
+    "another account's topic of the same name": (signed(TopicArn=EVIL), SnsRejection.TOPIC),
+    "another topic of the account": (signed(TopicArn=TOPIC + "2"), SnsRejection.TOPIC),
+    "the beginning of the topic": (signed(TopicArn=TOPIC[:-1]), SnsRejection.TOPIC),
+    "the topic in capitals": (signed(TopicArn=TOPIC.upper()), SnsRejection.TOPIC),
+    "no topic": (signed(TopicArn=""), SnsRejection.FIELDS),
+    "the topic and a line break": (signed(TopicArn=TOPIC + "\n"), SnsRejection.FIELDS),
     "a confirmation of another account's topic": (
         lambda sns: sns.confirmation(TopicArn=EVIL, SubscribeURL=subscribe_url(topic=EVIL)),
-        Doubt.TOPIC,
+        SnsRejection.TOPIC,
     ),
     # the address of the certificate
     **{
-        f"certificate at {url!r}": (certificate_at(url), Doubt.CERTIFICATE_URL)
+        f"certificate at {url!r}": (certificate_at(url), SnsRejection.CERTIFICATE_URL)
         for url in (
             f"http://{HOST}/{PEM}",
             f"HTTPS://{HOST}/{PEM}",
@@ -432,7 +432,7 @@ ATTACKS: dict[str, tuple[Attack, Doubt]] = {
         )
     },
     **{
-        f"certificate at {url!r}": (certificate_at(url), Doubt.FIELDS)
+        f"certificate at {url!r}": (certificate_at(url), SnsRejection.FIELDS)
         for url in (
             f"{CERTIFICATE_URL}\n",
             f" {CERTIFICATE_URL}",
@@ -442,46 +442,46 @@ ATTACKS: dict[str, tuple[Attack, Doubt]] = {
         )
     },
     # versions
-    "version 3": (altered(SignatureVersion="3"), Doubt.VERSION),
-    "version 0": (altered(SignatureVersion="0"), Doubt.VERSION),
-    "version 01": (altered(SignatureVersion="01"), Doubt.VERSION),
-    "no version": (altered(SignatureVersion=""), Doubt.FIELDS),
-    "version 2 as a number": (altered(SignatureVersion=2), Doubt.FIELDS),
+    "version 3": (altered(SignatureVersion="3"), SnsRejection.VERSION),
+    "version 0": (altered(SignatureVersion="0"), SnsRejection.VERSION),
+    "version 01": (altered(SignatureVersion="01"), SnsRejection.VERSION),
+    "no version": (altered(SignatureVersion=""), SnsRejection.FIELDS),
+    "version 2 as a number": (altered(SignatureVersion=2), SnsRejection.FIELDS),
     "a signature of version 1 that says 2": (
         lambda sns: sns.signed(without(sns.notification(), "Signature", "SignatureVersion"), "1") | {"SignatureVersion": "2"},
-        Doubt.SIGNATURE,
+        SnsRejection.SIGNATURE,
     ),
-    "a signature of version 2 that says 1": (altered(SignatureVersion="1"), Doubt.SIGNATURE),
+    "a signature of version 2 that says 1": (altered(SignatureVersion="1"), SnsRejection.SIGNATURE),
     # missing, and of another type
     **{
-        f"no {name}": (lacks(name), Doubt.FIELDS)
+        f"no {name}": (lacks(name), SnsRejection.FIELDS)
         for name in ("Message", "MessageId", "TopicArn", "Timestamp", "Signature", "SignatureVersion", "SigningCertURL")
     },
-    "no Type": (lacks("Type"), Doubt.NOT_SNS),
+    "no Type": (lacks("Type"), SnsRejection.NOT_SNS),
     **{
-        f"a confirmation without {name}": (lacks(name, "confirmation"), Doubt.FIELDS)
+        f"a confirmation without {name}": (lacks(name, "confirmation"), SnsRejection.FIELDS)
         for name in ("Token", "SubscribeURL", "Message")
     },
     **{
-        f"{name} is {value!r}": (altered(**{name: value}), Doubt.FIELDS)
+        f"{name} is {value!r}": (altered(**{name: value}), SnsRejection.FIELDS)
         for name in ("Type", "Message", "MessageId", "TopicArn", "Subject", "Timestamp", "Signature", "SigningCertURL")
         for value in (5, True, [], ["x"], {"x": "y"})
     },
-    "Message is null": (altered(Message=None), Doubt.FIELDS),
-    "another Type": (signed(Type="Surprise"), Doubt.TYPE),
-    "a Type that reads like one": (signed(Type="notification"), Doubt.TYPE),
+    "Message is null": (altered(Message=None), SnsRejection.FIELDS),
+    "another Type": (signed(Type="Surprise"), SnsRejection.TYPE),
+    "a Type that reads like one": (signed(Type="notification"), SnsRejection.TYPE),
     # not SNS's form
-    "raw delivery, which nobody signed": (raw(json.dumps(published("Bounce")).encode()), Doubt.NOT_SNS),
-    "nothing": (raw(b""), Doubt.NOT_SNS),
-    "a list": (lambda sns: body([sns.notification()]), Doubt.NOT_SNS),  # type: ignore[arg-type]
-    "half a message": (lambda sns: body(sns.notification())[:-1], Doubt.NOT_SNS),
-    "no Unicode": (lambda sns: body(sns.notification()).replace(b"SES", b"\xff"), Doubt.NOT_SNS),
-    "half a character": (lambda sns: body(sns.notification()).replace(b"SES", b"\\ud800"), Doubt.NOT_SNS),
-    "very deep": (raw(b'{"Type":' + b"[" * 200_000), Doubt.NOT_SNS),
-    "very large": (lambda sns: sns.notification("x" * MAX_BODY), Doubt.TOO_LARGE),
+    "raw delivery, which nobody signed": (raw(json.dumps(published("Bounce")).encode()), SnsRejection.NOT_SNS),
+    "nothing": (raw(b""), SnsRejection.NOT_SNS),
+    "a list": (lambda sns: body([sns.notification()]), SnsRejection.NOT_SNS),  # type: ignore[arg-type]
+    "half a message": (lambda sns: body(sns.notification())[:-1], SnsRejection.NOT_SNS),
+    "no Unicode": (lambda sns: body(sns.notification()).replace(b"SES", b"\xff"), SnsRejection.NOT_SNS),
+    "half a character": (lambda sns: body(sns.notification()).replace(b"SES", b"\\ud800"), SnsRejection.NOT_SNS),
+    "very deep": (raw(b'{"Type":' + b"[" * 200_000), SnsRejection.NOT_SNS),
+    "very large": (lambda sns: sns.notification("x" * MAX_BODY), SnsRejection.TOO_LARGE),
     # the address that confirms
     **{
-        f"confirm at {url!r}": (confirming(url), Doubt.SUBSCRIBE_URL)
+        f"confirm at {url!r}": (confirming(url), SnsRejection.SUBSCRIBE_URL)
         for url in (
             subscribe_url().replace("https:", "http:"),
             subscribe_url("evil.example"),
@@ -508,11 +508,11 @@ ATTACKS: dict[str, tuple[Attack, Doubt]] = {
             "https://169.254.169.254/latest/",
         )
     },
-    "confirm at an address with a line break": (confirming(subscribe_url() + "\n"), Doubt.FIELDS),
-    "confirm with a token of another form": (confirming(subscribe_url(token="a&b"), Token="a&b"), Doubt.FIELDS),
+    "confirm at an address with a line break": (confirming(subscribe_url() + "\n"), SnsRejection.FIELDS),
+    "confirm with a token of another form": (confirming(subscribe_url(token="a&b"), Token="a&b"), SnsRejection.FIELDS),
     "the end of a subscription, with another's address": (
         lambda sns: sns.confirmation("UnsubscribeConfirmation", SubscribeURL=subscribe_url("evil.example")),
-        Doubt.SUBSCRIBE_URL,
+        SnsRejection.SUBSCRIBE_URL,
     ),
 }
 
@@ -527,8 +527,8 @@ async def test_an_attack_is_not_believed(sns: Sns, name: str) -> None:
 
 
 async def test_an_attack_of_one_kind_or_another_stands_for_every_doubt() -> None:
-    elsewhere = {Doubt.HEADERS, Doubt.SEEN, Doubt.UNREACHABLE, Doubt.SLOW, Doubt.BUSY}
-    assert {expected for _, expected in ATTACKS.values()} | elsewhere == set(Doubt)
+    elsewhere = {SnsRejection.HEADERS, SnsRejection.SEEN, SnsRejection.UNREACHABLE, SnsRejection.SLOW, SnsRejection.BUSY}
+    assert {expected for _, expected in ATTACKS.values()} | elsewhere == set(SnsRejection)
 
 
 async def test_the_same_message_twice_is_told_the_second_time(sns: Sns, receiver: Receiver) -> None:
@@ -548,11 +548,11 @@ async def test_the_same_message_twice_is_told_the_second_time(sns: Sns, receiver
     ],
 )
 async def test_headers_that_say_something_else_are_not_believed(sns: Sns, receiver: Receiver, headers: dict[str, str]) -> None:
-    assert await doubt(receiver, sns.notification(), headers) is Doubt.HEADERS
+    assert await doubt(receiver, sns.notification(), headers) is SnsRejection.HEADERS
 
 
 async def test_without_a_topic_of_ours_nothing_is_believed(sns: Sns) -> None:
-    assert await doubt(Receiver(sns, ()), sns.notification()) is Doubt.TOPIC
+    assert await doubt(Receiver(sns, ()), sns.notification()) is SnsRejection.TOPIC
 
 
 async def test_a_certificate_that_is_kept_is_not_believed_for_another_region() -> None:
@@ -563,13 +563,13 @@ async def test_a_certificate_that_is_kept_is_not_believed_for_another_region() -
     place = receiver.verifier._topics[TOPIC].place
     with pytest.raises(NotBelieved) as caught:
         await receiver.certificates.key(CERTIFICATE_URL, replace(place, region="eu-west-2"))
-    assert caught.value.fields["why"] is Doubt.CERTIFICATE_NAME
+    assert caught.value.fields["why"] is SnsRejection.CERTIFICATE_NAME
 
 
 async def test_no_authority_no_belief() -> None:
     """The roots that this machine trusts have not signed what the tests make."""
     sns = Sns(authority=AUTHORITY)
-    assert await doubt(Receiver(sns, trust=Trust.of_this_machine()), sns.notification()) is Doubt.CERTIFICATE_CHAIN
+    assert await doubt(Receiver(sns, trust=Trust.of_this_machine()), sns.notification()) is SnsRejection.CERTIFICATE_CHAIN
 
 
 # ---- when it cannot be found out -----------------------------------------------------------------------------------
@@ -579,7 +579,7 @@ async def test_a_certificate_that_cannot_be_fetched_is_no_forgery_and_is_asked_f
     certificate = sns.web.files.pop(CERTIFICATE_URL)
     with pytest.raises(CannotVerify) as caught:
         await receiver.believe(sns.notification())
-    assert caught.value.fields["why"] is Doubt.UNREACHABLE
+    assert caught.value.fields["why"] is SnsRejection.UNREACHABLE
     sns.web.files[CERTIFICATE_URL] = certificate
     await receiver.believe(sns.notification())
 
@@ -596,7 +596,7 @@ async def test_a_slow_certificate_is_not_waited_for_and_is_there_when_the_messag
     receiver.verifier = Verifier((TOPIC,), certificates, seen=receiver.seen, clock=lambda: receiver.now)
     with pytest.raises(CannotVerify) as caught:
         await receiver.believe(sns.notification())
-    assert caught.value.fields["why"] is Doubt.SLOW
+    assert caught.value.fields["why"] is SnsRejection.SLOW
     (task,) = certificates._under_way.values()
     go.set()
     await task
@@ -613,7 +613,7 @@ async def test_a_certificate_that_never_comes_is_given_up_and_closing_leaves_not
     certificates = Certificates(sns.trust, never, patience_s=5, timeout_s=0.01)
     with pytest.raises(CannotVerify) as caught:
         await certificates.key(CERTIFICATE_URL, place)
-    assert caught.value.fields["why"] is Doubt.UNREACHABLE
+    assert caught.value.fields["why"] is SnsRejection.UNREACHABLE
     certificates = Certificates(sns.trust, never, patience_s=0.01)
     with pytest.raises(CannotVerify):
         await certificates.key(CERTIFICATE_URL, place)
@@ -626,11 +626,14 @@ async def test_made_up_addresses_make_no_flood_of_requests_and_do_not_touch_what
     doubts = [
         await doubt(receiver, sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123", f"{n:04}"))) for n in range(100)
     ]
-    assert set(doubts) == {Doubt.UNREACHABLE, Doubt.BUSY}
+    assert set(doubts) == {SnsRejection.UNREACHABLE, SnsRejection.BUSY}
     assert len(sns.web.asked) < 30
     await receiver.believe(sns.notification(MessageId="honest"))
     receiver.now += 61
-    assert await doubt(receiver, sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123", "9999"))) is Doubt.UNREACHABLE
+    assert (
+        await doubt(receiver, sns.notification(SigningCertURL=CERTIFICATE_URL.replace("0123", "9999")))
+        is SnsRejection.UNREACHABLE
+    )
 
 
 def made_up(sns: Sns, n: int, **fields: Any) -> Json:
@@ -642,7 +645,7 @@ def made_up(sns: Sns, n: int, **fields: Any) -> Json:
 async def test_twenty_made_up_names_a_minute_for_an_hour_keep_nobody_from_being_believed_at_once(sns: Sns, together: int) -> None:
     receiver = Receiver(sns)
     for n in range(20 * 60):
-        assert await doubt(receiver, made_up(sns, n, Timestamp=written(receiver.now))) is Doubt.UNREACHABLE
+        assert await doubt(receiver, made_up(sns, n, Timestamp=written(receiver.now))) is SnsRejection.UNREACHABLE
         if n % together == together - 1 and n != 20 * 60 - 1:
             receiver.now += 3 * together
     await receiver.believe(sns.notification(Timestamp=written(receiver.now)))
@@ -684,9 +687,9 @@ async def test_a_certificate_that_was_believed_is_there_for_others_whatever_name
     await other.believe(sns.notification())
     assert CERTIFICATE_URL not in sns.web.asked[asked:]
     shelf.chains[CERTIFICATE_URL] = Sns(authority=Authority("another")).web.files[CERTIFICATE_URL]
-    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is Doubt.UNREACHABLE
+    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is SnsRejection.UNREACHABLE
     shelf.chains[CERTIFICATE_URL] = b"no certificate"
-    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is Doubt.UNREACHABLE
+    assert await doubt(Receiver(sns, shelf=shelf), sns.notification()) is SnsRejection.UNREACHABLE
 
 
 async def test_of_certificates_only_the_newest_are_kept(sns: Sns, receiver: Receiver) -> None:

@@ -13,7 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.errors import InvalidEmail, RecipientsError
-from mailer.ledger.suppressed import (
+from mailer.recipients import Reading
+from mailer.recipients.blocks import ByteSource, open_path
+from mailer.suppression.entries import new_entry
+from mailer.suppression.files import Format, Line, List, Subscribed, Unusable, Writer, as_row, create, format_of, read
+from mailer.suppression.lists import (
     OwnEntry,
     Reason,
     SesEntry,
@@ -26,11 +30,7 @@ from mailer.ledger.suppressed import (
     unpack_own,
     unpack_ses,
 )
-from mailer.recipients import Reading
-from mailer.recipients.blocks import ByteSource, open_path
-from mailer.suppression.both import SES_REASON
-from mailer.suppression.entries import new_entry
-from mailer.suppression.files import Format, Line, List, Subscribed, Unusable, Writer, as_row, create, format_of, read
+from mailer.suppression.writer import SES_REASON
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # with halves of characters

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailer.compose.factor import segments, text_segments
+from mailer.compose.shared_template import segments, text_segments
 from mailer.templates import Compiled, Content, Pieces, Rendered
 from mailer.templates.frame import frame
 from mailer.templates.tags import Tag, attributes_of, tokens

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer import Campaign, Email, InvalidEmail
-from mailer.prepare import Preparation, checked_send_at
+from mailer.intake.spec_builder import SpecBuilder, checked_send_at
 from mailer.settings import Settings
 from mailer.times import HOW, NoTime, read_time
 
@@ -95,9 +95,9 @@ def test_a_time_at_which_nothing_can_be_sent_is_refused(given_: datetime | str, 
         checked_send_at(given_)
     assert why in str(caught.value)
     with pytest.raises(InvalidEmail, match=r"^send_at: "):
-        Preparation(Settings()).message(Email(to="a@example.org", **CONTENT, send_at=given_))
+        SpecBuilder(Settings()).message(Email(to="a@example.org", **CONTENT, send_at=given_))
     with pytest.raises(InvalidEmail, match=r"^send_at: "):
-        Preparation(Settings()).campaign(Campaign(**CONTENT, send_at=given_))
+        SpecBuilder(Settings()).campaign(Campaign(**CONTENT, send_at=given_))
 
 
 def test_clocks_may_differ_a_little() -> None:

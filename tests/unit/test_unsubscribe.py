@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
-from mailer.attachment import Attachment
 from mailer.compose import Mime
-from mailer.compose.material import Material
-from mailer.email import MAX_SENDER_NAME, Campaign, Email
+from mailer.compose.message_builder import MessageBuilder
 from mailer.errors import ConfigError, InvalidToken
+from mailer.intake.spec_builder import SpecBuilder, advice
 from mailer.ledger import Entry, Literal
-from mailer.prepare import Preparation, advice
-from mailer.sender import Sender
+from mailer.message.attachment import Attachment
+from mailer.message.email import MAX_SENDER_NAME, Campaign, Email
+from mailer.message.sender import Sender
 from mailer.settings import Settings
-from mailer.unsubscribe import MAX_VALUE, Tokens, unsubscribe_headers
+from mailer.unsubscribe.tokens import MAX_VALUE, Tokens, unsubscribe_headers
 
 OLD, NEW = "old-" * 8, "new-" * 8
 LONGEST = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 49}.example.com"
@@ -136,7 +136,7 @@ WAYS: dict[str, Any] = {
     "same": {"mailto": "u@e.example"},  # the same for everybody
 }
 OTHERS = {name: Sender(**{"from": "a@example.com", "list_unsubscribe": ways}) for name, ways in WAYS.items()}
-PREPARATION = Preparation(Settings(senders={"news": PROFILE, **OTHERS}))
+PREPARATION = SpecBuilder(Settings(senders={"news": PROFILE, **OTHERS}))
 MIME = b"From: news@example.com\r\nTo: a@example.com\r\n%s\r\nHello\r\n"
 
 
@@ -183,7 +183,7 @@ def advised(given: Email | Campaign) -> Sequence[str]:
 def headers_of(given: Email | Campaign, entry: Entry) -> Mapping[str, str]:
     spec, _ = PREPARATION.message(given) if isinstance(given, Email) else PREPARATION.campaign(given)
     source = Literal(subject="s", html=None, text="t")
-    material = Material(spec=spec, source=source, files=(), tokens=Tokens([] if isinstance(given, Email) else ["key"]))
+    material = MessageBuilder(spec=spec, source=source, files=(), tokens=Tokens([] if isinstance(given, Email) else ["key"]))
     material.check()
     return material.item("m01k8x7t3q9r5v2m0ab-0", 0, entry, 1).headers
 
@@ -214,6 +214,6 @@ def test_a_whole_message_to_one_in_its_cc_gets_that_ones_token() -> None:
     email = Email(sender="click", raw=MIME.replace(b"To:", b"Cc:") % b"")
     spec, _ = PREPARATION.message(email)
     tokens = Tokens(["key"])
-    item = Material(spec=spec, source=Mime(email.raw or b""), files=(), tokens=tokens).item("m0-0", 0, Entry(1, ""), 1)
+    item = MessageBuilder(spec=spec, source=Mime(email.raw or b""), files=(), tokens=tokens).item("m0-0", 0, Entry(1, ""), 1)
     token = item.headers["List-Unsubscribe"].removeprefix("<https://e.example/").removesuffix(">")
     assert tokens.read(token).address == "a@example.com"

@@ -9,17 +9,17 @@ import orjson
 import pytest
 
 from mailer import Campaign, Email, Mailer, Settings
-from mailer.compose.material import Material, StoredTemplate
+from mailer.compose.message_builder import MessageBuilder, StoredTemplate
 from mailer.compose.request import Item, Values
 from mailer.errors import ConfigError, InvalidEmail, MailerError, RenderFailed, UnknownSender
+from mailer.intake.spec_builder import SpecBuilder, check_rows, names_of
 from mailer.ledger import Entry, Spec
-from mailer.prepare import Preparation, check_rows, names_of
+from mailer.message.sender import Sender
 from mailer.recipients import Recipient
-from mailer.sender import Sender
 from mailer.templates import Compiled, Content
 from mailer.templates.handlebars import compile_template
 from mailer.templates.names import variables
-from mailer.unsubscribe import Tokens
+from mailer.unsubscribe.tokens import Tokens
 
 URL = "https://e.example/u?t={token}&x=1"
 FROM = "news@example.com"
@@ -32,7 +32,7 @@ SETTINGS = Settings(
         "plain": Sender(from_=FROM),
     },
 )
-PREPARATION = Preparation(SETTINGS)
+PREPARATION = SpecBuilder(SETTINGS)
 LINK = "<p>Hi {{ name }} <a href='{{ unsubscribe_url }}'>stop</a></p>"
 NO_LINK = "the template uses 'unsubscribe_url', and there is no such address; give the sender a list_unsubscribe with a `url`"
 TOKENS = Tokens(["key-" * 8])
@@ -50,7 +50,7 @@ def message(**fields: Any) -> tuple[Spec, list[bytes]]:
 
 def item(spec: Spec, blobs: list[bytes], entry: Entry, tokens: Tokens = TOKENS) -> Item:
     (content,) = (Content.load(blob) for blob in blobs)
-    material = Material(spec=spec, source=Compiled(content), files=(), tokens=tokens)
+    material = MessageBuilder(spec=spec, source=Compiled(content), files=(), tokens=tokens)
     material.check()
     return material.item("m01k8x7t3q9r5v2m0ab-0", 0, entry, 1)
 
@@ -183,11 +183,11 @@ def test_sess_own_link_without_a_contact_list_is_refused_with_what_to_do() -> No
 def test_a_template_that_ses_stores_gets_the_link(source: str, known: bool) -> None:
     spec, _ = PREPARATION.campaign(Campaign(sender="news", ses_template="welcome"))
     template = StoredTemplate("welcome", (compile_template(source),) if known else None)
-    made = Material(spec=spec, source=template, files=(), tokens=TOKENS).item("m0-0", 0, entry(), 1)
+    made = MessageBuilder(spec=spec, source=template, files=(), tokens=TOKENS).item("m0-0", 0, entry(), 1)
     assert isinstance(made.content, Values)
     assert orjson.loads(made.content.json)["unsubscribe_url"] == header_url(made)
     spec, _ = PREPARATION.campaign(Campaign(sender="plain", ses_template="welcome"))
-    material = Material(spec=spec, source=template, files=(), tokens=TOKENS)
+    material = MessageBuilder(spec=spec, source=template, files=(), tokens=TOKENS)
     if "unsubscribe_url" in source:
         with pytest.raises(RenderFailed, match=re.escape(NO_LINK)):
             material.item("m0-0", 0, entry(), 1)
@@ -222,7 +222,7 @@ async def test_an_application_gets_the_same_link() -> None:
             with pytest.raises(kind, match=re.escape(why)):
                 mailer.unsubscribe_url(wanted, sender)
         with pytest.raises(ConfigError, match="MAILER_SECRET_KEY"):
-            Preparation(SETTINGS.model_copy(update={"secret_key": None})).unsubscribe_url("ana@example.org", "news")
+            SpecBuilder(SETTINGS.model_copy(update={"secret_key": None})).unsubscribe_url("ana@example.org", "news")
     finally:
         await mailer.aclose()
 
