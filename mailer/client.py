@@ -21,7 +21,6 @@ from .intake.selection import ALL, Selection
 from .intake.summary import Confirm
 from .intake.trial import Trial, trial_of
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
-from .ledger.control import Control
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
 from .message.checks import shown
@@ -55,8 +54,8 @@ class Mailer:
         self._line = Line(self.settings)
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
-        self._control = Control(self._ledger)
-        self._suppressed = SuppressionLists.of(self._ledger)
+        self._control = self._ledger.control
+        self._suppressed = SuppressionLists(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._handover = Handover(self.settings, self._line, self._ledger, self._queue, self._objects)
         self._prepare = self._handover.prepare
@@ -103,7 +102,7 @@ class Mailer:
     async def status(self, id: str) -> MessageStatus:
         """Raises NotFound."""
         with self._line.asking():
-            return await self._ledger.message(known_form(id))
+            return await self._ledger.report.message(known_form(id))
 
     # ---- campaigns -----------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ class Mailer:
     async def campaign(self, id: str) -> CampaignStatus:
         """Raises NotFound."""
         with self._line.asking():
-            return await self._ledger.campaign(known_form(id))
+            return await self._ledger.report.campaign(known_form(id))
 
     async def workers(self) -> list[WorkerSeen]:
         """The workers that are alive, of all machines: each has said so in the last seconds."""
@@ -165,7 +164,7 @@ class Mailer:
         if not isinstance(limit, int) or limit < 1:
             raise InvalidEmail(field="limit", why=f"{shown(limit)} must be a whole number from 1 on")
         with self._line.asking():
-            return await self._ledger.campaigns(limit)
+            return await self._ledger.report.campaigns(limit)
 
     async def outcomes(self, id: str, *, states: Outcome | str | Iterable[Outcome | str] = ()) -> AsyncIterator[RecipientStatus]:
         """What became of every recipient so far, in the order of the list; with `states`, of those in one of them.
@@ -173,7 +172,7 @@ class Mailer:
         Raises NotFound, StoreFailed; InvalidState where there is no such state.
         """
         wanted = {outcome.label for outcome in _outcomes(states)}
-        pages = self._ledger.report_pages(known_form(id))
+        pages = self._ledger.report.pages(known_form(id))
         while (page := await self._next(pages)) is not None:
             for line in page:
                 if not wanted or line.state in wanted:
@@ -187,7 +186,7 @@ class Mailer:
         """What became of one recipient so far; its id is that of the report and of the stream of outcomes. Raises NotFound,
         StoreFailed."""
         with self._line.asking():
-            return await self._ledger.recipient(known_form(id))
+            return await self._ledger.report.recipient(known_form(id))
 
     @overload
     async def wait(self, id: MessageId, *, every_s: float = ...) -> MessageStatus: ...
@@ -217,7 +216,7 @@ class Mailer:
         if status.state != "unknown":
             return False
         with self._line.asking():
-            spec = await self._ledger.spec(status.id)
+            spec = await self._ledger.lifecycle.spec(status.id)
         if spec is None:
             raise NotFound(id=status.id)
         expires_at = None if spec.expires_ms is None else datetime.fromtimestamp(spec.expires_ms / 1000, UTC)
@@ -244,7 +243,7 @@ class Mailer:
         return switched.changed
 
     async def _wake_resumed(self, id: str, chunks: Sequence[tuple[str, int]]) -> None:
-        lane = await self._ledger.lane(id)
+        lane = await self._ledger.lifecycle.lane(id)
         if lane is not None:
             for chunk, fence in chunks:
                 await self._queue.wake(lane, chunk, fence)
@@ -276,7 +275,7 @@ class Mailer:
             changed, left = await self._control.cancel(id), 1
         while left:
             with self._line.asking():
-                _, done, left = await self._control.sweep(id, chunks=CANCEL_CHUNKS)
+                _, done, left = await self._control.count_out(id, chunks=CANCEL_CHUNKS)
             if progress:
                 progress(done, left)
         return changed
@@ -305,8 +304,8 @@ class Mailer:
         if template is not None:
             packed = self._prepare.template(template)
             with self._line.asking():
-                await self._ledger.campaign(known_form(id))
-                await self._ledger.change_template(id, packed)
+                await self._ledger.report.campaign(known_form(id))
+                await self._ledger.lifecycle.change_template(id, packed)
         n, done, left = 0, 0, 1
         while left:
             with self._line.asking():

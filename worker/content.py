@@ -39,7 +39,7 @@ async def _source(runtime: Runtime, ses_account: SesAccount, spec: Spec) -> Near
     if spec.ses_template is not None:
         return await runtime.stored.get(ses_account, spec.ses_template)
     if spec.raw is not None:
-        mime = await runtime.ledger.get_content(spec.raw, "its MIME message")
+        mime = await runtime.ledger.contents.get(spec.raw, "its MIME message")
         if mime is None:
             raise Unusable(why="its MIME message is not in Redis any more; send it again")
         return Mime(mime)

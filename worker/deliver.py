@@ -67,13 +67,13 @@ async def deliver(runtime: Runtime, chunk: str) -> None:
 
 
 async def _leased(runtime: Runtime, chunk: str) -> LeasedChunk | LeaseStatus:
-    lease = await runtime.ledger.scripts.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
+    lease = await runtime.ledger.work.lease(chunk, owner=runtime.owner, lease_ms=LEASE_MS, doubt=runtime.doubt)
     if lease.status is not LeaseStatus.OK:
         return lease.status
     if await suspects.given_up(runtime, chunk, lease):
         return LeaseStatus.OVER
     async with suspects.loading(runtime, chunk, lease):
-        return await runtime.ledger.work(chunk, lease)
+        return await runtime.ledger.work.load(chunk, lease)
 
 
 async def _work_on(runtime: Runtime, work: LeasedChunk) -> None:
@@ -249,7 +249,7 @@ async def _send(runtime: Runtime, context: LeaseContext, calls: Sequence[Call], 
     claim = await settle.until_stored(
         runtime,
         context,
-        lambda: runtime.ledger.scripts.claim(chunk, fence=context.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
+        lambda: runtime.ledger.work.claim(chunk, fence=context.work.fence, mode=calls[0].mode, rows=rows, lease_ms=LEASE_MS),
     )
     given = claim is ClaimStatus.OK and time.monotonic() - began < PLACE_S
     if not given:
@@ -294,7 +294,7 @@ async def _unclaim(runtime: Runtime, context: LeaseContext, rows: Sequence[tuple
     chunk = context.work.chunk
     try:
         n = await settle.until_stored(
-            runtime, context, lambda: runtime.ledger.unclaim(chunk, fence=context.work.fence, rows=rows)
+            runtime, context, lambda: runtime.ledger.work.unclaim(chunk, fence=context.work.fence, rows=rows)
         )
     except StoreFailed as error:
         log.error("a claim that was not used could not be taken back: its chunk is archived", chunk=chunk, reason=str(error))
@@ -318,7 +318,7 @@ async def _give_back(runtime: Runtime, context: LeaseContext) -> None:
     delay_ms = int((context.delay_s if context.over or context.queued else max(context.delay_s, context.again_s)) * 1000)
     try:
         harmless = not context.work.starts or (context.harmless and context.suspected.isdisjoint(context.queued))
-        more = await runtime.ledger.scripts.release(chunk, fence=fence, delay_ms=delay_ms, harmless=harmless)
+        more = await runtime.ledger.work.release(chunk, fence=fence, delay_ms=delay_ms, harmless=harmless)
         if more and not delay_ms:
             await runtime.queue.wake(lane, chunk, fence)
         if not more and not is_message(chunk):
@@ -330,7 +330,7 @@ async def _give_back(runtime: Runtime, context: LeaseContext) -> None:
 
 async def _feed(runtime: Runtime, chunk: str) -> None:
     """Another of the campaign's chunks may come into its window."""
-    lane = await runtime.ledger.lane(container_of(chunk))
+    lane = await runtime.ledger.lifecycle.lane(container_of(chunk))
     if lane is not None:
         await runtime.feed(container_of(chunk), lane)
 
@@ -340,7 +340,7 @@ async def _heartbeat(runtime: Runtime, context: LeaseContext) -> None:
     while True:
         await asyncio.sleep(LEASE_MS / 3000)
         with suppress(RedisError, OSError):
-            if not await runtime.ledger.scripts.renew(context.work.chunk, fence=context.work.fence, lease_ms=LEASE_MS):
+            if not await runtime.ledger.work.renew(context.work.chunk, fence=context.work.fence, lease_ms=LEASE_MS):
                 log.warning("lost the lease of a chunk", chunk=context.work.chunk)
                 context.lost.set()
                 return

@@ -21,7 +21,7 @@ from mailer.errors import NotAnEvent, QueueUnavailable, StoreFailed
 from mailer.events import Event, EventType, read
 from mailer.ids import chunk_id, container_of
 from mailer.ledger import Change, EventUpdate, Spec
-from mailer.ledger.scripts import Applied
+from mailer.ledger.work import Applied
 from mailer.message.address import bare, dedup_key
 from mailer.message.email import Lane, Outcome
 from mailer.message.sender import Sender
@@ -127,12 +127,12 @@ def _owed(container: str, spec: Spec, events: Sequence[Event]) -> list[Owed]:
 
 async def _hear(runtime: Runtime, said: Mapping[str, list[EventUpdate]]) -> tuple[dict[str, Applied], dict[str, str]]:
     """By chunk; one that was archived comes back for it. And why, of those that cannot be had now."""
-    heard = dict(zip(said, await runtime.ledger.scripts.hear(said), strict=True))
+    heard = dict(zip(said, await runtime.ledger.work.hear(said), strict=True))
     back, failed = await _take_back(runtime, [chunk for chunk, one in heard.items() if not one.known])
     if back:
-        heard |= zip(back, await runtime.ledger.scripts.hear({chunk: said[chunk] for chunk in back}), strict=True)
+        heard |= zip(back, await runtime.ledger.work.hear({chunk: said[chunk] for chunk in back}), strict=True)
         for chunk in back:
-            if not heard[chunk].known and await runtime.ledger.lane(container_of(chunk)) is not None:
+            if not heard[chunk].known and await runtime.ledger.lifecycle.lane(container_of(chunk)) is not None:
                 failed[chunk] = "it was archived again meanwhile"
     return {chunk: one for chunk, one in heard.items() if chunk not in failed}, failed
 
@@ -149,7 +149,7 @@ async def _take_back(runtime: Runtime, chunks: Sequence[str]) -> tuple[list[str]
     async def take_back(chunk: str) -> bool | str:
         async with free:
             try:
-                return await runtime.ledger.unarchive(chunk)
+                return await runtime.ledger.work.unarchive(chunk)
             except StoreFailed as error:
                 return str(error)
 
@@ -185,7 +185,7 @@ async def _act(runtime: Runtime, events: Sequence[Event]) -> None:
         if event.attempt is not None:
             by_container[event.attempt.container].append(event)
     for container, found in by_container.items():
-        spec = await runtime.ledger.spec(container)
+        spec = await runtime.ledger.lifecycle.spec(container)
         gone = [event for event in found if event.type is EventType.SUBSCRIPTION and len(event.destination) == 1]
         known = [spec.stream] if spec is not None and spec.stream else None
         await _leave(

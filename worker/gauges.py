@@ -37,9 +37,9 @@ async def _work(runtime: Runtime) -> None:
     serving = served(await runtime.workers.alive())
     for lane in Lane:
         # Jobs that are queued twice, or of chunks that are over by now, count as arq has them.
-        metrics.set_queue_depth(lane, max(await runtime.ledger.queue_depth(lane), runtime.census.lanes[lane].jobs))
+        metrics.set_queue_depth(lane, max(await runtime.ledger.report.queue_depth(lane), runtime.census.lanes[lane].jobs))
         metrics.set_workers(lane, serving[lane])
-    metrics.set_in_doubt(await runtime.ledger.in_doubt())
+    metrics.set_in_doubt(await runtime.ledger.report.in_doubt())
 
 
 async def _account(runtime: Runtime) -> None:

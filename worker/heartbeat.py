@@ -29,7 +29,7 @@ async def beat(runtime: Runtime) -> None:
     serving, now = frozenset(runtime.serving), time.monotonic()
     if runtime.beaten == serving and now - runtime.beaten_at < EVERY_S:
         return
-    seen_at = datetime.fromtimestamp(await runtime.ledger.scripts.now_ms() / 1000, UTC)
+    seen_at = datetime.fromtimestamp(await runtime.ledger.now_ms() / 1000, UTC)
     await runtime.workers.beat(of(runtime, seen_at))
     runtime.beaten, runtime.beaten_at = serving, now
 

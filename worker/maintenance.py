@@ -60,9 +60,9 @@ async def reap(runtime: Runtime) -> None:
 
 async def _reap(runtime: Runtime) -> int:
     """Some of them; how many. To its end, for no other reaper is given these before PATIENCE_MS are over."""
-    found = await runtime.ledger.scripts.reap(limit=REAP_LIMIT, patience_ms=PATIENCE_MS)
+    found = await runtime.ledger.work.reap(limit=REAP_LIMIT, patience_ms=PATIENCE_MS)
     for chunk, fence in found:
-        lane = await runtime.ledger.lane(container_of(chunk))
+        lane = await runtime.ledger.lifecycle.lane(container_of(chunk))
         if lane is not None:
             await runtime.queue.wake_again(lane, chunk, fence)
     return len(found)
@@ -71,21 +71,21 @@ async def _reap(runtime: Runtime) -> int:
 async def give_back(runtime: Runtime) -> None:
     """Leases that could not be given back, as Redis was away. Who has run out by then is not lost."""
     for chunk, fence in list(runtime.unreturned.items()):
-        await runtime.ledger.scripts.release(chunk, fence=fence, harmless=False)
+        await runtime.ledger.work.release(chunk, fence=fence, harmless=False)
         del runtime.unreturned[chunk]
 
 
 async def look_after_campaigns(runtime: Runtime) -> None:
     """Feed windows that nobody fed, keep templates alive, pause what bounces, count out what is cancelled, retire what is over,
     and give up lists whose reader is gone."""
-    for campaign in await runtime.ledger.active_campaigns():
+    for campaign in await runtime.ledger.lifecycle.active_campaigns():
         id, state = campaign.id, campaign.state
         if campaign.over:
             await _retire(runtime, campaign)
         elif state is State.CANCELLED:
             await _count_out(runtime, id)
         elif state is State.PLANNED and not campaign.ready:
-            if await runtime.ledger.abandon_campaign(id, INTAKE_DEAD_AFTER_S):
+            if await runtime.ledger.intake.abandon_campaign(id, INTAKE_DEAD_AFTER_S):
                 log.warning("a campaign's list was not read to its end; nothing of it was sent", id=id)
         else:
             await _keep_going(runtime, campaign)
@@ -96,17 +96,17 @@ async def _retire(runtime: Runtime, campaign: ActiveCampaign) -> None:
     keep_s = runtime.settings.retention_s
     if not campaign.ready:  # its list was given up; whoever did so may have died before its rows were deleted
         try:
-            await runtime.ledger.delete_chunks(campaign.id, campaign.chunks)
+            await runtime.ledger.intake.delete_chunks(campaign.id, campaign.chunks)
         except StoreFailed as error:
             log.warning("the rows of a list that was given up cannot be deleted; trying again", id=campaign.id, reason=str(error))
             return
     if runtime.ledger.archive is not None and campaign.unarchived > 0 and campaign.ready:
         if not campaign.enlisted:
             await runtime.ledger.archive.enlist(campaign.id, campaign.chunks)
-        over_s = (await runtime.ledger.scripts.now_ms() - (campaign.finished_ms or 0)) / 1000
+        over_s = (await runtime.ledger.now_ms() - (campaign.finished_ms or 0)) / 1000
         if campaign.state is not State.STOPPED and over_s < keep_s:  # of a stopped one only what was sent can be archived
             return
-    await runtime.ledger.retire_campaign(campaign.id, keep_s)
+    await runtime.ledger.lifecycle.retire_campaign(campaign.id, keep_s)
 
 
 async def archive(runtime: Runtime) -> None:
@@ -126,8 +126,8 @@ async def archive(runtime: Runtime) -> None:
 
 
 async def _count_out(runtime: Runtime, id: str) -> None:
-    swept = await runtime.control.sweep(id, chunks=SWEEP_CHUNKS)
-    lane = await runtime.ledger.lane(id)
+    swept = await runtime.ledger.control.count_out(id, chunks=SWEEP_CHUNKS)
+    lane = await runtime.ledger.lifecycle.lane(id)
     if swept.recipients and lane is not None:
         metrics.record_outcomes(lane, Outcome.CANCELLED, swept.recipients)
 
@@ -135,13 +135,13 @@ async def _count_out(runtime: Runtime, id: str) -> None:
 async def _keep_going(runtime: Runtime, campaign: ActiveCampaign) -> None:
     id = campaign.id
     if campaign.retired:  # it was stopped, and whoever resumed it may have died in the middle
-        await runtime.ledger.revive_campaign(id)
+        await runtime.ledger.lifecycle.revive_campaign(id)
     if campaign.state in _GUARDED:
-        await runtime.ledger.scripts.guard(id)
-    lane = await runtime.ledger.lane(id)
+        await runtime.ledger.lifecycle.guard(id)
+    lane = await runtime.ledger.lifecycle.lane(id)
     if lane is not None:
         await runtime.feed(id, lane)
-    await runtime.ledger.touch_content(id)
+    await runtime.ledger.lifecycle.touch_content(id)
 
 
 async def read_accounts(runtime: Runtime) -> None:
@@ -200,10 +200,10 @@ async def _read_suppression(runtime: Runtime, ses_account: SesAccount) -> None:
 async def settle_doubts(runtime: Runtime) -> None:
     """What the lane says of recipients of which SES has said nothing within the grace: send again, hold, take for sent."""
     grace_ms = int(runtime.settings.unknown_grace_s * 1000)
-    for chunk in await runtime.ledger.doubtful(grace_ms, limit=DOUBTS):
+    for chunk in await runtime.ledger.work.doubtful(grace_ms, limit=DOUBTS):
         lane = await runtime.lane(container_of(chunk))
         policy = runtime.settings.unknown(lane) if lane is not None else Policy.HOLD
-        n = await runtime.ledger.scripts.settle_doubt(chunk, grace_ms=grace_ms, policy=policy, reason=ASSUMED)
+        n = await runtime.ledger.work.settle_doubt(chunk, grace_ms=grace_ms, policy=policy, reason=ASSUMED)
         if n:
             log.warning("recipients stayed in doubt for longer than the grace", chunk=chunk, recipients=n, policy=policy.value)
         if n and lane is not None and policy is Policy.ASSUME_SENT:
@@ -212,7 +212,7 @@ async def settle_doubts(runtime: Runtime) -> None:
 
 async def forget_outcomes(runtime: Runtime) -> None:
     """Entries of the stream of outcomes go when a campaign of that age would: their reasons hold addresses."""
-    oldest = await runtime.ledger.scripts.now_ms() - runtime.settings.retention_s * 1000
+    oldest = await runtime.ledger.now_ms() - runtime.settings.retention_s * 1000
     # To the entry: an approximate trim leaves the last hundred for ever where nothing follows.
     await runtime.redis.xtrim(runtime.ledger.keys.outcomes, minid=oldest, approximate=False)
 

@@ -79,7 +79,7 @@ async def stop_where_everybody_fails(runtime: Runtime, context: LeaseContext) ->
     if context.is_message or context.made or context.queued or context.unmade < EVERYBODY:
         return
     id = container_of(context.work.chunk)
-    status = await runtime.ledger.campaign(id)
+    status = await runtime.ledger.report.campaign(id)
     if GOT & status.counts.keys() or not status.reasons:
         return
     why, n = max(status.reasons.items(), key=itemgetter(1))

@@ -6,7 +6,7 @@ from mailer.events import Event, EventType
 from mailer.identities.sandbox import is_mailbox_simulator
 from mailer.ids import Attempt
 from mailer.ledger import EventUpdate
-from mailer.ledger.scripts import Manner
+from mailer.ledger.work import Manner
 from mailer.message.email import Outcome
 from mailer.suppression.lists import NewEntry, Reason
 

@@ -55,7 +55,7 @@ def _redis_check(error: BaseException | None) -> Check:
 
 async def _account_check(runtime: Runtime) -> Check:
     known = await runtime.accounts.load(runtime.own.account)
-    now_s = await runtime.ledger.scripts.now_ms() / 1000
+    now_s = await runtime.ledger.now_ms() / 1000
     oldest_s = STALE_AFTER_REFRESHES * runtime.settings.account_refresh_s
     if known is None or known.doubted or abs(now_s - known.refreshed_at.timestamp()) > oldest_s:
         why = await runtime.accounts.why_stale(runtime.own.account)

@@ -24,9 +24,8 @@ from mailer.compose import Loaded
 from mailer.errors import StoreFailed
 from mailer.ledger import File, Ledger, Spec
 from mailer.ledger.census import Census
-from mailer.ledger.control import Control
 from mailer.ledger.holds import Holds
-from mailer.ledger.ledger import CHUNK_ROWS
+from mailer.ledger.intake import CHUNK_ROWS
 from mailer.ledger.workers import Workers
 from mailer.message.email import Lane
 from mailer.queue import Era, Queue, connect, disconnect
@@ -109,10 +108,9 @@ class Runtime:
         self.outage = Outage()
         self.objects = open_objects(settings)
         self.ledger = Ledger(self.redis, settings.namespace, clock, self.objects)
-        self.control = Control(self.ledger)
-        self.suppressed = SuppressionLists.of(self.ledger)
-        self.accounts = AccountStates(self.redis, self.ledger.keys, self.ledger.scripts)
-        self.holds = Holds(self.redis, self.ledger.keys, self.ledger.scripts)
+        self.suppressed = SuppressionLists(self.ledger)
+        self.accounts = AccountStates(self.ledger)
+        self.holds = Holds(self.ledger)
         self.queue = Queue(self.redis, self.ledger.keys)
         self.stopping = asyncio.Event()
         self.ses_accounts = SesAccounts(settings, self.ledger, self.stopping)
@@ -179,7 +177,7 @@ class Runtime:
         digest = spec.content or ""
         found = self._templates.get(digest)
         if found is None:
-            packed = await self.ledger.get_content(digest, "its template")
+            packed = await self.ledger.contents.get(digest, "its template")
             if packed is None:
                 return None
             found = self._templates[digest] = await asyncio.to_thread(choose, digest, packed)
@@ -192,7 +190,7 @@ class Runtime:
         """An attachment with its content, kept for the chunks that follow; None where Redis does not have it any more."""
         found = self._files.get(file)
         if found is None:
-            content = await self.ledger.get_content(file.digest, f"its attachment {file.name}")
+            content = await self.ledger.contents.get(file.digest, f"its attachment {file.name}")
             if content is None:
                 return None
             found = self._files[file] = Loaded(file, content)
@@ -203,7 +201,7 @@ class Runtime:
 
     async def lane(self, container: str) -> Lane | None:
         """A container's lane never changes, so it is asked for once."""
-        found = self._lanes.get(container) or await self.ledger.lane(container)
+        found = self._lanes.get(container) or await self.ledger.lifecycle.lane(container)
         if found is not None:
             self._lanes[container] = found
             if len(self._lanes) > LANES_KEPT:
@@ -212,7 +210,7 @@ class Runtime:
 
     async def feed(self, container: str, lane: Lane) -> None:
         """Queue what a campaign's window has room for."""
-        added = await self.ledger.scripts.feed(container, window=self._window(), patience_ms=PATIENCE_MS)
+        added = await self.ledger.lifecycle.feed(container, window=self._window(), patience_ms=PATIENCE_MS)
         await self.queue.wake_all(lane, added)
 
     async def sending_is_off(self, ses_account: SesAccount) -> bool:

@@ -268,7 +268,7 @@ def set_paused(name: str) -> str:
 async def park(runtime: Runtime, context: LeaseContext, reason: str, again_s: float | None = None) -> None:
     """It waits for something outside, costs no attempt, and goes on by itself; `again_s`: when that is worth a look."""
     context.over, context.delay_s = True, min(PARK_S, PARK_S if again_s is None else again_s) * random.uniform(0.8, 1.2)
-    await runtime.ledger.park(container_of(context.work.chunk), reason)
+    await runtime.ledger.lifecycle.park(container_of(context.work.chunk), reason)
 
 
 async def stop(runtime: Runtime, context: LeaseContext, reason: str) -> None:
@@ -276,7 +276,7 @@ async def stop(runtime: Runtime, context: LeaseContext, reason: str) -> None:
     context.over = True
     container = container_of(context.work.chunk)
     if not is_message(container):
-        await runtime.ledger.stop(container, reason)  # said by telling.py, once for all of its chunks
+        await runtime.ledger.lifecycle.stop(container, reason)  # said by telling.py, once for all of its chunks
         return
     log.warning("stopped by a configuration error", id=container, reason=reason)
     if 0 in context.queued:  # not settled by an answer yet
@@ -315,12 +315,12 @@ async def settle(runtime: Runtime, context: LeaseContext, settlements: Sequence[
 async def _stored(runtime: Runtime, chunk: str, settlements: Sequence[Settlement], sent: Sent | None) -> Settled:
     """An answer that comes very late meets a chunk that is archived, and has it taken back; again, where it was archived
     in that very moment."""
-    settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
+    settled = await runtime.ledger.work.settle(chunk, settlements, sent)
     try:
         for _ in range(TAKE_BACKS):
-            if not settlements or settled.late < len(settlements) or not await runtime.ledger.unarchive(chunk):
+            if not settlements or settled.late < len(settlements) or not await runtime.ledger.work.unarchive(chunk):
                 break
-            settled = await runtime.ledger.scripts.settle(chunk, settlements, sent)
+            settled = await runtime.ledger.work.settle(chunk, settlements, sent)
     except StoreFailed as error:
         log.error("a late answer of SES could not be stored: its chunk is archived", chunk=chunk, reason=str(error))
     return settled

@@ -19,10 +19,11 @@ from mailer import metrics
 from mailer.errors import CannotVerify, FetchFailed, NotAnEvent, NotBelieved, SeenBefore
 from mailer.events import Believed, Certificates, Event, EventType, MessageType, SnsRejection, Trust, Verifier, fetch, read
 from mailer.events.sns import MAX_AGE_S, MAX_AHEAD_S
+from mailer.ledger.inbox import Inbox
 from mailer.ledger.keys import Keys
-from mailer.ledger.scripts import Scripts
 from mailer.queue import explain_redis
 from mailer.redis.client import RedisClient
+from mailer.redis.scripts import Scripts
 from mailer.repeats import Repeats
 from mailer.tasks import to_the_end
 
@@ -49,7 +50,7 @@ class Endpoint:
 
     def __init__(self, redis: RedisClient, keys: Keys, topics: Sequence[str], verifier: Verifier | None = None) -> None:
         """Raises ConfigError where a topic is not one."""
-        self._scripts = Scripts(redis, keys)
+        self._inbox = Inbox(keys, Scripts(redis, "mailer.ledger"))
         self._repeats = Repeats()  # anyone can post here as often as they please
         self._certificates: Certificates | None = None
         if verifier is None:
@@ -94,7 +95,7 @@ class Endpoint:
             fields = {MESSAGE: believed.message}
         else:
             fields = {}
-        if not await self._scripts.notify(believed.id, fields, life_s=MAX_AGE_S + MAX_AHEAD_S):
+        if not await self._inbox.notify(believed.id, fields, life_s=MAX_AGE_S + MAX_AHEAD_S):
             raise SeenBefore(why=SnsRejection.SEEN)
         if not fields:
             log.warning("SNS says that the subscription of this endpoint was ended", topic=believed.topic)
@@ -129,7 +130,7 @@ def seen(redis: RedisClient, keys: Keys) -> Callable[[str], Awaitable[bool]]:
 
 async def forget_the_gone(runtime: Runtime) -> None:
     """Each start of a worker makes a consumer; those of workers that have ended, and left nothing, are removed."""
-    await runtime.ledger.scripts.leave(GROUP, idle_ms=GONE_AFTER_MS)
+    await runtime.ledger.inbox.remove_consumers(GROUP, idle_ms=GONE_AFTER_MS)
 
 
 async def take_in(runtime: Runtime) -> None:
@@ -193,7 +194,7 @@ async def _given_up(runtime: Runtime, left: Collection[bytes]) -> set[bytes]:
     """Those that have been here for KEEP_MS: what keeps them from being applied stays."""
     if not left:
         return set()
-    oldest = await runtime.ledger.scripts.now_ms() - KEEP_MS
+    oldest = await runtime.ledger.now_ms() - KEEP_MS
     over = {id for id in left if int(id.partition(b"-")[0]) < oldest}
     if over:
         metrics.record_unread(len(over))

@@ -60,7 +60,7 @@ async def owe(runtime: Runtime, owed: Iterable[Owed]) -> None:
 async def pay(runtime: Runtime) -> None:
     """Write what is due, for ROUND_S at most."""
     redis, keys = runtime.redis, runtime.ledger.keys
-    now = await runtime.ledger.scripts.now_ms()
+    now = await runtime.ledger.now_ms()
     if not await redis.zcount(keys.owed, "-inf", now) or not await redis.set(keys.owed_turn, runtime.owner, nx=True, px=TURN_MS):
         return
     try:
@@ -78,7 +78,7 @@ async def _round(runtime: Runtime, now: int) -> None:
             one = Owed.unpack(packed)
             groups[one.container, one.configuration_set][packed] = one
         for (container, configuration_set), owed in groups.items():
-            spec = await runtime.ledger.spec(container)
+            spec = await runtime.ledger.lifecycle.spec(container)
             if spec is None:  # it is forgotten, and with it whose account it was
                 await redis.zrem(key, *owed)
                 continue

@@ -42,8 +42,8 @@ async def given_up(runtime: Runtime, chunk: str, lease: Lease) -> bool:
         Settlement(position=position, attempt=records[position].attempts, outcome=Outcome.FAILED, reason=REASON)
         for position in queued
     ]
-    await runtime.ledger.scripts.settle(chunk, settlements)
-    await runtime.ledger.scripts.release(chunk, fence=lease.fence)
+    await runtime.ledger.work.settle(chunk, settlements)
+    await runtime.ledger.work.release(chunk, fence=lease.fence)
     log.error("recipients are given up: workers died or hung while working on them", chunk=chunk, recipients=len(queued))
     if lane := await runtime.lane(container_of(chunk)):
         metrics.record_outcomes(lane, Outcome.FAILED, len(queued))
@@ -93,12 +93,12 @@ async def working(runtime: Runtime, context: LeaseContext, positions: Sequence[i
 
 @asynccontextmanager
 async def _marked(runtime: Runtime, chunk: str, fence: int, mark: str, *, innocent: bool) -> AsyncIterator[None]:
-    scripts = runtime.ledger.scripts
+    work = runtime.ledger.work
     async with runtime.one_suspect:
-        await scripts.mark(chunk, fence=fence, mark=mark)
+        await work.mark(chunk, fence=fence, mark=mark)
         done = False
         try:
             yield
             done = True
         finally:  # whatever it was, this worker lives
-            await to_the_end(scripts.mark(chunk, fence=fence, mark="", innocent=innocent and done))
+            await to_the_end(work.mark(chunk, fence=fence, mark="", innocent=innocent and done))

@@ -47,7 +47,7 @@ async def tell(runtime: Runtime) -> None:
     redis, keys = runtime.ledger.redis, runtime.ledger.keys
     if not await redis.set(keys.telling, runtime.owner, nx=True, px=TURN_MS):
         return
-    now = await runtime.ledger.scripts.now_ms()
+    now = await runtime.ledger.now_ms()
     told = {field.decode(): value for field, value in (await redis.hgetall(keys.told)).items()}
     changes = await _campaigns(runtime, told, now)
     for ses_account in runtime.ses_accounts.all():
@@ -73,7 +73,7 @@ async def _campaigns(runtime: Runtime, told: Mapping[str, bytes], now: int) -> d
     made = [id.decode() for id, _ in new]
     ids = [field for field in told if field != _NEWEST and not field.startswith(_ACCOUNT)]
     ids += made + [id.decode() for id in await redis.zrange(keys.active, 0, -1)]
-    for id, status in (await runtime.ledger.glance(list(dict.fromkeys(ids)))).items():
+    for id, status in (await runtime.ledger.report.glance(list(dict.fromkeys(ids)))).items():
         if status is None:
             changes[id] = None
         elif id in told or id in made or not status.over:  # else its end has been said

@@ -47,7 +47,7 @@ async def match(runtime: Runtime, events: Sequence[Event]) -> tuple[list[Event],
     if runtime.settings.events_index is Index.OFF:
         text = "notifications without tags fit no message here, because MAILER_EVENTS_INDEX is off"
         runtime.repeats.tell(log.warning, "untagged", text, every_s=HOUR_S, do=BETTER)
-        await _remember(runtime, await runtime.ledger.scripts.now_ms())
+        await _remember(runtime, await runtime.ledger.now_ms())
         await count(runtime, "lost", len(places))
         return list(events), frozenset()
     await _seen(runtime)
@@ -76,7 +76,7 @@ async def _wait(runtime: Runtime, events: Sequence[Event], places: Set[int]) -> 
     """Which of them wait; where too many do, they fit no message."""
     if not places:
         return set()
-    key, now = runtime.ledger.keys.unmatched, await runtime.ledger.scripts.now_ms()
+    key, now = runtime.ledger.keys.unmatched, await runtime.ledger.now_ms()
     room = MOST - await runtime.ledger.redis.zcard(key)
     waiting = set(sorted(places)[: max(0, room)])
     if waiting:  # what is there already keeps its time
@@ -123,7 +123,7 @@ def unpack(packed: bytes) -> Event:
 
 async def _seen(runtime: Runtime) -> None:
     """One has come. Where it is the first for a long time, campaigns go into the index, also those that Redis has already."""
-    redis, keys, now = runtime.ledger.redis, runtime.ledger.keys, await runtime.ledger.scripts.now_ms()
+    redis, keys, now = runtime.ledger.redis, runtime.ledger.keys, await runtime.ledger.now_ms()
     at, on = await redis.hmget(keys.untagged, "seen", "on")
     if on is None or now - int(at or 0) > STAY_MS:
         if campaigns := await redis.zrange(keys.campaigns, 0, -1):
@@ -132,7 +132,7 @@ async def _seen(runtime: Runtime) -> None:
         text = "notifications without tags come in: SES's message ids are kept to find their messages"
         log.info(text, setting=runtime.settings.events_index.value, do=BETTER)
     await _remember(runtime, now)
-    runtime.ledger.scripts.noting.campaigns = True
+    runtime.ledger.noting.campaigns = True
 
 
 async def _remember(runtime: Runtime, now_ms: int) -> None:
@@ -143,13 +143,13 @@ async def _remember(runtime: Runtime, now_ms: int) -> None:
 
 async def decide(runtime: Runtime) -> None:
     """What this worker puts into the index as it settles; and note some of what was settled before."""
-    setting, noting = runtime.settings.events_index, runtime.ledger.scripts.noting
+    setting, noting = runtime.settings.events_index, runtime.ledger.noting
     noting.life_s = DAY_S + min(MAX_LIFE_S, -(-runtime.settings.retention_s // DAY_S) * DAY_S)
     noting.messages = setting is not Index.OFF
     if setting is Index.OFF:
         noting.campaigns = False
         return
-    now = await runtime.ledger.scripts.now_ms()
+    now = await runtime.ledger.now_ms()
     seen, on = await runtime.ledger.redis.hmget(runtime.ledger.keys.untagged, "seen", "on")
     wanted = seen is not None and now - int(seen) <= STAY_MS
     noting.campaigns = setting is Index.ON or wanted

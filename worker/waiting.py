@@ -22,7 +22,7 @@ async def look_again(runtime: Runtime) -> None:
     if not await redis.exists(keys.unmatched) or not await redis.set(keys.unmatched_turn, runtime.owner, nx=True, px=TURN_MS):
         return
     try:
-        now = await runtime.ledger.scripts.now_ms()
+        now = await runtime.ledger.now_ms()
         every_one = await redis.set(keys.unmatched_all, 1, nx=True, ex=OLD_EVERY_S)
         patience_ms = WAIT_FOR_INDEX_MS if await redis.exists(keys.unnoted) else WAIT_MS
         since, kept = 0 if every_one else now - YOUNG_MS, 0

@@ -118,5 +118,5 @@ class SesAccounts:
     def _register(self, account: str, gateway: Gateway) -> IdentityLookup:
         ledger, refresh_s = self._ledger, self._settings.account_refresh_s
         believed_s = refresh_s * STALE_AFTER_REFRESHES
-        identities = Identities(ledger.redis, ledger.keys, ledger.scripts, account, keep_s=math.ceil(believed_s) + MAX_LISTING_S)
+        identities = Identities(ledger, account, keep_s=math.ceil(believed_s) + MAX_LISTING_S)
         return IdentityLookup(identities, gateway, refresh_s=refresh_s, stale_ms=int(believed_s * 1000))

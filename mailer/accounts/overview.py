@@ -60,7 +60,7 @@ async def view_account(settings: Settings, ledger: Ledger, ses_account: SesAccou
     """What the workers read last; where that is too old for them, or with `refresh`, SES is asked. Raises AccountUnknown."""
     number = asyncio.create_task(ses_account.gateway.known_account())
     try:
-        accounts = AccountStates(ledger.redis, ledger.keys, ledger.scripts)
+        accounts = AccountStates(ledger)
         oldest_s = settings.account_refresh_s * STALE_AFTER_REFRESHES
         known, age_s = await _load(accounts, ses_account)
         warning = ""
@@ -80,10 +80,10 @@ async def view_account(settings: Settings, ledger: Ledger, ses_account: SesAccou
             effective_rate=await accounts.rate(ses_account.account, settings.max_send_rate),
             counted_24h=await _counted_24h(accounts, ses_account),
             reserve=settings.daily_reserve,
-            lanes={lane: await ledger.queue_depth(lane) for lane in Lane},
+            lanes={lane: await ledger.report.queue_depth(lane) for lane in Lane},
             census=await take(ledger),
             workers=await Workers(ledger.redis, ledger.keys).alive(),
-            in_doubt=await ledger.in_doubt(),
+            in_doubt=await ledger.report.in_doubt(),
             campaigns=[status for status in campaigns if not status.over or status.state is State.STOPPED],
             reputation=sum((status.reputation for status in campaigns), Reputation()),
         )
@@ -116,9 +116,9 @@ async def _ask(accounts: AccountStates, ses_account: SesAccount) -> str:
 
 async def _campaigns(ledger: Ledger) -> list[CampaignStatus]:
     """Those that go on, however old they are, and the newest of the others."""
-    found = {status.id: status for status in await ledger.campaigns(CAMPAIGNS)}
-    for active in (await ledger.active_campaigns())[:CAMPAIGNS]:
+    found = {status.id: status for status in await ledger.report.campaigns(CAMPAIGNS)}
+    for active in (await ledger.lifecycle.active_campaigns())[:CAMPAIGNS]:
         if active.id not in found and not active.over:
             with suppress(NotFound):  # dropped in this moment
-                found[active.id] = await ledger.campaign(active.id)
+                found[active.id] = await ledger.report.campaign(active.id)
     return list(found.values())

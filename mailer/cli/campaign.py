@@ -15,7 +15,7 @@ from ..client import RETRIABLE
 from ..errors import MailerError, NotACampaign
 from ..ids import is_message
 from ..ledger import CampaignStatus
-from ..ledger.ledger import CHUNK_ROWS
+from ..ledger.intake import CHUNK_ROWS
 from . import options
 from .asking import agreed
 from .campaign_start import start

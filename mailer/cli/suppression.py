@@ -52,7 +52,7 @@ async def _add(addresses: list[str], reason: Reason, stream: str, local: bool, s
     entries = [new_entry(address, reason, stream) for address in addresses]
     async with open_ledger() as (settings, ledger):
         know_stream(settings, stream)
-        new = await SuppressionLists.of(ledger).add(entries)
+        new = await SuppressionLists(ledger).add(entries)
         for entry, is_new in zip(entries, new, strict=True):
             what = f"for '{stream}'" if stream else "for everything"
             _say_of(entry.address, f"suppressed {what}" if is_new else f"was suppressed {what} already")
@@ -80,7 +80,7 @@ async def _put(
     written = list[str]()
     try:
         async with open_reach(settings, ledger, sender) as ses_account:
-            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
+            both = SesWriter(SuppressionLists(ledger), ses_account.account, ses_account.gateway)
             with progress_bar() as bar:
                 for address in bar.track(addresses, description="writing to SES"):
                     try:
@@ -114,9 +114,9 @@ def remove(
 async def _remove(addresses: list[str], stream: str | None, local: bool, sender: str | None, as_json: bool) -> None:
     addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger):
-        own = {address: await SuppressionLists.of(ledger).remove(address, stream) for address in addresses}
+        own = {address: await SuppressionLists(ledger).remove(address, stream) for address in addresses}
         at_ses, trouble = (dict[str, bool](), None) if local else await _delete(settings, ledger, sender, addresses)
-        left = (await SuppressionLists.of(ledger).check(addresses, account=None)).hits
+        left = (await SuppressionLists(ledger).check(addresses, account=None)).hits
     for number, address in enumerate(addresses):
         removed = [name for name, there in (("our own list", own[address]), ("SES's list", at_ses.get(address))) if there]
         _say_of(address, f"removed from {' and '.join(removed)}" if removed else f"was not on {_which(address in at_ses)}")
@@ -148,8 +148,8 @@ async def _delete(
     found = dict[str, bool]()
     try:
         async with open_reach(settings, ledger, sender) as ses_account:
-            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
-            if (await SuppressionLists.of(ledger).ses_list(ses_account.account)).whole_at is None:
+            both = SesWriter(SuppressionLists(ledger), ses_account.account, ses_account.gateway)
+            if (await SuppressionLists(ledger).ses_list(ses_account.account)).whole_at is None:
                 hint("SES's list has not been read yet, so an entry in another case is not found; see `mailer suppression sync`")
             with progress_bar() as bar:
                 for address in bar.track(addresses, description="removing at SES"):
@@ -177,10 +177,10 @@ async def _check(addresses: list[str], ask_ses: bool, sender: str | None, as_jso
     addresses = [checked_address(one) for one in addresses]
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
         ses_account = await reach_if_any(stack, settings, ledger, sender, must=ask_ses)
-        checked = await SuppressionLists.of(ledger).check(addresses, account=ses_account.account if ses_account else None)
+        checked = await SuppressionLists(ledger).check(addresses, account=ses_account.account if ses_account else None)
         found = [checked.hits.get(number, Found((), ())) for number in range(len(addresses))]
         if ask_ses and ses_account:
-            both = SesWriter(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway)
+            both = SesWriter(SuppressionLists(ledger), ses_account.account, ses_account.gateway)
             try:
                 found = [Found(one.own, await both.asked(a)) for a, one in zip(addresses, found, strict=True)]
             except SesRefused as error:
@@ -204,7 +204,7 @@ async def _held(ledger: Ledger, ses_account: SesAccount | None) -> list[str] | N
     """The reasons for which SES's list holds in this account, as GetAccount said last; None where nobody has asked."""
     if ses_account is None:
         return None
-    known = await AccountStates(ledger.redis, ledger.keys, ledger.scripts).load(ses_account.account)
+    known = await AccountStates(ledger).load(ses_account.account)
     return None if known is None else sorted(reason.lower() for reason in known.suppressed_reasons)
 
 
@@ -250,7 +250,7 @@ def sync(
 
 async def _sync(new: bool, sender: str | None, as_json: bool) -> None:
     async with open_ledger() as (settings, ledger), open_reach(settings, ledger, sender) as ses_account:
-        work = Sync(SuppressionLists.of(ledger), ses_account.account, ses_account.gateway, every_s=settings.suppression_sync_s)
+        work = Sync(SuppressionLists(ledger), ses_account.account, ses_account.gateway, every_s=settings.suppression_sync_s)
         with progress_bar() as bar, on_interrupt("stopped; a worker goes on with it"):
             task = bar.add_task("reading", total=None)
 

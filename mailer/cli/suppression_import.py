@@ -185,7 +185,7 @@ async def _import(
     async with open_ledger() as (settings, ledger), AsyncExitStack() as stack:
         know_stream(settings, stream)
         ses_account = None if local else await stack.enter_async_context(open_reach(settings, ledger, sender))
-        work = Import(SuppressionLists.of(ledger), ses_account, reason, stream)
+        work = Import(SuppressionLists(ledger), ses_account, reason, stream)
         with on_interrupt("stopped; what was read so far is on the list, and importing the file again goes on from there"):
             await work.run(file, format, reading)
         trouble = None if work.refused is None or ses_account is None else await why_refused(ses_account, work.refused)

@@ -63,19 +63,19 @@ async def _list(
 
 
 async def _total(ledger: Ledger, ses_account: SesAccount | None, which: List | None) -> int:
-    own = 0 if which is List.SES else await SuppressionLists.of(ledger).own_entries()
-    return own + ((await SuppressionLists.of(ledger).ses_list(ses_account.account)).entries if ses_account else 0)
+    own = 0 if which is List.SES else await SuppressionLists(ledger).own_entries()
+    return own + ((await SuppressionLists(ledger).ses_list(ses_account.account)).entries if ses_account else 0)
 
 
 async def _rows(
     ledger: Ledger, ses_account: SesAccount | None, reason: Reason | None, stream: str | None, which: List | None
 ) -> AsyncIterator[dict[str, str | None]]:
     if which is not List.SES:
-        async for own in SuppressionLists.of(ledger).walk_own():
+        async for own in SuppressionLists(ledger).walk_own():
             if reason in (None, own.reason) and stream in (None, own.stream):
                 yield as_row(own)
     if ses_account is not None and stream is None:
-        async for entry in SuppressionLists.of(ledger).walk_ses(ses_account.account):
+        async for entry in SuppressionLists(ledger).walk_ses(ses_account.account):
             if reason is None or reason == entry.reason.lower():
                 yield as_row(entry)
 

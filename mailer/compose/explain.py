@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidEmail, RenderFailed
-from ..ledger import Entry, Ledger, Literal, Route, Spec
+from ..ledger import Entry, Literal, Route, Spec
+from ..ledger.contents import digest_of
 from ..masking import masked
 from ..message.email import Campaign, Email, Mode
 from ..templates import Compiled, Content
@@ -67,7 +68,7 @@ def explain(
 
     Raises RenderFailed where no row fits the template, InvalidEmail where no call can carry the message.
     """
-    by_digest = {Ledger.digest(content): content for content in contents}
+    by_digest = {digest_of(content): content for content in contents}
     files = [Loaded(file, by_digest[file.digest]) for file in spec.files]
     material = MessageBuilder(spec=spec, source=_source(spec, by_digest), files=tuple(files), tokens=Tokens(keys or [_STAND_IN]))
     items, failed = _items(given, material, entries)

@@ -151,7 +151,7 @@ async def scripts(ledger: Ledger, client: RedisClient) -> Finding:
             what = f"use the keys {namespace}:*" if may.keys else f"run: {', '.join(may.commands)}"
             user = client.connection_pool.connection_kwargs.get("username")
             return wrong(name, f"this user may not {what}", f"run: {rule(namespace, user, without=may.unknown)}")
-        await ledger.scripts.now_ms()
+        await ledger.now_ms()
         await client.set(ledger.keys.mark, 1, ex=60)
     except (RedisError, OSError) as error:
         return unanswered(name, "scripts and writes cannot be tried", error)

@@ -47,7 +47,7 @@ async def untagged(settings: Settings, ledger: Ledger) -> list[Finding]:
         return []  # the checks of Redis say it
     if seen is None:
         return []
-    age_s = max(0.0, await ledger.scripts.now_ms() - int(seen)) / 1000
+    age_s = max(0.0, await ledger.now_ms() - int(seen)) / 1000
     found = f"notifications of an identity come in, the last {age_s:,.0f} s ago"
     do = "give each configuration set an event destination (README, What SES reports), and end the notifications of the identity"
     if settings.events_index is Index.OFF:
@@ -82,7 +82,7 @@ async def queue(url: str) -> Finding:
 
 async def worker(settings: Settings, ledger: Ledger, ways: Ways, route: Route) -> Finding:
     """By what workers leave in Redis. Commands leave there what they asked SES, too, so only heartbeats tell who is alive."""
-    name, accounts = "worker", AccountStates(ledger.redis, ledger.keys, ledger.scripts)
+    name, accounts = "worker", AccountStates(ledger)
     alive, census = await Workers(ledger.redis, ledger.keys).alive(), await take(ledger)
     serving = served(alive)
     if alone := [lane for lane in census.busy if not serving[lane]]:
@@ -91,7 +91,7 @@ async def worker(settings: Settings, ledger: Ledger, ways: Ways, route: Route) -
         return wrong(name, f"{found}: {n:,} recipient{' waits' if n == 1 else 's wait'}", do)
     account = (await ways.get(route)).account
     known, now_s = await accounts.load(account), await accounts.now_s()
-    jobs = ", ".join([f"{await ledger.queue_depth(lane):,} {lane}" for lane in Lane])
+    jobs = ", ".join([f"{await ledger.report.queue_depth(lane):,} {lane}" for lane in Lane])
     late = int(await ledger.redis.zcount(ledger.keys.due, "-inf", now_s * 1000 - LATE_MS))
     if known is None and not alive:
         return warning(name, f"none has run here yet; jobs that wait: {jobs}", "start one: mailer worker")
@@ -110,10 +110,10 @@ async def worker(settings: Settings, ledger: Ledger, ways: Ways, route: Route) -
 
 async def suppression(settings: Settings, ledger: Ledger, ways: Ways, route: Route, whose: str) -> Finding:
     name, ses_account = f"suppression list{whose}", await ways.get(route)
-    own = await SuppressionLists.of(ledger).own_entries()
+    own = await SuppressionLists(ledger).own_entries()
     if not (await ways.account(route)).suppressed_reasons:
         return ok(name, f"{own:,} entries of our own; SES's holds for nothing in this account")
-    known = await SuppressionLists.of(ledger).ses_list(ses_account.account)
+    known = await SuppressionLists(ledger).ses_list(ses_account.account)
     if why := why_not_known(known, settings.suppression_sync_s):
         return warning(name, f"{why}; until then campaigns wait", SYNC)
     assert known.synced_at is not None

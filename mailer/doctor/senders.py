@@ -44,7 +44,7 @@ async def sender(settings: Settings, ledger: Ledger, ways: Ways, name: str, from
         return [told(check, error)]
     assert admitted is not None
     own = _sender(check, spec, admitted, ses_account.gateway.region)
-    holds, why = Holds(ledger.redis, ledger.keys, ledger.scripts), ""
+    holds, why = Holds(ledger), ""
     with suppress(RedisError, OSError):  # another check says it
         why = await holds.why(holds.sender(ses_account.account, spec))
     if own.state is State.OK and why:
@@ -108,7 +108,7 @@ async def sandbox(ways: Ways, route: Route, to: str, whose: str) -> Finding:
 async def suppressed(ledger: Ledger, ways: Ways, route: Route, to: str, streams: list[str], whose: str) -> list[Finding]:
     """Whether the address is on our own list, or on the one of SES, which is asked itself."""
     check = f"suppression of {to}{whose}"
-    own = (await SuppressionLists.of(ledger).check([to], account=None)).hits.get(0, Found((), ()))
+    own = (await SuppressionLists(ledger).check([to], account=None)).hits.get(0, Found((), ()))
     for stream in streams:
         if why := why_suppressed(own, frozenset(), stream):
             return [wrong(check, why, f"mailer suppression remove {to}" + (f" --stream {stream}" if stream else ""))]

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..ledger.keys import Keys
-from ..ledger.scripts import Scripts
-from ..redis.client import RedisClient
+from ..ledger import Ledger
 
 _LISTED_AT = "listed_at"  # no identity's name: it has neither a dot nor an @
 _PIECE = 1000  # identities that are written by one command
@@ -76,12 +74,12 @@ class Glance(Found):
 class Identities:
     """`keep_s`: how long all of this is believed without being refreshed."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts, account: str, *, keep_s: int) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._scripts = scripts
+    def __init__(self, ledger: Ledger, account: str, *, keep_s: int) -> None:
+        self._redis = ledger.redis
+        self._keys = ledger.keys
+        self._scripts = ledger.scripts.of("mailer.identities")
         self._account = account
-        self._key = keys.identities(account)
+        self._key = self._keys.identities(account)
         self._keep_s = keep_s
 
     # ---- to be asked ---------------------------------------------------------------------------
@@ -92,8 +90,10 @@ class Identities:
         """All that sending by these identities depends on; the first `defaults` may have a default set. `holds`: keys of what it
         may be held by. One round trip."""
         keys = [name.lower() for name in names]
-        now, believed, production, reasons, listed, set_name, state, values, held_ms, why, turn = await self._scripts.gate(
-            self._account, names=keys, defaults=defaults, named_set=named_set or "", stale_ms=stale_ms, holds=holds
+        k, account = self._keys, self._account
+        given = (stale_ms, k.configuration_set(account, ""), named_set or "", defaults, *keys)
+        now, believed, production, reasons, listed, set_name, state, values, held_ms, why, turn = await self._scripts.run(
+            "gate", [k.account(account), self._key, k.in_use(account), *holds], *given
         )
         return Glance(
             identities=_unpacked(keys, values),

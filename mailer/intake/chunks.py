@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from ..data import dumps
 from ..errors import CampaignGone, RecipientsError
 from ..ledger import Entry, Ledger, Spec
-from ..ledger.ledger import CHUNK_ROWS, NewChunk
+from ..ledger.intake import CHUNK_ROWS, NewChunk
 from ..message.checks import display_name
 from ..message.email import Outcome
 from ..recipients import BadRow, Recipient, Row
@@ -60,7 +60,7 @@ class ListDigest:
         return self._hash.hexdigest()[:32]
 
 
-class Intake:
+class ChunkWriter:
     """Chunks are cut by rows, and by bytes as the rows are stored: a list of long rows has shorter chunks.
 
     What waits to be written is JSON already, so it takes no more memory than it says.
@@ -120,7 +120,7 @@ class Intake:
         while True:
             await asyncio.sleep(ALIVE_EVERY_S)
             with suppress(RedisError, OSError, CampaignGone):  # whoever writes the next chunks is told
-                await self._ledger.keep_reading(self._id, self.chunks)
+                await self._ledger.intake.keep_reading(self._id, self.chunks)
 
     async def flush(self) -> None:
         await self._write(len(self._pending))
@@ -130,7 +130,7 @@ class Intake:
         for chunk in chunks:
             self.counts.update(chunk.outcomes)
             self._count_reasons(chunk)
-        await self._ledger.add_chunks(self._id, self.chunks, chunks)
+        await self._ledger.intake.add_chunks(self._id, self.chunks, chunks)
         self.chunks += len(chunks)
 
     def _count_reasons(self, chunk: NewChunk) -> None:

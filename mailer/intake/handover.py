@@ -37,7 +37,7 @@ from ..settings import Settings
 from ..storage import open_list
 from ..tasks import to_the_end
 from . import spec_builder as prepare
-from .chunks import Intake, ListDigest
+from .chunks import ChunkWriter, ListDigest
 from .selection import ALL, Selected, Selection
 from .summary import Confirm, summarise
 
@@ -86,7 +86,7 @@ class Handover:
         key = prepare.idempotency_key(idempotency_key, prepare.expected(Email, email))
         with self._line.asking(NOT_STORED):
             began = await self._began()
-            if key and (earlier := await self._ledger.find_key(key)):
+            if key and (earlier := await self._ledger.intake.find_key(key)):
                 _same_or_raise(earlier, key)
                 await self._on_disk(earlier.id, began)
                 return MessageId(earlier.id)
@@ -103,7 +103,9 @@ class Handover:
     async def _add(self, id: str, spec: Spec, send_at: datetime | None, key: Key | None) -> Added:
         keep_s = self._settings.retention_s
         try:
-            return await self._ledger.add_message(id, spec, keep_s=keep_s, patience_ms=WAKE_PATIENCE_MS, send_at=send_at, key=key)
+            return await self._ledger.intake.add_message(
+                id, spec, keep_s=keep_s, patience_ms=WAKE_PATIENCE_MS, send_at=send_at, key=key
+            )
         except (RedisError, OSError) as error:
             # Of a repetition that is refused, after an answer that got lost, the ledger may know more.
             if not_stored(error) or (is_refused(error) and await self._is_missing(id)):
@@ -113,7 +115,7 @@ class Handover:
     async def _is_missing(self, id: str) -> bool:
         """False where Redis does not say it, too."""
         try:
-            await self._ledger.message(id)
+            await self._ledger.report.message(id)
         except NotFound:
             return True
         except (RedisError, OSError):
@@ -123,7 +125,7 @@ class Handover:
     async def _store(self, blobs: Sequence[bytes], send_at: datetime | None) -> None:
         until = None if send_at is None else int(send_at.timestamp() * 1000)
         for blob in blobs:
-            await self._ledger.put_content(blob, until_ms=until)
+            await self._ledger.contents.put(blob, until_ms=until)
 
     async def _began(self) -> str:
         return await self._disk.began() if self._disk is not None else ""
@@ -149,7 +151,7 @@ class Handover:
         key, asking = prepare.idempotency_key(how.idempotency_key, prepare.expected(Campaign, campaign)), self._line.asking
         with asking(NOT_STORED):
             began = await self._began()
-            earlier = await self._ledger.find_key(key) if key else None
+            earlier = await self._ledger.intake.find_key(key) if key else None
         if key and earlier:
             _same_or_raise(earlier, key)
             async with self.open_list(recipients, campaign, how) as rows:
@@ -165,7 +167,9 @@ class Handover:
         async with self.open_list(recipients, campaign, how) as rows:
             with asking(NOT_STORED):
                 await self._store(blobs, campaign.send_at)
-                added = await self._ledger.plan_campaign(new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard)
+                added = await self._ledger.intake.plan_campaign(
+                    new_campaign_id(), spec, send_at=campaign.send_at, key=key, guard=guard
+                )
             if added.new:
                 began = await self._read_in(added.id, campaign, spec, blobs, key, rows, how)
                 await self.feed(added.id, spec.lane)
@@ -188,7 +192,7 @@ class Handover:
     async def feed(self, id: str, lane: Lane) -> None:
         """Queue the first chunks. It is stored, and where this fails a worker fills its window."""
         with suppress(RedisUnavailable), self._line.asking():
-            first = await self._ledger.scripts.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
+            first = await self._ledger.lifecycle.feed(id, window=FIRST_CHUNKS, patience_ms=WAKE_PATIENCE_MS)
             await self._wake(lane, first)
 
     async def _read_in(
@@ -202,7 +206,7 @@ class Handover:
         how: Start,
     ) -> str:
         """Store the list and let the campaign run; or leave nothing of it. Returns what `_on_disk` is to be given."""
-        intake, asking = Intake(self._ledger, id, spec, with_digest=key is not None), self._line.asking
+        intake, asking = ChunkWriter(self._ledger, id, spec, with_digest=key is not None), self._line.asking
         began, maybe_runs = "", False
         reader = asyncio.create_task(intake.stay_alive())
         try:
@@ -223,7 +227,7 @@ class Handover:
                 await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, campaign.send_at, how.confirm)
             with asking(NOT_SENT):
                 if key and intake.digest:
-                    await self._ledger.keep_list_digest(key, intake.digest.text())
+                    await self._ledger.intake.keep_list_digest(key, intake.digest.text())
                 began = await self._began()  # from here on: what a Redis forgot before that was started anew is missed now
             maybe_runs = True
             with asking(NOT_SENT):
@@ -246,7 +250,7 @@ class Handover:
         return began
 
     async def _confirmed(
-        self, id: str, material: MessageBuilder, read: Intake, rows: Selected, send_at: datetime | None, confirm: Confirm
+        self, id: str, material: MessageBuilder, read: ChunkWriter, rows: Selected, send_at: datetime | None, confirm: Confirm
     ) -> None:
         """Raises NotConfirmed."""
         with self._line.asking(NOT_SENT):
@@ -263,18 +267,18 @@ class Handover:
         if not await confirm(summary):
             raise NotConfirmed(id=id)
 
-    async def _let_run(self, id: str, read: Intake) -> None:
-        await self._ledger.start_campaign(id, rows=read.rows, chunks=read.chunks, counts=read.counts, reasons=read.reasons)
+    async def _let_run(self, id: str, read: ChunkWriter) -> None:
+        await self._ledger.intake.start_campaign(id, rows=read.rows, chunks=read.chunks, counts=read.counts, reasons=read.reasons)
 
     async def _take_back(self, id: str, *, maybe_runs: bool) -> bool | None:
         """Leave nothing of a campaign that does not run. Whether it runs; None where Redis does not say it."""
         dropped: bool | None = None
         with suppress(Exception):
-            dropped = await to_the_end(self._ledger.drop_campaign(id))
+            dropped = await to_the_end(self._ledger.intake.drop_campaign(id))
         if not maybe_runs or dropped:
             return False
         try:
-            state = (await self._ledger.campaign(id)).state
+            state = (await self._ledger.report.campaign(id)).state
         except NotFound:
             return False
         except (MailerError, RedisError, OSError):
@@ -304,7 +308,7 @@ def _check_names(campaign: Campaign, spec: Spec, blobs: Sequence[bytes], rows: S
         prepare.check_rows(spec, names, rows, doubled=doubled, what="The name for To (--to-name)")
 
 
-def _check_somebody(read: Intake, rows: Selected) -> None:
+def _check_somebody(read: ChunkWriter, rows: Selected) -> None:
     """Raises NobodyToSendTo where no row of the list can be used. That all are left out on purpose is no mistake."""
     rejected = read.counts[Outcome.REJECTED]
     if not rejected or rejected + read.counts[Outcome.DUPLICATE] < read.rows:

@@ -141,9 +141,9 @@ class Selected:
         )
 
     async def _leave_out_campaign(self, id: str) -> None:
-        await self._ledger.campaign(id)
+        await self._ledger.report.campaign(id)
         seen, keys = self._seen(f"campaign {id} was sent to its address, and this one leaves those out"), list[str]()
-        async for line in self._ledger.report(id):
+        async for line in self._ledger.report.lines(id):
             if line.state in GOT:
                 keys.append(dedup_key(line.to))
             if len(keys) >= BATCH:

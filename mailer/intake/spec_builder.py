@@ -18,7 +18,8 @@ from ..compose.message_builder import MessageBuilder, StoredTemplate
 from ..compose.variables import own_variables
 from ..data import plain
 from ..errors import DoubledColumn, InvalidEmail, MissingVariables, RenderFailed
-from ..ledger import Entry, File, Guard, Key, Ledger, Literal, Route, Spec
+from ..ledger import Entry, File, Guard, Key, Literal, Route, Spec
+from ..ledger.contents import digest_of
 from ..message.checks import data_of, mailbox, shown, whole
 from ..message.email import Campaign, Email
 from ..message.mime import header_senders
@@ -120,7 +121,7 @@ class SpecBuilder:
 
     def material(self, spec: Spec, blobs: Sequence[bytes]) -> MessageBuilder:
         """What a campaign's messages are made from, without its attachments; of a template that SES has, without the template."""
-        packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+        packed = next((blob for blob in blobs if spec.content and digest_of(blob) == spec.content), None)
         source = StoredTemplate(spec.ses_template or "", None) if packed is None else _compiled(packed)
         return MessageBuilder(spec=spec, source=source, files=(), tokens=Tokens(self._settings.secret_keys or [STAND_IN]))
 
@@ -153,7 +154,7 @@ class SpecBuilder:
 
     def hints(self, given: Email | Campaign, spec: Spec, blobs: Sequence[bytes], entries: Sequence[Entry]) -> list[str]:
         """What a reader would see wrongly: of a message, or of a campaign's first rows."""
-        packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+        packed = next((blob for blob in blobs if spec.content and digest_of(blob) == spec.content), None)
         source = spec.literal if packed is None else _compiled(packed)
         found = []
         if given.template is not None and (unused := self._folder.unused(given.template)):
@@ -256,7 +257,7 @@ def checked_mailbox(text: str) -> str:
 
 def names_of(spec: Spec, blobs: Sequence[bytes]) -> Names:
     """The variables of its template; none, where the content is not one of ours."""
-    packed = next((blob for blob in blobs if spec.content and Ledger.digest(blob) == spec.content), None)
+    packed = next((blob for blob in blobs if spec.content and digest_of(blob) == spec.content), None)
     return NO_NAMES if packed is None else variables(Content.load(packed))
 
 
@@ -396,7 +397,7 @@ def checked_send_at(given: datetime | str) -> datetime:
 
 def _keep(content: bytes, blobs: list[bytes]) -> str:
     blobs.append(content)
-    return Ledger.digest(content)
+    return digest_of(content)
 
 
 def _names_header(headers: Mapping[str, str], mime: bytes | None, name: str) -> bool:

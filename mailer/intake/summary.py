@@ -16,7 +16,7 @@ from ..quota.state import AccountStates
 from ..recipients import Understood
 from ..recipients.understood import LeftOut
 from ..templates import Pieces
-from .chunks import Intake, entry_of
+from .chunks import ChunkWriter, entry_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ async def summarise(
     ledger: Ledger,
     id: str,
     material: MessageBuilder,
-    read: Intake,
+    read: ChunkWriter,
     understood: Understood,
     send_at: datetime | None,
     *,
@@ -90,7 +90,7 @@ def _subject(material: MessageBuilder, understood: Understood) -> str | None:
 async def _rate(ledger: Ledger, spec: Spec) -> float | None:
     """Of the worker's own account only: which one a role leads to is known to those who may assume it."""
     region = _region(spec.route)
-    known = await AccountStates(ledger.redis, ledger.keys, ledger.scripts).load(region) if region else None
+    known = await AccountStates(ledger).load(region) if region else None
     if known is None:
         return spec.max_rate
     return min(known.max_send_rate, spec.max_rate or known.max_send_rate) or None

@@ -1,10 +1,12 @@
 """The ledger: the truth about every campaign, message and recipient. A job in a queue is only a wake-up."""
 
-from .ledger import ActiveCampaign, LeasedChunk, Ledger
+from .intake import Added, Key
+from .ledger import Ledger
+from .lifecycle import ActiveCampaign
 from .records import Record
-from .scripts import Added, Applied, Change, ClaimStatus, EventUpdate, Key, Lease, LeaseStatus, Sent, Settled, Settlement
 from .spec import Entry, File, Guard, Literal, Route, Spec
 from .status import CampaignStatus, MessageStatus, RecipientStatus, Reputation
+from .work import Applied, Change, ClaimStatus, EventUpdate, Lease, LeasedChunk, LeaseStatus, Sent, Settled, Settlement
 
 __all__ = [
     "ActiveCampaign",

@@ -14,8 +14,9 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from ..data import dumps, loads
@@ -23,9 +24,9 @@ from ..errors import StoreFailed
 from ..ids import chunk_id, chunk_number, container_of
 from ..message.email import Mode, Outcome
 from ..redis.client import RedisClient
+from ..redis.scripts import Scripts, flat
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, Record, pack_message_id, unpack_message_id, unpack_records
-from .scripts import ArchiveStatus, Scripts
 from .spec import Entry, unpack_entries
 from .store import Objects, Store, payload_name
 
@@ -37,6 +38,25 @@ TOKEN_BYTES = 4
 REASONS = {Outcome.CANCELLED: "the campaign was cancelled before its turn came"}
 _FIELD = re.compile(rb"(\D*)(\d+)")
 _LABELS = {outcome.label: outcome for outcome in Outcome}
+
+
+class ArchiveStatus(StrEnum):
+    OVER = "over"  # it is to be archived
+    EARLY = "early"  # it has changed lately, or a worker has it; it is listed for later
+    OPEN = "open"  # it is not over; it is listed again when it is
+    ARCHIVED = "archived"
+    GONE = "gone"  # Redis does not know it
+
+
+@dataclass(frozen=True, slots=True)
+class ToArchive:
+    """A chunk as archive_read.lua found it; only the status, where that is not OVER."""
+
+    status: ArchiveStatus
+    digest: str = ""
+    records: bytes = b""
+    message_ids: bytes = b""
+    details: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,7 @@ class Archive:
 
     async def archive_due(self, *, limit: int, quiet_ms: int, doubt_quiet_ms: int) -> int:
         """Archive chunks that are due, at most so many; how many were due. Raises StoreFailed."""
-        due = await self._scripts.archive_due(limit=limit, quiet_ms=quiet_ms, patience_ms=PATIENCE_MS)
+        due = await self._run_due(limit=limit, quiet_ms=quiet_ms, patience_ms=PATIENCE_MS)
         failed = list[BaseException]()
         for first in range(0, len(due), AT_ONCE):
             steps = [
@@ -84,7 +104,7 @@ class Archive:
 
     async def archive(self, chunk: str, *, quiet_ms: int, doubt_quiet_ms: int) -> None:
         """The three steps; each may be repeated, by several at the same time. Nothing is done where it is not due."""
-        read = await self._scripts.archive_read(chunk, quiet_ms=quiet_ms, doubt_quiet_ms=doubt_quiet_ms)
+        read = await self._run_read(chunk, quiet_ms=quiet_ms, doubt_quiet_ms=doubt_quiet_ms)
         before = b""
         if read.status is ArchiveStatus.OVER:
             token = token_of(read.digest)
@@ -96,7 +116,7 @@ class Archive:
             known = Chunk(list(unpack_records(read.records)), read.message_ids, read.details)
             packed = await asyncio.to_thread(pack, chunk, entries, known)
             await self._objects.put({archive_name(chunk, token): packed})
-            dropped = await self._scripts.archive_drop(chunk, digest=read.digest, token=token)
+            dropped = await self._run_drop(chunk, digest=read.digest, token=token)
             if dropped is None:
                 return  # something has been said of it in the meantime; it is archived anew, under another name
             before = dropped if dropped != token else b""
@@ -105,7 +125,7 @@ class Archive:
             if before:
                 await self._objects.delete([archive_name(chunk, before)])
         if read.status in (ArchiveStatus.OVER, ArchiveStatus.ARCHIVED, ArchiveStatus.GONE):
-            await self._scripts.archive_done(chunk)
+            await self._run_done(chunk)
 
     async def token(self, chunk: str) -> bytes:
         """Of its newest archive; b"" where it has none."""
@@ -169,7 +189,7 @@ class Archive:
             token, packed = found
             with self._reading(archive_name(chunk, token)):
                 _, known = await asyncio.to_thread(unpack, packed)
-            status = await self._scripts.unarchive(
+            status = await self._run_unarchive(
                 chunk, token=token, records=known.records, message_ids=known.message_ids, details=known.details
             )
             if status != "changed":
@@ -210,6 +230,52 @@ class Archive:
             await self._redis.zadd(self._keys.over, part, nx=True)
         await self._redis.hset(self._keys.container(id), "enlisted", 1)
 
+    # ---- the scripts ---------------------------------------------------------------------------
+
+    async def _run_due(self, *, limit: int, quiet_ms: int, patience_ms: int) -> list[str]:
+        """Chunks that have been over for so long. Handed to one caller only. O(log(over) + limit)."""
+        found = await self._scripts.run("archive_due", [self._keys.over], limit, quiet_ms, patience_ms)
+        return [chunk.decode() for chunk in found]
+
+    async def _run_read(self, chunk: str, *, quiet_ms: int, doubt_quiet_ms: int) -> ToArchive:
+        """See archive_read.lua. May be repeated. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.tokens(container), k.over]
+        status, *found = await self._scripts.run("archive_read", keys, chunk, chunk_number(chunk), quiet_ms, doubt_quiet_ms)
+        if not found:
+            return ToArchive(ArchiveStatus(status.decode()))
+        digest, records, ids, said = found
+        details = dict(zip(said[::2], said[1::2], strict=True))
+        return ToArchive(ArchiveStatus.OVER, digest.decode(), records, ids, details)
+
+    async def _run_drop(self, chunk: str, *, digest: str, token: bytes) -> bytes | None:
+        """Let go of an archived chunk's keys; the token of its archive before this one, or None where nothing is let go of,
+        because something has been said of it since it was read. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.payload(chunk), k.tokens(container), k.doubt]
+        dropped, before = await self._scripts.run("archive_drop", keys, chunk, chunk_number(chunk), digest, token)
+        return bytes(before) if dropped else None
+
+    async def _run_done(self, chunk: str) -> bool:
+        """Nothing of an archived chunk is left to be cleared away; False where it is in Redis again. O(log(over))."""
+        return bool(await self._scripts.run("archive_done", [self._keys.records(chunk), self._keys.over], chunk))
+
+    async def _run_unarchive(
+        self, chunk: str, *, token: bytes, records: Sequence[Record], message_ids: bytes, details: Mapping[bytes, bytes]
+    ) -> str:
+        """Take a chunk back into Redis: `live`, `changed` or `gone`. May be repeated. O(recipients in the chunk)."""
+        k, container = self._keys, container_of(chunk)
+        keys = [*self._archived_keys(chunk), k.tokens(container), k.over, k.doubt]
+        states = [record.outcome for record in records]
+        counts = (sum(map(states.count, (Outcome.QUEUED, Outcome.CLAIMED))), states.count(Outcome.UNKNOWN))
+        packed = b"".join(record.pack() for record in records)
+        args = (chunk, chunk_number(chunk), token, packed, message_ids, *counts, *flat(details))
+        return str((await self._scripts.run("unarchive", keys, *args)).decode())
+
+    def _archived_keys(self, chunk: str) -> list[str]:
+        k = self._keys
+        return [k.container(container_of(chunk)), k.chunk(chunk), k.records(chunk), k.message_ids(chunk), k.details(chunk)]
+
 
 def token_of(digest: str) -> bytes:
     token = bytes.fromhex(digest[: 2 * TOKEN_BYTES])
@@ -223,9 +289,9 @@ def archive_name(chunk: str, token: bytes) -> str:
 def pack(chunk: str, entries: Sequence[Entry], known: Chunk) -> bytes:
     """A line a recipient: the report's fields, and what it takes to send to it again. The same chunk gives the same bytes."""
     more: dict[int, dict[str, str]] = {}
-    for field, value in known.details.items():
-        match = _FIELD.fullmatch(field)
-        assert match is not None, field
+    for name, value in known.details.items():
+        match = _FIELD.fullmatch(name)
+        assert match is not None, name
         if match[1] not in (b"", b"i"):
             more.setdefault(int(match[2]), {})[match[1].decode()] = value.decode()
     lines = []

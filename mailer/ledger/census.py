@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..message.email import Lane, State
-from .ledger import SENDING, Ledger
+from .ledger import Ledger
+from .lifecycle import SENDING
 from .parking import Parked, class_of
 from .status import JUDGED_BY, Reputation, reputation_of
 
@@ -55,7 +56,7 @@ class _Count:
 
 async def take(ledger: Ledger) -> Census:
     """O(campaigns that go on + MESSAGES + NEWEST), however many recipients they have."""
-    lanes, now = {lane: _Count() for lane in Lane}, await ledger.scripts.now_ms()
+    lanes, now = {lane: _Count() for lane in Lane}, await ledger.now_ms()
     states, parked, windows = Counter[State](), Counter[Parked](), 0
     ids = [id.decode() for id in await ledger.redis.zrange(ledger.keys.active, 0, -1)]
     async with ledger.redis.pipeline(transaction=False) as pipe:

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import orjson
 
-from ..redis.client import RedisClient
-from .keys import Keys
-from .scripts import Scripts
+from .ledger import Ledger
 from .spec import Spec
 
-_FIELDS = ("until", "pause", "tried", "reason")  # as in lua/common.lua
+_FIELDS = ("until", "pause", "tried", "reason")  # as in lua/lib/holds.lua
 
 
 class Pauses(NamedTuple):
@@ -35,10 +33,10 @@ class Refused(NamedTuple):
 
 
 class Holds:
-    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._scripts = scripts
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
+        self._keys = ledger.keys
+        self._scripts = ledger.scripts
 
     def sender(self, account: str, spec: Spec) -> str:
         """The key of all that is sent as this is: same account, tenant, configuration set and From address."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from ..ids import container_of
 from ..message.email import Lane
 
 
@@ -285,3 +286,20 @@ class Keys:
     def identities_turn(self, account: str) -> str:
         """String: one process has refreshed all of this lately."""
         return f"{self.namespace}:identities-turn:{account}"
+
+
+def chunk_keys(k: Keys, chunk: str) -> list[str]:
+    """The keys that most scripts take, in the order of their `KEYS`."""
+    container = container_of(chunk)
+    return [
+        k.container(container),
+        k.chunk(chunk),
+        k.records(chunk),
+        k.window(container),
+        k.details(chunk),
+        k.message_ids(chunk),
+        k.payload(chunk),
+        k.due,
+        k.doubt,
+        k.outcomes,
+    ]

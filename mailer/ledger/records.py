@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..message.email import Mode, Outcome
 
-RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at (seconds): 9 bytes, as in lua/common.lua
+RECORD = struct.Struct(">ccBHI")  # state, mode, failures, attempts, updated_at (seconds): 9 bytes, as in lua/lib/common.lua
 MESSAGE_ID_BYTES = 27
 _NO_ID = bytes(MESSAGE_ID_BYTES)
 MAX_ATTEMPTS = 0xFFFF

@@ -10,17 +10,14 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..ids import Attempt, is_message, place_of
 from ..redis.client import RedisClient
+from ..redis.scripts import Scripts
 from .keys import Keys
 from .records import MESSAGE_ID_BYTES, unpack_message_id
 
-if TYPE_CHECKING:
-    from .scripts import Scripts
-
-MARK_BYTES = 7  # as in lua/common.lua
+MARK_BYTES = 7  # as in lua/lib/sent_ids.lua
 DAY_MS = 86_400_000
 TOGETHER = 50  # ids that one script looks up: some milliseconds with ten million ids a day
 NO_MARK = bytes(MARK_BYTES)
@@ -46,10 +43,10 @@ def mark(id: str) -> bytes:
 
 
 class SentIds:
-    """The index of one installation. `scripts.noting` says what goes into it."""
+    """The index of one installation. `noting` says what goes into it."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
-        self._redis, self._keys, self._scripts = redis, keys, scripts
+    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts, noting: Noting) -> None:
+        self._redis, self._keys, self._scripts, self._noting = redis, keys, scripts, noting
 
     async def find(self, ids: Iterable[str]) -> dict[str, Attempt]:
         """Whose they are, as far as that is known. The number of the attempt is not: it is 1."""
@@ -61,7 +58,7 @@ class SentIds:
 
     async def _days(self) -> list[int]:
         today = await self._scripts.now_ms() // DAY_MS
-        return [today - ago for ago in range(self._scripts.noting.life_s // 86_400 + 1)]
+        return [today - ago for ago in range(self._noting.life_s // 86_400 + 1)]
 
     async def _look(self, ids: Sequence[str], days: Sequence[int]) -> dict[str, Attempt]:
         found = dict[str, Attempt]()
@@ -91,6 +88,6 @@ class SentIds:
                 found += [(int(field[1:]), id) for id in value.decode().split()]
         if found:
             entries = b"".join(mark(id) + struct.pack(">H", position) for position, id in found)
-            noting = self._scripts.noting
+            noting = self._noting
             await self._scripts.run("note", [self._keys.chunk(chunk)], noting.prefix, noting.life_s, chunk, entries)
         return len(found)

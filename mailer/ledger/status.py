@@ -136,7 +136,7 @@ JUDGED_BY = ("n:d", "n:b", "n:m", "m:bn", "m:bs", "m:bx", "m:mx")  # counters of
 
 
 def reputation_of(found: Mapping[str, bytes | None]) -> Reputation:
-    """As `judged` of lua/common.lua."""
+    """As `judged` of lua/lib/common.lua."""
     delivered, bounced, complained, notices, soft, untried, listed = (int(found[name] or 0) for name in JUDGED_BY)
     complained -= listed
     delivered += complained

@@ -68,13 +68,12 @@ class Quota:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
-        self._accounts = AccountStates(ledger.redis, ledger.keys, ledger.scripts)
+        self._accounts = AccountStates(ledger)
         self._account = account
         self._lower_rate = lower_rate
         self._reserve = reserve
         self._limiter = Limiter(
-            ledger.scripts,
-            ledger.keys,
+            ledger,
             account,
             Limits(
                 lower_rate=lower_rate,
@@ -151,7 +150,7 @@ class Quota:
     async def daily_reason(self) -> str:
         known, history = await self._accounts.load(self._account), await self._accounts.history(self._account)
         sent_24h = known.sent_24h if known else 0.0
-        return f"waiting for the 24 h quota{forecast(history, sent_24h, await self._ledger.scripts.now_ms() / 1000)}"
+        return f"waiting for the 24 h quota{forecast(history, sent_24h, await self._ledger.now_ms() / 1000)}"
 
 
 def forecast(history: Mapping[int, int], sent_24h: float, now_s: float) -> str:

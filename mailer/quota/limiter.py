@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..ledger.keys import Keys
-from ..ledger.scripts import Scripts
+from ..ledger import Ledger
 from ..message.email import Lane
 
 
@@ -55,8 +54,9 @@ class Reply(NamedTuple):
 class Limiter:
     """One for each account."""
 
-    def __init__(self, scripts: Scripts, keys: Keys, account: str, limits: Limits) -> None:
-        self._scripts = scripts
+    def __init__(self, ledger: Ledger, account: str, limits: Limits) -> None:
+        keys = ledger.keys
+        self._scripts = ledger.scripts.of("mailer.quota")
         self._limits = limits
         self._account = keys.account(account)
         self._room = [keys.limiter(account), keys.places(account)]

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ..ledger.keys import Keys
-from ..ledger.scripts import Scripts
-from ..redis.client import RedisClient
+from ..ledger import Ledger
+from ..redis.scripts import flat
 
-SLOT_S = 360  # of the history; as in lua/common.lua
+SLOT_S = 360  # of the history; as in lua/lib/places.lua
 DAY_SLOTS = 86_400 // SLOT_S
 _REFRESH_LOCK_S = 15  # longer than one GetAccount with its retries
 
@@ -37,10 +36,10 @@ class KnownAccount:
 
 
 class AccountStates:
-    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._scripts = scripts
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
+        self._keys = ledger.keys
+        self._scripts = ledger.scripts.of("mailer.quota")
 
     async def may_refresh(self, account: str, every_s: float) -> bool:
         """True for one process of all, and not more often than `every_s` seconds."""
@@ -64,7 +63,7 @@ class AccountStates:
 
     async def store(self, account: str, fields: Mapping[str, str | float | int], *, answered: int) -> None:
         """Store what GetAccount said. `answered` is what that was before it was asked: SES's count has those in it."""
-        await self._scripts.refresh(account, fields, answered=answered)
+        await self._scripts.run("refresh", [self._keys.account(account)], answered, *flat(fields))
 
     async def doubt(self, account: str, reason: str) -> None:
         """What answers is not SES. Nothing is sent before GetAccount has answered."""

@@ -11,7 +11,7 @@ from .listing import Query, listing
 from .refusals import Code, Refusal, bad_request, constraint
 from .sending import compile_parts
 from .state import ConfigurationSet, Identity, State, StoredTemplate
-from .suppression import REASONS, SuppressionLists
+from .suppression import REASONS, Suppressed
 from .wire import Json, array, boolean, required, required_struct, string, struct, template_data
 
 _TEMPLATES_PAGE = 100  # the largest PageSize of ListEmailTemplates; of the other lists, as far as it is known, it is 1000
@@ -246,7 +246,7 @@ def _tenant(query: Query) -> str | None:
     return query["TenantName"][0] if "TenantName" in query else None
 
 
-def _summary(item: SuppressionLists) -> Json:
+def _summary(item: Suppressed) -> Json:
     return {"EmailAddress": item.address, "Reason": item.reason, "LastUpdateTime": item.at}
 
 

@@ -40,7 +40,7 @@ async def check(
     Raises NotKnown where SES's list matters and is not known, RedisError or OSError where Redis does not answer, and ValueError
     where an entry cannot be read: then nothing may be sent.
     """
-    checked = await SuppressionLists.of(ledger).check(
+    checked = await SuppressionLists(ledger).check(
         [_bare(address) for address in addresses], account=account if reasons else None
     )
     if checked.ses is not None and (why := why_not_known(checked.ses, sync_s)):
@@ -84,7 +84,7 @@ def _own_sentence(entry: OwnEntry) -> str:
 
 
 def _sentence(where: str, since: datetime, why: str) -> str:
-    """The day is written as common.lua leaves it out where recipients are counted by reason."""
+    """The day is written as common.lua of the ledger leaves it out where recipients are counted by reason."""
     return f"it is on {where} since {_day(since)} ({why})"
 
 

@@ -23,11 +23,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ..ledger import Ledger
-from ..ledger.keys import Keys
-from ..ledger.scripts import Scripts
-from ..redis.client import RedisClient
 
-BUCKETS = 1 << 16  # the same number is in common.lua
+BUCKETS = 1 << 16  # the same number is in lua/lib/buckets.lua
 PLACES = 1 << 25  # bits, 4 MB: a million entries have one in thirty-four set
 WRITE_STEP = 250  # entries a script, so that no other client of Redis waits a millisecond for them
 # Buckets a script looks into, so that it takes a millisecond or two: a thousand entries, or a thousand buckets with next to none.
@@ -176,15 +173,10 @@ def ms_of(moment: datetime) -> int:
 class SuppressionLists:
     """The tables. Everything raises what redis-py raises where Redis does not answer."""
 
-    def __init__(self, redis: RedisClient, keys: Keys, scripts: Scripts) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._scripts = scripts
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> SuppressionLists:
-        """Those of the installation whose ledger this is."""
-        return cls(ledger.redis, ledger.keys, ledger.scripts)
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
+        self._keys = ledger.keys
+        self._scripts = ledger.scripts.of("mailer.suppression")
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await self._scripts.run(name, keys, *args)

@@ -18,7 +18,7 @@ from typing import Any
 from mailer import Settings
 from mailer.ids import Attempt, chunk_id, new_campaign_id
 from mailer.ledger import LeasedChunk, Ledger, Settlement, Spec
-from mailer.ledger.ledger import CHUNK_ROWS, NewChunk
+from mailer.ledger.intake import CHUNK_ROWS, NewChunk
 from mailer.message.email import Lane, Mode, Outcome
 from mailer.queue import connect, disconnect
 
@@ -100,17 +100,17 @@ def _event(type: str, attempt: Attempt, row: int) -> dict[str, Any]:
 
 async def claimed(ledger: Ledger, id: str, n: int) -> list[LeasedChunk]:
     """A campaign of `n` recipients, all of whom are on their way to SES."""
-    await ledger.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", name="events", content="none"))
+    await ledger.intake.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", name="events", content="none"))
     sizes = [min(CHUNK_ROWS, n - first) for first in range(0, n, CHUNK_ROWS)]
     for number, size in enumerate(sizes):
         rows = [[number * CHUNK_ROWS + i + 1, f"u{number * CHUNK_ROWS + i}@example.net", {}] for i in range(size)]
-        await ledger.add_chunks(id, number, [NewChunk(rows, [Outcome.QUEUED] * size, {})])
-    await ledger.start_campaign(id, rows=n, chunks=len(sizes), counts=Counter({Outcome.QUEUED: n}))
+        await ledger.intake.add_chunks(id, number, [NewChunk(rows, [Outcome.QUEUED] * size, {})])
+    await ledger.intake.start_campaign(id, rows=n, chunks=len(sizes), counts=Counter({Outcome.QUEUED: n}))
     works = list[LeasedChunk]()
     for number, size in enumerate(sizes):
-        work = await ledger.lease(chunk_id(id, number), owner="bench", lease_ms=LEASE_MS)
+        work = await ledger.work.take(chunk_id(id, number), owner="bench", lease_ms=LEASE_MS)
         assert isinstance(work, LeasedChunk)
-        await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=[(i, 1) for i in range(size)])
+        await ledger.work.claim(work.chunk, fence=work.fence, mode=Mode.BULK, rows=[(i, 1) for i in range(size)])
         works.append(work)
     return works
 
@@ -126,7 +126,7 @@ async def answer(ledger: Ledger, works: list[LeasedChunk], chance: random.Random
                 Settlement(position=i, attempt=1, outcome=Outcome.SENT, message_id=ses_id(first + i))
                 for i in range(at, min(at + 50, size))
             ]
-            await ledger.scripts.settle(work.chunk, rows)
+            await ledger.work.settle(work.chunk, rows)
             await asyncio.sleep(0.005)
 
 
@@ -163,8 +163,8 @@ async def _measure(
             await asyncio.sleep(0.2)
         after = worker.cpu_s()
         await answering
-    states = [line.state async for line in ledger.report(id)]
-    status = await ledger.campaign(id)
+    states = [line.state async for line in ledger.report.lines(id)]
+    status = await ledger.report.campaign(id)
     wrong = sum(a != b for a, b in zip(states, model, strict=True)) + (status.counts != dict(Counter(model))) + status.twice
     await disconnect(redis)
     cpu_s = after - before if before is not None and after is not None else None

@@ -47,7 +47,7 @@ async def fill(ledger: Ledger) -> None:
     own, ses = list(addresses("own", OWN)), list(addresses("ses", SES))
     for first in range(0, OWN, BATCH):
         batch = enumerate(own[first : first + BATCH], first)
-        await SuppressionLists.of(ledger).add(
+        await SuppressionLists(ledger).add(
             [NewEntry(one, list(Reason)[n % 4], "", START + timedelta(seconds=n)) for n, one in batch]
         )
     for first in range(0, SES, BATCH):
@@ -55,7 +55,7 @@ async def fill(ledger: Ledger) -> None:
         listed = [
             SesEntry(one, "COMPLAINT" if n % 10 == 0 else "BOUNCE", START + timedelta(seconds=7.123 * n)) for n, one in batch
         ]
-        await SuppressionLists.of(ledger).listed(ACCOUNT, listed)
+        await SuppressionLists(ledger).listed(ACCOUNT, listed)
     now = int((await ledger.redis.time())[0]) * 1000
     about = {"whole": now, "synced": now, "checkpoint": now, "generation": 7}
     await ledger.redis.hset(ledger.keys.suppressed_ses(ACCOUNT), mapping=about)

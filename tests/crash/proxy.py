@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from mailer.redis.client import RedisClient
+from mailer.redis.scripts import CLOCK
 from mailer.simulator.operations import route
 
 from .. import lua
@@ -159,11 +159,9 @@ class RedisWire:
 
 
 def _scripts() -> dict[bytes, tuple[str, str]]:
-    """SHA-1 → name and text, of each script of the ledger."""
-    folder = files("mailer.ledger") / "lua"
-    texts = {path.name.removesuffix(".lua"): path.read_text() for path in folder.iterdir() if path.name.endswith(".lua")}
-    clocks, common = (texts.pop("clock"), lua.clock()), texts.pop("common")
-    whole = [(name, clock + common + text) for name, text in texts.items() for clock in clocks]
+    """SHA-1 → name and text, of each script of the service."""
+    clocks = (lua.FILES[CLOCK], lua.clock())
+    whole = [(name, clock + text) for name, text in lua.scripts().items() for clock in clocks]
     return {hashlib.sha1(text.encode()).hexdigest().encode(): (name, text) for name, text in whole}
 
 

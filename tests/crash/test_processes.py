@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mailer import Campaign, CampaignId, Email, Lane, Mailer, Settings, State
-from mailer.ledger.ledger import CHUNK_ROWS
+from mailer.ledger.intake import CHUNK_ROWS
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
 from worker.lanes import MAX_JOBS
 

@@ -181,7 +181,7 @@ class Mail:
             if 0 < await redis.pttl(key) <= MINUTE_MS:
                 await redis.delete(key)
         for chunk in self.chunks:
-            left = await self._leased_until(chunk) - await self.ledger.scripts.now_ms() + 1
+            left = await self._leased_until(chunk) - await self.ledger.now_ms() + 1
             if moved and left > 0:
                 await redis.hset(keys.chunk(chunk), "until", 0)
             else:

@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, ledger: Ledger, clock_key: str) -> None:
         self.ledger = ledger
-        self.accounts = AccountStates(ledger.redis, ledger.keys, ledger.scripts)
+        self.accounts = AccountStates(ledger)
         self._clock_key = clock_key
         self.now = START_US
 
@@ -48,12 +48,12 @@ class World:
         await self.accounts.store(ACCOUNT, {**STATE, **changed}, answered=await self.accounts.answered(ACCOUNT))
 
     def limiter(self, **limits: Any) -> Limiter:
-        return Limiter(self.ledger.scripts, self.ledger.keys, ACCOUNT, Limits(**limits))
+        return Limiter(self.ledger, ACCOUNT, Limits(**limits))
 
     async def answered(self, place: str, recipients: int = 0) -> None:
         """SES's answer is settled. Of a chunk that nobody knows: only the place in the rate is looked at."""
         sent = Sent(account=ACCOUNT, recipients=recipients, accepted=recipients, place=place)
-        await self.ledger.scripts.settle("cnowhere-0", [], sent)
+        await self.ledger.work.settle("cnowhere-0", [], sent)
 
 
 @asynccontextmanager

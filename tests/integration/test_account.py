@@ -59,7 +59,7 @@ async def test_it_is_what_get_account_says_with_the_names_of_the_contract(
     }  # fmt: skip
     assert {name: shown[name] for name in expected} == expected
     assert shown["refreshed_at"].utcoffset() is not None
-    stored = await AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts).load("eu-west-1")
+    stored = await AccountStates(own_ledger).load("eu-west-1")
     assert stored is not None
     assert (stored.max_send_rate, stored.max_24h) == (14, -1)  # for the workers, too
 
@@ -94,7 +94,7 @@ async def test_where_ses_cannot_be_asked_what_is_old_is_shown_with_a_warning_and
     assert "SES was not reached" in found.warning
     assert account_json(found)["trouble"] == found.warning
     # A worker's credentials may be others: what failed here is not what its campaigns wait for.
-    accounts = AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts)
+    accounts = AccountStates(own_ledger)
     assert await accounts.why_stale("eu-west-1") == ""
 
     await own_ledger.redis.delete(own_ledger.keys.account("eu-west-1"))
@@ -152,9 +152,9 @@ async def test_what_a_command_reads_counts_what_is_on_its_way_as_a_worker_s_read
     settings: Settings, own_ledger: Ledger, ses: Simulator
 ) -> None:
     await view(settings, own_ledger)
-    await Limiter(own_ledger.scripts, own_ledger.keys, "eu-west-1", Limits()).admit(wish(40))
+    await Limiter(own_ledger, "eu-west-1", Limits()).admit(wish(40))
     found = await view(settings, own_ledger, refresh=True)
     assert (found.known.since, found.known.used_24h) == (40, 40)  # SES has not answered for them, and has not counted them
     async with SesAccounts(settings, own_ledger, asyncio.Event()) as ses_accounts:
-        await read_account(AccountStates(own_ledger.redis, own_ledger.keys, own_ledger.scripts), ses_accounts.own)
+        await read_account(AccountStates(own_ledger), ses_accounts.own)
     assert found.lanes.keys() == set(Lane)

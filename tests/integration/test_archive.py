@@ -23,8 +23,7 @@ from mailer.errors import ConfigError, NotFound, StoreFailed
 from mailer.ids import new_campaign_id
 from mailer.ledger import ClaimStatus, LeasedChunk, LeaseStatus, Ledger, RecipientStatus
 from mailer.ledger.archive import Archive
-from mailer.ledger.control import Control
-from mailer.ledger.ledger import NewChunk
+from mailer.ledger.intake import NewChunk
 from mailer.ledger.store import FileObjects
 from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
@@ -65,8 +64,8 @@ async def sent(ledger: Ledger, chunk: str, size: int, first: Outcome = Outcome.S
     assert await claim(ledger, work, *range(size)) is ClaimStatus.OK
     some = [settled(0, first, reason="why")] if first is not Outcome.SENT else []
     rest = [settled(i, Outcome.SENT, message_id=MESSAGE_ID.format(i)) for i in range(len(some), size)]
-    await ledger.scripts.settle(chunk, [*some, *rest])
-    await ledger.scripts.release(chunk, fence=work.fence)
+    await ledger.work.settle(chunk, [*some, *rest])
+    await ledger.work.release(chunk, fence=work.fence)
 
 
 async def keys_of(ledger: Ledger, chunk: str) -> list[bytes]:
@@ -81,7 +80,7 @@ async def test_a_chunk_that_is_over_leaves_redis_for_one_object_and_the_report_s
     work = await take(ledger, f"{id}-0")
     await claim(ledger, work, 1, 2, 3)
     odd = "an id of another form"
-    await ledger.scripts.settle(
+    await ledger.work.settle(
         work.chunk,
         [
             settled(1, Outcome.SENT, message_id=MESSAGE_ID.format(1)),
@@ -89,7 +88,7 @@ async def test_a_chunk_that_is_over_leaves_redis_for_one_object_and_the_report_s
             settled(3, Outcome.REJECTED, reason="no such domain"),
         ],
     )
-    await ledger.scripts.release(work.chunk, fence=work.fence)
+    await ledger.work.release(work.chunk, fence=work.fence)
     before = await lines(ledger, id)
     assert await archive_of(ledger).archive_due(limit=10, **NOW) == 1
     assert await keys_of(ledger, f"{id}-0") == []
@@ -138,12 +137,12 @@ async def test_a_recipient_is_told_by_its_id_wherever_its_chunk_is_and_a_forgott
     id = await campaign(ledger, 3, 2)
 
     async def told() -> list[RecipientStatus]:
-        return [await ledger.recipient(f"{id}-{chunk}-{position}") for chunk, position in ((0, 0), (0, 2), (1, 1))]
+        return [await ledger.report.recipient(f"{id}-{chunk}-{position}") for chunk, position in ((0, 0), (0, 2), (1, 1))]
 
     async def missing() -> None:
         for wrong in (f"{id}-0-3", f"{id}-2-0", f"{id}-0", f"{new_campaign_id()}-0-0"):
             with pytest.raises(NotFound, match=f"no message or campaign '{wrong}' here"):
-                await ledger.recipient(wrong)
+                await ledger.report.recipient(wrong)
 
     before = await lines(ledger, id)
     assert await told() == [before[0], before[2], before[4]]
@@ -158,10 +157,10 @@ async def test_a_recipient_is_told_by_its_id_wherever_its_chunk_is_and_a_forgott
     assert await told() == [after[0], after[2], after[4]]
     await missing()
     with pytest.raises(NotFound) as caught:
-        await ledger.campaign(id)
+        await ledger.report.campaign(id)
     assert str(caught.value) == f"Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"
     with pytest.raises(NotFound, match="There is no message or campaign"):
-        await ledger.campaign(new_campaign_id())
+        await ledger.report.campaign(new_campaign_id())
 
 
 # ---- the way back --------------------------------------------------------------------------------------------------
@@ -184,10 +183,10 @@ async def test_a_later_event_finds_its_recipient_and_the_chunk_is_archived_again
     archive = archive_of(ledger)
     await archive.archive_due(limit=10, **NOW)
     before, first = await lines(ledger, id), files(tmp_path)
-    assert await ledger.unarchive(f"{id}-0")
+    assert await ledger.work.unarchive(f"{id}-0")
     assert await lines(ledger, id) == before
     assert int(await ledger.redis.hget(ledger.keys.chunk(f"{id}-0"), "fence")) > fence
-    assert await ledger.lease(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.OVER
+    assert await ledger.work.take(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.OVER
     await bounce(ledger, f"{id}-0", 1)
     assert await archive.archive_due(limit=10, **NOW) == 1
     assert len(files(tmp_path)) == len(first) == 2
@@ -203,9 +202,9 @@ async def test_what_is_taken_back_stays_for_as_long_as_events_are_awaited_and_is
     id = await campaign(ledger, 2)
     await sent(ledger, f"{id}-0", 2)
     await archive_of(ledger).archive_due(limit=10, **NOW)
-    assert await asyncio.gather(*(ledger.unarchive(f"{id}-0") for _ in range(5))) == [True] * 5
+    assert await asyncio.gather(*(ledger.work.unarchive(f"{id}-0") for _ in range(5))) == [True] * 5
     await bounce(ledger, f"{id}-0", 0)
-    assert await ledger.unarchive(f"{id}-0")
+    assert await ledger.work.unarchive(f"{id}-0")
     assert (await lines(ledger, id))[0].state == "bounced"
     assert await archive_of(ledger).archive_due(limit=10, quiet_ms=60_000, doubt_quiet_ms=60_000) == 0
 
@@ -215,19 +214,19 @@ async def test_an_answer_of_ses_that_comes_after_the_chunk_was_archived_is_store
     work = await take(ledger, f"{id}-0", lease_ms=30)
     await claim(ledger, work, 0, 1)
     await asyncio.sleep(0.05)
-    assert await ledger.lease(f"{id}-0", owner="you", lease_ms=1000) is LeaseStatus.OVER
+    assert await ledger.work.take(f"{id}-0", owner="you", lease_ms=1000) is LeaseStatus.OVER
     assert await counts(ledger, id) == {"unknown": 2}
     await archive_of(ledger).archive_due(limit=10, **NOW)
-    assert (await keys_of(ledger, f"{id}-0"), await ledger.in_doubt()) == ([], 0)
+    assert (await keys_of(ledger, f"{id}-0"), await ledger.report.in_doubt()) == ([], 0)
     rows, runtime = [settled(0, Outcome.SENT, message_id=MESSAGE_ID.format(0))], cast(Runtime, SimpleNamespace(ledger=ledger))
     assert (await settle._stored(runtime, f"{id}-0", rows, None)).late == 0
     assert await counts(ledger, id) == {"sent": 1, "unknown": 1}
-    assert await ledger.in_doubt() == 1
+    assert await ledger.report.in_doubt() == 1
 
 
 async def test_what_redis_never_knew_is_not_taken_back(ledger: Ledger) -> None:
-    assert not await ledger.unarchive("c01k8x7t3q9r5v2m0ab-0")
-    assert not await ledger.unarchive("m01k8x7t3q9r5v2m0ab-0")
+    assert not await ledger.work.unarchive("c01k8x7t3q9r5v2m0ab-0")
+    assert not await ledger.work.unarchive("m01k8x7t3q9r5v2m0ab-0")
     with pytest.raises(NotFound):
         await lines(ledger, "c01k8x7t3q9r5v2m0ab")
 
@@ -257,8 +256,8 @@ async def test_retry_takes_back_those_archived_chunks_that_have_such_recipients_
     ledger: Ledger, tmp_path: Path
 ) -> None:
     id = await archived(ledger, Outcome.UNKNOWN, Outcome.SENT, Outcome.FAILED, Outcome.REJECTED, Outcome.SENT)
-    control, before, stored = Control(ledger), await lines(ledger, id), files(tmp_path)
-    await ledger.retire_campaign(id, 600)
+    control, before, stored = ledger.control, await lines(ledger, id), files(tmp_path)
+    await ledger.lifecycle.retire_campaign(id, 600)
     assert await control.retry(id, {Outcome.FAILED}, 0, chunks=100) == (1, 0)
     assert await live(ledger, id) == [2]
     assert [await control.retry(id, AGAIN, 0, chunks=100) for _ in range(2)] == [(1, 0), (0, 0)]
@@ -268,11 +267,11 @@ async def test_retry_takes_back_those_archived_chunks_that_have_such_recipients_
         work = await take(ledger, f"{id}-{number}")
         assert [(e.to, e.data) for e in work.entries] == [(f"u{number * 3 + i}@example.org", {"n": i}) for i in range(3)]
         assert await claim(ledger, work, 0, attempt=2) is ClaimStatus.OK
-        await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT, attempt=2, message_id=MESSAGE_ID.format(77))])
-        await ledger.scripts.release(work.chunk, fence=work.fence)
+        await ledger.work.settle(work.chunk, [settled(0, Outcome.SENT, attempt=2, message_id=MESSAGE_ID.format(77))])
+        await ledger.work.release(work.chunk, fence=work.fence)
     assert await ledger.redis.ttl(ledger.keys.records(f"{id}-0")) == -1  # what goes on is not forgotten on the way
     await archive_of(ledger).archive_due(limit=100, **NOW)
-    assert (await live(ledger, id), await ledger.in_doubt()) == ([], 0)
+    assert (await live(ledger, id), await ledger.report.in_doubt()) == ([], 0)
     after = await lines(ledger, id)
     assert [line for line, old in zip(after, before, strict=True) if line != old] == [after[0], after[6]]
     assert {(line.state, line.attempts, line.reason, line.ses_message_id) for line in (after[0], after[6])} == {
@@ -282,12 +281,12 @@ async def test_retry_takes_back_those_archived_chunks_that_have_such_recipients_
     assert len(set(files(tmp_path)) - set(stored)) == 2
 
 
-@pytest.mark.parametrize("after", ["read", "unarchive", "retry"])
+@pytest.mark.parametrize("after", ["read", "_run_unarchive", "_run_retry"])
 @pytest.mark.parametrize("turn", [1, 3])
 async def test_a_retry_that_dies_after_any_step_is_ended_by_repeating_it(ledger: Ledger, after: str, turn: int) -> None:
     id = await archived(ledger, *[Outcome.FAILED, Outcome.SENT, Outcome.UNKNOWN] * 3)
-    control, turns = Control(ledger), 0
-    owner: object = archive_of(ledger) if after == "read" else ledger.scripts
+    control, turns = ledger.control, 0
+    owner: object = ledger.control if after == "_run_retry" else archive_of(ledger)
     step = getattr(owner, after)
 
     async def die(*args: object, **more: object) -> object:
@@ -304,14 +303,14 @@ async def test_a_retry_that_dies_after_any_step_is_ended_by_repeating_it(ledger:
     await control.retry(id, AGAIN, 0, chunks=100)
     assert await counts(ledger, id) == {"queued": 6, "sent": 21}
     assert await live(ledger, id) == [0, 2, 3, 5, 6, 8]
-    assert (await ledger.campaign(id)).state == "running"
-    owed = {chunk for chunk, _ in await ledger.scripts.reap(limit=100, patience_ms=1)}
+    assert (await ledger.report.campaign(id)).state == "running"
+    owed = {chunk for chunk, _ in await ledger.work.reap(limit=100, patience_ms=1)}
     assert owed == {f"{id}-{number}" for number in (0, 2, 3, 5, 6, 8)}
 
 
 async def test_a_chunk_that_is_archived_at_the_moment_of_a_retry_is_taken_back_once_more(ledger: Ledger) -> None:
     id = await archived(ledger, Outcome.FAILED)
-    unarchive, turns = ledger.unarchive, 0
+    unarchive, turns = ledger.work.unarchive, 0
 
     async def and_archived_again(chunk: str) -> bool:
         nonlocal turns
@@ -321,8 +320,8 @@ async def test_a_chunk_that_is_archived_at_the_moment_of_a_retry_is_taken_back_o
             await archive_of(ledger).archive(chunk, **NOW)
         return done
 
-    with patch.object(ledger, "unarchive", and_archived_again):
-        assert await Control(ledger).retry(id, AGAIN, 0, chunks=100) == (1, 0)
+    with patch.object(ledger.work, "unarchive", and_archived_again):
+        assert await ledger.control.retry(id, AGAIN, 0, chunks=100) == (1, 0)
     assert (turns, await counts(ledger, id)) == (3, {"queued": 1, "sent": 2})
 
 
@@ -332,14 +331,14 @@ async def test_a_retry_that_does_not_find_an_archived_chunk_says_so_and_what_it_
     id = await archived(ledger, Outcome.FAILED, Outcome.FAILED, Outcome.FAILED)
     hint = rf"does not have the recipients of chunk \w+-1; {SAME_STORE}$"
     with pytest.raises(StoreFailed, match=hint.replace("-1", "-0")):
-        await Control(Ledger(ledger.redis, namespace)).retry(id, AGAIN, 0, chunks=100)
+        await Ledger(ledger.redis, namespace).control.retry(id, AGAIN, 0, chunks=100)
     (lost,) = (tmp_path / "store" / id).glob("1-*")
     lost.rename(tmp_path / "elsewhere")
     with pytest.raises(StoreFailed, match=hint):
-        await Control(ledger).retry(id, AGAIN, 0, chunks=100)
-    assert (await ledger.campaign(id)).counts == {"queued": 2, "sent": 6, "failed": 1}
+        await ledger.control.retry(id, AGAIN, 0, chunks=100)
+    assert (await ledger.report.campaign(id)).counts == {"queued": 2, "sent": 6, "failed": 1}
     (tmp_path / "elsewhere").rename(lost)
-    assert await Control(ledger).retry(id, AGAIN, 0, chunks=100) == (1, 0)
+    assert await ledger.control.retry(id, AGAIN, 0, chunks=100) == (1, 0)
 
 
 async def test_a_worker_sends_again_to_those_of_archived_chunks_that_failed_or_are_in_doubt_and_to_nobody_else(
@@ -388,7 +387,7 @@ async def test_a_chunk_with_somebody_in_doubt_is_archived_only_when_its_campaign
     await sent(ledger, f"{id}-1", 2)
     await archive.archive_due(limit=10, quiet_ms=0, doubt_quiet_ms=60_000)
     assert (await keys_of(ledger, f"{id}-0") != [], await keys_of(ledger, f"{id}-1")) == (True, [])
-    assert 40_000 < await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.scripts.now_ms() <= 60_000
+    assert 40_000 < await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.now_ms() <= 60_000
     await archive.archive(f"{id}-0", **NOW)
     assert await keys_of(ledger, f"{id}-0") == []
     assert await counts(ledger, id) == {"unknown": 1, "sent": 3}
@@ -405,7 +404,7 @@ async def test_with_a_short_retention_who_is_in_doubt_is_archived_after_the_grac
         id = await campaign(ledger, 2)
         await sent(ledger, f"{id}-0", 2, Outcome.UNKNOWN)
         await maintenance.archive(runtime)
-        left_ms = await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.scripts.now_ms()
+        left_ms = await ledger.redis.zscore(ledger.keys.over, f"{id}-0") - await ledger.now_ms()
         assert 900_000 < left_ms < 1_000_000
 
 
@@ -415,9 +414,9 @@ async def test_neither_what_is_open_nor_what_a_worker_has_nor_what_has_just_chan
     await archive.archive(f"{id}-0", **NOW)
     work = await take(ledger, f"{id}-1")
     await claim(ledger, work, 0, 1)
-    await ledger.scripts.settle(work.chunk, [settled(i, Outcome.SENT) for i in range(2)])
+    await ledger.work.settle(work.chunk, [settled(i, Outcome.SENT) for i in range(2)])
     await archive.archive_due(limit=10, **NOW)  # its lease is not given back yet
-    await ledger.scripts.release(work.chunk, fence=work.fence)
+    await ledger.work.release(work.chunk, fence=work.fence)
     await archive.archive(f"{id}-1", quiet_ms=60_000, doubt_quiet_ms=60_000)
     assert await states(ledger, id) == ["queued"] * 2 + ["sent"] * 2
     assert len(await keys_of(ledger, f"{id}-0")) == len(await keys_of(ledger, f"{id}-1")) == 2
@@ -430,14 +429,14 @@ async def test_neither_what_is_open_nor_what_a_worker_has_nor_what_has_just_chan
 class Died(Exception): ...
 
 
-@pytest.mark.parametrize("after", ["archive_read", "put", "archive_drop", "delete", "archive_done"])
+@pytest.mark.parametrize("after", ["_run_read", "put", "_run_drop", "delete", "_run_done"])
 async def test_a_process_that_dies_after_any_step_of_archiving_loses_nothing_and_another_ends_it(
     ledger: Ledger, tmp_path: Path, after: str
 ) -> None:
     id = await campaign(ledger, 3)
     await sent(ledger, f"{id}-0", 3)
     archive, before = archive_of(ledger), await lines(ledger, id)
-    owner: object = ledger.scripts if after.startswith("archive") else archive._objects
+    owner: object = archive if after.startswith("_") else archive._objects
     step = getattr(owner, after)
 
     async def die(*args: object, **more: object) -> None:
@@ -447,7 +446,7 @@ async def test_a_process_that_dies_after_any_step_of_archiving_loses_nothing_and
     with patch.object(owner, after, die), pytest.raises(Died):
         await archive.archive(f"{id}-0", **NOW)
     assert await lines(ledger, id) == before
-    assert await ledger.unarchive(f"{id}-0")
+    assert await ledger.work.unarchive(f"{id}-0")
     assert await lines(ledger, id) == before
     await archive.archive(f"{id}-0", **NOW)
     assert await lines(ledger, id) == before
@@ -490,13 +489,13 @@ async def test_a_process_that_wakes_up_after_the_chunk_was_archived_anew_does_no
         late = asyncio.create_task(archive.archive(f"{id}-0", **NOW))
         await asleep.wait()
     await archive.archive(f"{id}-0", **NOW)
-    assert await ledger.unarchive(f"{id}-0")
+    assert await ledger.work.unarchive(f"{id}-0")
     await bounce(ledger, f"{id}-0", 0)
     await archive.archive(f"{id}-0", **NOW)
     go_on.set()
     await late
     assert await states(ledger, id) == ["bounced", "sent", "sent"]
-    assert await ledger.unarchive(f"{id}-0")
+    assert await ledger.work.unarchive(f"{id}-0")
     assert await counts(ledger, id) == {"bounced": 1, "sent": 2}
 
 
@@ -510,7 +509,7 @@ async def test_many_archive_take_back_and_read_the_same_chunk_at_the_same_time(l
             if n % 3 == 0:
                 await archive.archive(f"{id}-0", **NOW)
             elif n % 3 == 1:
-                assert await ledger.unarchive(f"{id}-0")
+                assert await ledger.work.unarchive(f"{id}-0")
             else:
                 assert await lines(ledger, id) == before
 
@@ -557,7 +556,7 @@ async def test_a_file_is_there_whole_or_not_at_all_when_its_writer_is_killed(tmp
 async def test_a_chunk_whose_payload_cannot_be_read_waits_with_the_reason_and_is_sent_when_it_can(
     settings: Settings, ses: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailer.ledger.ledger.STORE_PAUSE_MS", 200)
+    monkeypatch.setattr("mailer.ledger.work.STORE_PAUSE_MS", 200)
     settings = settings.model_copy(update={"store_url": f"file://{tmp_path}/store"})
     async with Mailer(settings) as mailer:
         id = await mailer.start_campaign(letter(), rows(30))
@@ -594,7 +593,7 @@ async def test_with_redis_nothing_is_archived(ledger: Ledger, namespace: str, tm
     id = await campaign(inside, 3)
     await sent(inside, f"{id}-0", 3)
     assert await inside.redis.exists(inside.keys.over) == 0
-    assert not await inside.unarchive(f"{id}-0")
+    assert not await inside.work.unarchive(f"{id}-0")
     assert (await inside.redis.exists(inside.keys.payload(f"{id}-0")), files(tmp_path)) == (1, [])
 
 
@@ -615,19 +614,19 @@ async def test_a_report_where_the_store_is_not_set_is_an_error_and_not_a_short_r
 async def test_a_worker_without_the_store_parks_what_it_cannot_read(ledger: Ledger, namespace: str) -> None:
     id = await campaign(ledger, 3)
     inside = Ledger(ledger.redis, namespace)
-    assert await inside.lease(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.UNREAD
-    status = await inside.campaign(id)
+    assert await inside.work.take(f"{id}-0", owner="me", lease_ms=1000) is LeaseStatus.UNREAD
+    status = await inside.report.campaign(id)
     assert status.state == "parked"
     assert re.search(rf"^waiting: .* does not have the recipients of chunk {id}-0; {SAME_STORE}$", status.reason)
-    assert isinstance(await ledger.lease(f"{id}-0", owner="me", lease_ms=1000), LeasedChunk)  # given back, not run out
+    assert isinstance(await ledger.work.take(f"{id}-0", owner="me", lease_ms=1000), LeasedChunk)  # given back, not run out
 
 
 async def test_a_campaign_that_is_given_up_leaves_no_payloads(ledger: Ledger, tmp_path: Path) -> None:
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
-    await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org"]], [Outcome.QUEUED], {})] * 3)
+    await ledger.intake.plan_campaign(id, SPEC)
+    await ledger.intake.add_chunks(id, 0, [NewChunk([[1, "a@example.org"]], [Outcome.QUEUED], {})] * 3)
     assert len(files(tmp_path)) == 3
-    assert await ledger.drop_campaign(id)
+    assert await ledger.intake.drop_campaign(id)
     assert list((tmp_path / "store").iterdir()) == []
 
 

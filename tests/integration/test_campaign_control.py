@@ -17,7 +17,6 @@ from mailer.errors import CampaignGone, InvalidEmail, NotACampaign, NotFound, Wr
 from mailer.ids import chunk_id, new_campaign_id
 from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeasedChunk, LeaseStatus, Ledger
 from mailer.ledger import ledger as ledger_module
-from mailer.ledger.control import Control
 from mailer.redis.client import RedisClient
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator.state import ConfigurationSet
@@ -45,14 +44,14 @@ async def ttls(ledger: Ledger, id: str) -> set[bool]:
 
 
 async def test_what_is_paused_is_not_claimed_and_what_is_in_flight_settles(ledger: Ledger) -> None:
-    control, id = Control(ledger), await campaign(ledger, 3)
+    control, id = ledger.control, await campaign(ledger, 3)
     work = await take(ledger, f"{id}-0")
     await claim(ledger, work, 0)
     assert await control.pause(id)
     assert await claim(ledger, work, 1) is ClaimStatus.HALTED
-    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT)])
+    await ledger.work.settle(work.chunk, [settled(0, Outcome.SENT)])
     assert await counts(ledger, id) == {"sent": 1, "queued": 2}
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert (status.state, status.reason) == (State.PAUSED, f"somebody paused it; to let it go on: mailer campaign resume {id}")
     switched = await control.resume(id)
     assert (switched.state, switched.wake) == ("running", ())  # a worker has its only chunk
@@ -60,110 +59,114 @@ async def test_what_is_paused_is_not_claimed_and_what_is_in_flight_settles(ledge
 
 
 async def test_what_was_in_flight_and_the_last_ends_a_paused_campaign(ledger: Ledger) -> None:
-    control, id = Control(ledger), await campaign(ledger, 1)
+    control, id = ledger.control, await campaign(ledger, 1)
     work = await take(ledger, f"{id}-0")
     await claim(ledger, work, 0)
     await control.pause(id)
     assert (await control.resume(id)).state == State.RUNNING  # though nothing is queued: it may come back
     await control.pause(id)
-    assert (await ledger.scripts.settle(work.chunk, [settled(0, Outcome.SENT)])).finished
-    assert (await ledger.campaign(id)).state is State.FINISHED
+    assert (await ledger.work.settle(work.chunk, [settled(0, Outcome.SENT)])).finished
+    assert (await ledger.report.campaign(id)).state is State.FINISHED
 
 
 async def test_a_resumed_campaign_has_its_window_back_among_what_is_owed_work(ledger: Ledger) -> None:
-    control, id = Control(ledger), await campaign(ledger, 1, 1, 1)
+    control, id = ledger.control, await campaign(ledger, 1, 1, 1)
     await control.pause(id)
     for number in range(3):
-        assert await ledger.lease(f"{id}-{number}", owner="me", lease_ms=1000) is LeaseStatus.HALTED
+        assert await ledger.work.take(f"{id}-{number}", owner="me", lease_ms=1000) is LeaseStatus.HALTED
     assert await ledger.redis.zcard(ledger.keys.due) == 0
     switched = await control.resume(id)
     assert sorted(switched.wake) == [(f"{id}-{number}", 0) for number in range(3)]
     assert await ledger.redis.zcard(ledger.keys.due) == 3
     assert await control.resume(id) != switched  # twice: it goes on already, and nothing is to be woken
-    assert [isinstance(await ledger.lease(f"{id}-{n}", owner="me", lease_ms=1000), LeasedChunk) for n in range(3)] == [True] * 3
+    assert [isinstance(await ledger.work.take(f"{id}-{n}", owner="me", lease_ms=1000), LeasedChunk) for n in range(3)] == [
+        True
+    ] * 3
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.PARKED, State.PAUSED, State.STOPPED])
 async def test_cancelled_from_any_state_all_that_is_queued_is_counted_out_and_what_is_claimed_settles(
     ledger: Ledger, state: State
 ) -> None:
-    control, id = Control(ledger), await campaign(ledger, 3, *[2] * 30, bad=1)
+    control, id = ledger.control, await campaign(ledger, 3, *[2] * 30, bad=1)
     work = await take(ledger, f"{id}-0")
     await claim(ledger, work, 1, 2)
-    await ledger.scripts.halt(id, to=state, reason="", allowed=[State.RUNNING])
+    await ledger.lifecycle.halt(id, to=state, reason="", allowed=[State.RUNNING])
     assert [await control.cancel(id), await control.cancel(id)] == [True, False]
     assert await claim(ledger, work, 0) is not ClaimStatus.OK
-    await asyncio.gather(*(control.sweep(id, chunks=7) for _ in range(3)))
-    while (await control.sweep(id, chunks=7)).left:
+    await asyncio.gather(*(control.count_out(id, chunks=7) for _ in range(3)))
+    while (await control.count_out(id, chunks=7)).left:
         pass
     assert await counts(ledger, id) == {"rejected": 31, "cancelled": 30, "claimed": 2}
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert (status.state, status.over, status.finished_at) == (State.CANCELLED, False, None)
-    await ledger.retire_campaign(id, DAY_S)
+    await ledger.lifecycle.retire_campaign(id, DAY_S)
     assert await ttls(ledger, id) == {False}  # not before what is in flight is settled
 
     back = settled(2, Outcome.QUEUED, reason="busy", failed=True)
-    assert (await ledger.scripts.settle(work.chunk, [settled(1, Outcome.SENT), back])).finished
+    assert (await ledger.work.settle(work.chunk, [settled(1, Outcome.SENT), back])).finished
     assert await counts(ledger, id) == {"rejected": 31, "cancelled": 31, "sent": 1}
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert (status.state, status.over) == (State.CANCELLED, True)
     assert status.finished_at is not None
-    assert {line.reason async for line in ledger.report(id) if line.state == "cancelled"} == {
+    assert {line.reason async for line in ledger.report.lines(id) if line.state == "cancelled"} == {
         "the campaign was cancelled before its turn came",
         "busy",
     }
     assert await ledger.redis.zcard(ledger.keys.due) == 0
-    await ledger.retire_campaign(id, DAY_S)
+    await ledger.lifecycle.retire_campaign(id, DAY_S)
     assert await ttls(ledger, id) == {True}
 
 
 async def test_what_a_dead_worker_had_claimed_stays_unknown_and_ends_a_cancelled_campaign(ledger: Ledger) -> None:
-    control, id = Control(ledger), await campaign(ledger, 2)
+    control, id = ledger.control, await campaign(ledger, 2)
     work = await take(ledger, f"{id}-0", lease_ms=SOON_MS)
     await claim(ledger, work, 0)
     await control.cancel(id)
-    await control.sweep(id, chunks=10)
+    await control.count_out(id, chunks=10)
     await asyncio.sleep(SOON_MS * 2 / 1000)
-    assert await ledger.scripts.reap(limit=10, patience_ms=1000) == [(f"{id}-0", work.fence)]
-    assert await ledger.lease(f"{id}-0", owner="other", lease_ms=1000) is LeaseStatus.OVER
+    assert await ledger.work.reap(limit=10, patience_ms=1000) == [(f"{id}-0", work.fence)]
+    assert await ledger.work.take(f"{id}-0", owner="other", lease_ms=1000) is LeaseStatus.OVER
     assert await counts(ledger, id) == {"unknown": 1, "cancelled": 1}
-    assert (await ledger.campaign(id)).over
-    ended = (await ledger.campaign(id)).finished_at
+    assert (await ledger.report.campaign(id)).over
+    ended = (await ledger.report.campaign(id)).finished_at
     # It turns out that SES had refused it: it is not tried again.
     await asyncio.sleep(0.002)
-    await ledger.scripts.settle(work.chunk, [settled(0, Outcome.QUEUED)])
+    await ledger.work.settle(work.chunk, [settled(0, Outcome.QUEUED)])
     assert await counts(ledger, id) == {"cancelled": 2}
-    assert (await ledger.campaign(id)).finished_at == ended
+    assert (await ledger.report.campaign(id)).finished_at == ended
 
 
 async def test_a_stopped_campaign_that_was_to_be_forgotten_is_kept_whole_when_it_is_resumed(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_module, "KEYS_CHUNKS", 3)
-    control = Control(ledger)
+    control = ledger.control
     for turn in range(12):
         id = await campaign(ledger, *[1] * 20)
         for _ in range(3):
-            await ledger.stop(id, "wrong")
+            await ledger.lifecycle.stop(id, "wrong")
             if turn % 2:
-                await ledger.retire_campaign(id, DAY_S)
+                await ledger.lifecycle.retire_campaign(id, DAY_S)
                 assert await ttls(ledger, id) == {True}
-                assert id not in [one.id for one in await ledger.active_campaigns()]
+                assert id not in [one.id for one in await ledger.lifecycle.active_campaigns()]
             # Also while somebody is just about to let it be forgotten.
-            await asyncio.gather(ledger.retire_campaign(id, DAY_S), control.resume(id), ledger.retire_campaign(id, DAY_S))
-            await ledger.revive_campaign(id)
+            await asyncio.gather(
+                ledger.lifecycle.retire_campaign(id, DAY_S), control.resume(id), ledger.lifecycle.retire_campaign(id, DAY_S)
+            )
+            await ledger.lifecycle.revive_campaign(id)
             assert await ttls(ledger, id) == {False}
-            (active,) = [one for one in await ledger.active_campaigns() if one.id == id]
+            (active,) = [one for one in await ledger.lifecycle.active_campaigns() if one.id == id]
             assert (active.state, active.retired, active.over) == (State.RUNNING, False, False)
 
 
 async def test_a_resume_that_died_in_the_middle_is_ended_by_the_upkeep(runtime_only: Runtime) -> None:
     ledger = runtime_only.ledger
     id = await campaign(ledger, 1, 1, 1)
-    await ledger.stop(id, "wrong")
+    await ledger.lifecycle.stop(id, "wrong")
     await look_after_campaigns(runtime_only)
     assert await ttls(ledger, id) == {True}
-    await ledger.scripts.resume(id, patience_ms=1)  # and its caller is gone
+    await ledger.control._run_resume(id, patience_ms=1)  # and its caller is gone
     await look_after_campaigns(runtime_only)
     assert await ttls(ledger, id) == {False}
 
@@ -173,10 +176,10 @@ async def test_a_stopped_campaign_that_was_to_be_forgotten_is_counted_out_and_fo
 ) -> None:
     ledger = runtime_only.ledger
     id = await campaign(ledger, 2, 2)
-    await ledger.stop(id, "wrong")
+    await ledger.lifecycle.stop(id, "wrong")
     await look_after_campaigns(runtime_only)
-    await runtime_only.control.cancel(id)
-    assert id in [one.id for one in await ledger.active_campaigns()]
+    await runtime_only.ledger.control.cancel(id)
+    assert id in [one.id for one in await ledger.lifecycle.active_campaigns()]
     await look_after_campaigns(runtime_only)
     assert await counts(ledger, id) == {"cancelled": 4}
     await look_after_campaigns(runtime_only)
@@ -185,7 +188,7 @@ async def test_a_stopped_campaign_that_was_to_be_forgotten_is_counted_out_and_fo
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_records(ledger: Ledger, seed: int) -> None:
-    dice, control = random.Random(seed), Control(ledger)
+    dice, control = random.Random(seed), ledger.control
     id = await campaign(ledger, 4, 4, 4)
     works: dict[str, LeasedChunk] = {}
     flying: list[tuple[str, int, int]] = []
@@ -193,7 +196,7 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
 
     async def lease() -> None:
         chunk = chunk_id(id, dice.randrange(3))
-        found = await ledger.lease(chunk, owner="me", lease_ms=dice.choice([1, 60_000]))
+        found = await ledger.work.take(chunk, owner="me", lease_ms=dice.choice([1, 60_000]))
         if isinstance(found, LeasedChunk):
             works[chunk] = found
             flying[:] = [one for one in flying if one[0] != chunk or dice.random() < 0.5]  # some answers come late
@@ -201,7 +204,7 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
     async def hand_over() -> None:
         if works:
             chunk = dice.choice(list(works))
-            position, before = dice.randrange(4), (await ledger.campaign(id)).state
+            position, before = dice.randrange(4), (await ledger.report.campaign(id)).state
             records = works[chunk].records
             attempt = records[position].attempts + 1
             again = (chunk, position, attempt) in flying  # then it is stored, and holds whatever the campaign is
@@ -214,22 +217,22 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
         if flying:
             chunk, position, attempt = flying.pop(dice.randrange(len(flying)))
             outcome = dice.choice([Outcome.SENT, Outcome.QUEUED, Outcome.UNKNOWN, Outcome.REJECTED])
-            await ledger.scripts.settle(chunk, [settled(position, outcome, attempt=attempt)])
+            await ledger.work.settle(chunk, [settled(position, outcome, attempt=attempt)])
 
     async def allowed(step: Callable[[str], Awaitable[object]]) -> None:
         try:
             await step(id)
         except WrongState:
-            assert (await ledger.campaign(id)).state in (State.FINISHED, State.CANCELLED, State.STOPPED)
+            assert (await ledger.report.campaign(id)).state in (State.FINISHED, State.CANCELLED, State.STOPPED)
 
     steps: list[Callable[[], Awaitable[object]]] = [
         *[lease, hand_over, answer] * 3,
         lambda: allowed(control.pause),
         lambda: allowed(control.resume),
-        lambda: ledger.stop(id, "wrong"),
-        lambda: ledger.park(id, "waits"),
-        lambda: ledger.retire_campaign(id, DAY_S),
-        lambda: control.sweep(id, chunks=1),
+        lambda: ledger.lifecycle.stop(id, "wrong"),
+        lambda: ledger.lifecycle.park(id, "waits"),
+        lambda: ledger.lifecycle.retire_campaign(id, DAY_S),
+        lambda: control.count_out(id, chunks=1),
     ]
     for turn in range(90):
         await dice.choice(steps)()
@@ -237,16 +240,16 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
             await allowed(control.cancel)
         await counts(ledger, id)
     await asyncio.sleep(0.002)
-    while (await control.sweep(id, chunks=1)).left:
+    while (await control.count_out(id, chunks=1)).left:
         pass
     for chunk, position, attempt in flying:
-        await ledger.scripts.settle(chunk, [settled(position, Outcome.QUEUED, attempt=attempt)])
+        await ledger.work.settle(chunk, [settled(position, Outcome.QUEUED, attempt=attempt)])
     for number in range(3):
         if (work := works.get(chunk_id(id, number))) is not None:
-            await ledger.scripts.release(work.chunk, fence=work.fence)
-        await ledger.lease(chunk_id(id, number), owner="last", lease_ms=1)
+            await ledger.work.release(work.chunk, fence=work.fence)
+        await ledger.work.take(chunk_id(id, number), owner="last", lease_ms=1)
     assert not {"queued", "claimed"} & set(await states(ledger, id))
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert (status.over, sum((await counts(ledger, id)).values())) == (True, 12)
 
 
@@ -321,7 +324,7 @@ async def at_rest(ledger: Ledger) -> None:
     """Pausing and resuming leaves wake-ups that nothing is to be done for. A worker that is ended while arq looks at one leaves
     a pipeline of redis-py's open, which Python warns of."""
     async with asyncio.timeout(10):
-        while await ledger.queue_depth(Lane.BULK):
+        while await ledger.report.queue_depth(Lane.BULK):
             await asyncio.sleep(0.01)
 
 
@@ -443,7 +446,7 @@ async def test_what_was_stopped_goes_on_once_it_is_mended(runtime: Runtime, ses:
     id = await mailer.start_campaign(letter(configuration_set="missing"), rows(1200))
     await until(mailer, id, State.STOPPED)
     async with asyncio.timeout(5):  # taken from the active ones, its keys are to be forgotten
-        while id in [one.id for one in await runtime.ledger.active_campaigns()]:
+        while id in [one.id for one in await runtime.ledger.lifecycle.active_campaigns()]:
             await asyncio.sleep(0.02)
     with pytest.raises(WrongState):
         await mailer.pause(id)
@@ -459,8 +462,8 @@ async def test_a_cancel_of_twenty_thousand_survives_whoever_counts_out(
     runtime_only: Runtime, mailer: Mailer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await mailer.start_campaign(letter(), rows(20_000))
-    assert await Control(runtime_only.ledger).cancel(id)  # and whoever said so is gone
-    monkeypatch.setattr("mailer.ledger.control.SWEEP_CHUNKS", 3)
+    assert await runtime_only.ledger.control.cancel(id)  # and whoever said so is gone
+    monkeypatch.setattr("mailer.ledger.control.COUNT_OUT_CHUNKS", 3)
     killed = asyncio.create_task(look_after_campaigns(runtime_only))
     async with asyncio.timeout(10):
         while not (await mailer.campaign(id)).counts.get("cancelled"):
@@ -484,8 +487,8 @@ GUARD = Guard(max_bounce_rate=0.05, max_complaint_rate=0.001, after=200)
 async def guarded(ledger: Ledger, guard: Guard, **known: int) -> str:
     """A running campaign of which that much is known."""
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC, guard=guard)
-    await ledger.start_campaign(id, rows=1, chunks=0, counts=Counter({Outcome.QUEUED: 1}))
+    await ledger.intake.plan_campaign(id, SPEC, guard=guard)
+    await ledger.intake.start_campaign(id, rows=1, chunks=0, counts=Counter({Outcome.QUEUED: 1}))
     await know(ledger.redis, ledger.keys.container(id), **known)
     return id
 
@@ -520,46 +523,46 @@ async def test_the_guard_pauses_above_the_limit_once_enough_is_known(
     ledger: Ledger, guard: Guard, known: dict[str, int], sentence: str | None
 ) -> None:
     id = await guarded(ledger, guard, **known)
-    reason = await ledger.scripts.guard(id)
-    status = await ledger.campaign(id)
+    reason = await ledger.lifecycle.guard(id)
+    status = await ledger.report.campaign(id)
     if sentence is None:
         assert (reason, status.state) == ("", State.RUNNING)
     else:
         assert (status.reason, status.state) == (reason, State.PAUSED)
         assert reason.startswith(f"paused by its guard: {sentence}")
         assert reason.endswith(f"; look into the list, then: mailer campaign resume {id}")
-        assert await ledger.scripts.guard(id) == ""  # said once
+        assert await ledger.lifecycle.guard(id) == ""  # said once
 
 
 async def test_after_a_resume_the_guard_judges_what_came_since(ledger: Ledger) -> None:
-    control, id = Control(ledger), await guarded(ledger, GUARD, delivered=100, bounced=150, complained=1)
+    control, id = ledger.control, await guarded(ledger, GUARD, delivered=100, bounced=150, complained=1)
     container = ledger.keys.container(id)
-    assert await ledger.scripts.guard(id)
+    assert await ledger.lifecycle.guard(id)
     await know(ledger.redis, container, bounced=50)  # late news of what was sent before
     await control.resume(id)
     await know(ledger.redis, container, delivered=-1, complained=1)  # also of what had been delivered
-    assert await ledger.scripts.guard(id) == ""
+    assert await ledger.lifecycle.guard(id) == ""
     await know(ledger.redis, container, delivered=185, bounced=14)
-    assert await ledger.scripts.guard(id) == ""
+    assert await ledger.lifecycle.guard(id) == ""
     await know(ledger.redis, container, delivered=1)
-    assert "14 of 200 e-mails bounced, 7.0 %" in await ledger.scripts.guard(id)
+    assert "14 of 200 e-mails bounced, 7.0 %" in await ledger.lifecycle.guard(id)
 
 
 async def test_what_the_guard_finds_while_a_person_has_it_paused_is_said_before_it_is_resumed(ledger: Ledger) -> None:
-    control, id = Control(ledger), await guarded(ledger, GUARD)
+    control, id = ledger.control, await guarded(ledger, GUARD)
     await control.pause(id)
     await know(ledger.redis, ledger.keys.container(id), bounced=200)
-    assert await ledger.scripts.guard(id)
-    assert "paused by its guard" in (await ledger.campaign(id)).reason
+    assert await ledger.lifecycle.guard(id)
+    assert "paused by its guard" in (await ledger.report.campaign(id)).reason
     await control.resume(id)
-    assert (await ledger.scripts.guard(id), (await ledger.campaign(id)).state) == ("", State.RUNNING)
+    assert (await ledger.lifecycle.guard(id), (await ledger.report.campaign(id)).state) == ("", State.RUNNING)
 
 
 async def test_a_campaign_that_is_over_or_stopped_is_left_alone(ledger: Ledger) -> None:
     for state in (State.STOPPED, State.CANCELLED, State.FINISHED):
         id = await guarded(ledger, GUARD, bounced=500)
-        await ledger.scripts.halt(id, to=state, reason="so", allowed=[State.RUNNING])
-        assert (await ledger.scripts.guard(id), (await ledger.campaign(id)).state) == ("", state)
+        await ledger.lifecycle.halt(id, to=state, reason="so", allowed=[State.RUNNING])
+        assert (await ledger.lifecycle.guard(id), (await ledger.report.campaign(id)).state) == ("", state)
 
 
 async def test_the_guard_stops_a_campaign_that_is_being_sent_and_a_resume_sends_the_rest_once(

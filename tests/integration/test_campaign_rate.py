@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mailer import State
-from mailer.ledger.control import Control
 from mailer.message.email import Outcome
 
 from ..servers import RedisServer
@@ -20,23 +19,23 @@ Still = Callable[[World, str], Awaitable[object]]
 
 
 async def paused(world: World, id: str) -> None:
-    control = Control(world.ledger)
+    control = world.ledger.control
     await control.pause(id)
     await world.later(DAY_S)
     await control.resume(id)
 
 
 async def parked(world: World, id: str) -> None:
-    await world.ledger.park(id, "waiting")
+    await world.ledger.lifecycle.park(id, "waiting")
     await world.later(DAY_S / 2)
-    await world.ledger.park(id, "waiting for something else")
+    await world.ledger.lifecycle.park(id, "waiting for something else")
     await world.later(DAY_S / 2)
 
 
 async def stopped(world: World, id: str) -> None:
-    await world.ledger.stop(id, "because")
+    await world.ledger.lifecycle.stop(id, "because")
     await world.later(DAY_S)
-    await Control(world.ledger).resume(id)
+    await world.ledger.control.resume(id)
 
 
 @pytest.mark.parametrize("still", [paused, parked, stopped])
@@ -46,14 +45,14 @@ async def test_time_for_which_a_campaign_stands_still_is_not_part_of_its_rate(se
         work = await take(moved.ledger, f"{id}-0", lease_ms=10 * DAY_S * 1000)
         for position in range(11):  # 10 a second
             await claim(moved.ledger, work, position)
-            await moved.ledger.scripts.settle(work.chunk, [settled(position, Outcome.SENT)])
+            await moved.ledger.work.settle(work.chunk, [settled(position, Outcome.SENT)])
             await moved.later(0.1)
         await still(moved, id)
         for position in range(11, 31):
             await claim(moved.ledger, work, position)
-            await moved.ledger.scripts.settle(work.chunk, [settled(position, Outcome.SENT)])
+            await moved.ledger.work.settle(work.chunk, [settled(position, Outcome.SENT)])
             await moved.later(0.1)
-        status = await moved.ledger.campaign(id)
+        status = await moved.ledger.report.campaign(id)
         assert (status.state, status.counts) == (State.FINISHED, {"sent": 31})
         assert 9 < status.rate <= 10.5
 
@@ -65,14 +64,14 @@ async def test_the_time_between_the_end_and_a_retry_is_not_part_of_its_rate(serv
         for position in range(22):
             await claim(moved.ledger, work, position)
             outcome = Outcome.SENT if position < 11 else Outcome.FAILED
-            await moved.ledger.scripts.settle(work.chunk, [settled(position, outcome)])
+            await moved.ledger.work.settle(work.chunk, [settled(position, outcome)])
             await moved.later(0.1)
-        await moved.ledger.scripts.release(work.chunk, fence=work.fence, delay_ms=0)
+        await moved.ledger.work.release(work.chunk, fence=work.fence, delay_ms=0)
         await moved.later(DAY_S)
-        await Control(moved.ledger).retry(id, {Outcome.FAILED}, 0, chunks=1)
+        await moved.ledger.control.retry(id, {Outcome.FAILED}, 0, chunks=1)
         work = await take(moved.ledger, f"{id}-0", lease_ms=10 * DAY_S * 1000)
         for position in range(11, 22):
             await claim(moved.ledger, work, position, attempt=2)
-            await moved.ledger.scripts.settle(work.chunk, [settled(position, Outcome.SENT, attempt=2)])
+            await moved.ledger.work.settle(work.chunk, [settled(position, Outcome.SENT, attempt=2)])
             await moved.later(0.1)
-        assert 5 < (await moved.ledger.campaign(id)).rate < 11
+        assert 5 < (await moved.ledger.report.campaign(id)).rate < 11

@@ -30,7 +30,7 @@ def email(**more: Any) -> Email:
 
 
 async def taken(ledger: Ledger, id: str, lease_ms: int = 10_000) -> LeasedChunk:
-    work = await ledger.lease(chunk_id(id, 0), owner="me", lease_ms=lease_ms)
+    work = await ledger.work.take(chunk_id(id, 0), owner="me", lease_ms=lease_ms)
     assert isinstance(work, LeasedChunk)
     return work
 
@@ -60,7 +60,7 @@ async def test_a_worker_that_has_it_in_hand_does_not_get_to_claim_it(mailer: Mai
     id = await mailer.send(email())
     work = await taken(ledger, id)
     assert await mailer.cancel(id)
-    claim = await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
+    claim = await ledger.work.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
     assert claim != "ok"
     assert (await mailer.status(id)).state == "cancelled"
 
@@ -68,7 +68,7 @@ async def test_a_worker_that_has_it_in_hand_does_not_get_to_claim_it(mailer: Mai
 async def test_what_ses_may_have_or_has_is_too_late(mailer: Mailer, settings: Settings, ses: Simulator, ledger: Ledger) -> None:
     id = await mailer.send(email())
     work = await taken(ledger, id)
-    await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
+    await ledger.work.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
     with pytest.raises(TooLate, match=f"Message {id} is on its way to SES, so it cannot be cancelled; only what"):
         await mailer.cancel(id)
     async with running_worker(settings):
@@ -83,9 +83,9 @@ async def test_what_ses_may_have_or_has_is_too_late(mailer: Mailer, settings: Se
 async def test_one_in_doubt_is_not_sent_again_once_it_is_cancelled(mailer: Mailer, ledger: Ledger, cancelled: bool) -> None:
     id = await mailer.send(email())
     work = await taken(ledger, id, lease_ms=1000)
-    await ledger.scripts.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
+    await ledger.work.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
     await ledger.redis.hset(ledger.keys.chunk(work.chunk), "until", 1)  # its worker is dead
-    await ledger.lease(work.chunk, owner="another", lease_ms=1000)
+    await ledger.work.take(work.chunk, owner="another", lease_ms=1000)
     assert (await mailer.status(id)).state == "unknown"
     if cancelled:
         assert [await mailer.cancel(id) for _ in range(2)] == [True, False]

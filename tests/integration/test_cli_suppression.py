@@ -77,11 +77,11 @@ async def shown(*words: str) -> Any:
 
 
 async def own(ledger: Ledger) -> set[tuple[str, str, str]]:
-    return {(entry.address, entry.reason.value, entry.stream) async for entry in SuppressionLists.of(ledger).walk_own()}
+    return {(entry.address, entry.reason.value, entry.stream) async for entry in SuppressionLists(ledger).walk_own()}
 
 
 async def copied(ledger: Ledger) -> dict[str, str]:
-    return {entry.address: entry.reason async for entry in SuppressionLists.of(ledger).walk_ses(ACCOUNT)}
+    return {entry.address: entry.reason async for entry in SuppressionLists(ledger).walk_ses(ACCOUNT)}
 
 
 def at_ses(ses: Simulator) -> dict[str, str]:
@@ -173,7 +173,7 @@ async def test_sync_reads_all_of_it_and_new_only_what_was_added(ledger: Ledger, 
 async def test_what_was_exported_can_be_imported(ledger: Ledger, ses: Simulator) -> None:
     mine = {("ana@example.org", "bounce", ""), ("=bo@example.org", "unsubscribe", "news")}
     for address, reason, stream in mine:
-        await SuppressionLists.of(ledger).add([NewEntry(address, Reason(reason), stream)])
+        await SuppressionLists(ledger).add([NewEntry(address, Reason(reason), stream)])
     ses.suppress("Theirs@example.org", "COMPLAINT")
     await shown("sync")
     exported = await suppression("export", "all.csv.gz")
@@ -186,7 +186,7 @@ async def test_what_was_exported_can_be_imported(ledger: Ledger, ses: Simulator)
     assert len(listed) == 3
     assert "1 of 3 entries" in limited.err
     for address, _, _ in mine:
-        await SuppressionLists.of(ledger).remove(address, None)
+        await SuppressionLists(ledger).remove(address, None)
     await shown("remove", "theirs@example.org")
     assert (await own(ledger), at_ses(ses)) == (set(), {})
     numbers = await shown("import", "all.csv.gz")
@@ -202,7 +202,7 @@ async def test_what_was_exported_can_be_imported(ledger: Ledger, ses: Simulator)
 async def test_an_export_that_fails_half_way_leaves_the_file_that_was_there(
     ledger: Ledger, ses: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await SuppressionLists.of(ledger).add([NewEntry("ana@example.org", Reason.MANUAL)])
+    await SuppressionLists(ledger).add([NewEntry("ana@example.org", Reason.MANUAL)])
     files = [tmp_path / "out" / name for name in ("all.csv", "all.csv.gz", "new.csv")]
     files[0].parent.mkdir()
     for file in files[:2]:
@@ -229,7 +229,7 @@ async def test_an_export_that_fails_half_way_leaves_the_file_that_was_there(
 async def test_an_export_to_standard_output_has_the_entries_and_nothing_else(
     ledger: Ledger, ses: Simulator, words: tuple[str, ...]
 ) -> None:
-    await SuppressionLists.of(ledger).add(
+    await SuppressionLists(ledger).add(
         [NewEntry("ana@example.org", Reason.BOUNCE), NewEntry("bo@example.org", Reason.MANUAL, "news")]
     )
     said = await suppression("export", *words, "--list", "own")
@@ -242,7 +242,7 @@ async def test_an_export_to_standard_output_has_the_entries_and_nothing_else(
     assert said.err.endswith("2 entries\n")
     lines = await suppression("export", *words, "--list", "own", "--format", "ndjson")
     assert sorted(json.loads(line)["email"] for line in lines.out.splitlines()) == ["ana@example.org", "bo@example.org"]
-    await SuppressionLists.of(ledger).remove("ana@example.org", None)
+    await SuppressionLists(ledger).remove("ana@example.org", None)
     again = await suppression("import", "-", "--local", stdin=said.out)  # what was written is a list again
     assert (again.status, "1 added, 1 were there already" in again.err) == (0, True)
 
@@ -267,7 +267,7 @@ async def test_an_import_of_many_goes_to_ses_and_can_be_done_again(ledger: Ledge
     first = await shown("import", "many.csv")
     assert (first["added"], first["ses_written"], len(at_ses(ses))) == (700, 700, 700)
     ses.unsuppress("u1@example.org")
-    await SuppressionLists.of(ledger).delisted(ACCOUNT, "u1@example.org")
+    await SuppressionLists(ledger).delisted(ACCOUNT, "u1@example.org")
     again = await shown("import", "many.csv")
     assert (again["there"], again["ses_written"], again["ses_there"]) == (700, 1, 699)
 

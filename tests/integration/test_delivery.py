@@ -411,7 +411,7 @@ async def test_an_error_that_nobody_foresaw_is_not_tried_again_at_once(
         tries += 1
         raise ZeroDivisionError
 
-    monkeypatch.setattr(runtime.ledger.scripts, "claim", broken)
+    monkeypatch.setattr(runtime.ledger.work, "claim", broken)
     id = await mailer.send(Email(to="a@example.org", from_=FROM, subject="s", text="t"))
     async with asyncio.timeout(10):
         while not tries:

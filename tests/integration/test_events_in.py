@@ -27,11 +27,12 @@ from mailer import Email, Mailer, Settings, State
 from mailer.errors import FetchFailed
 from mailer.events import Certificates, Verifier, read
 from mailer.ids import Attempt, new_campaign_id
-from mailer.ledger.scripts import Scripts
+from mailer.ledger.inbox import Inbox
 from mailer.message.sender import Sender
 from mailer.metrics import REGISTRY
 from mailer.queue import connect, disconnect
 from mailer.redis.client import RedisClient
+from mailer.redis.scripts import Scripts
 from mailer.ses.sqs import EventQueue, Received
 from mailer.settings import Policy
 from mailer.simulator import AccountChange, Fault, Kind, Simulator, SimulatorConfig, change_account
@@ -337,12 +338,12 @@ async def test_a_store_that_does_not_answer_costs_a_batch_a_bounded_time_and_tho
             async with asyncio.timeout(3):
                 for _ in range(2):
                     assert await events.apply(runtime, [*some, read(bounced(live, 0))]) == set(range(20))
-        assert (await runtime.ledger.campaign(live)).counts == {"bounced": 1, "queued": 1}
+        assert (await runtime.ledger.report.campaign(live)).counts == {"bounced": 1, "queued": 1}
         assert len(asked) == events.BACK_AT_ONCE
         runtime.store_rests_until = 0.0  # as half a minute later
         monkeypatch.setattr(events, "BACK_S", 5.0)
         assert await events.apply(runtime, some) == set()
-        assert (await runtime.ledger.campaign(id)).counts == {"bounced": 20}
+        assert (await runtime.ledger.report.campaign(id)).counts == {"bounced": 20}
 
 
 async def test_what_one_event_holds_does_not_stop_the_others_of_its_batch(idle: Runtime) -> None:
@@ -353,7 +354,7 @@ async def test_what_one_event_holds_does_not_stop_the_others_of_its_batch(idle: 
     some = [read(bounced(id, 0)) for id in ids]
     too_large = [read(bounced(id, 0, attempt)) for id in ids for attempt in (65536, 70000, 10**13)]
     assert await events.apply(idle, [*some, *too_large]) == {5}
-    states = [(await idle.ledger.campaign(id)).counts for id in ids]
+    states = [(await idle.ledger.report.campaign(id)).counts for id in ids]
     assert states == [{"bounced": 1}] * 5 + [{"queued": 1}, {"bounced": 1}]
 
 
@@ -416,7 +417,7 @@ async def test_without_an_event_the_lanes_policy_decides_after_the_grace(
         id = await mailer.send(Email(to="ana@example.org", from_=FROM, subject="Code", text="1234"))
         await state_of(mailer, id, "unknown")
         await runtime.redis.set(key, 890_000_000)
-        assert await runtime.ledger.doubtful(900_000, limit=10) == []
+        assert await runtime.ledger.work.doubtful(900_000, limit=10) == []
         await runtime.redis.set(key, 905_000_000)
         if policy is Policy.HOLD:
             await maintenance.settle_doubts(runtime)
@@ -455,8 +456,8 @@ async def test_5000_events_shuffled_and_repeated_some_before_the_answer_end_as_t
         some, bodies = bodies[:300], bodies[300:]
         await events.apply(idle, list(map(read, some)))
     await answering
-    status = await idle.ledger.campaign(id)
-    assert [line.state async for line in idle.ledger.report(id)] == model
+    status = await idle.ledger.report.campaign(id)
+    assert [line.state async for line in idle.ledger.report.lines(id)] == model
     assert (status.counts, status.state, status.twice) == (Counter(model), State.FINISHED, 0)
 
 
@@ -678,8 +679,8 @@ async def test_a_call_that_is_repeated_because_its_answer_was_lost_says_that_it_
     watch = Watch(nobody, Stop(name="notify", when=When.LOST, what=What.CUT))
     async with proxy(watch, RedisWire, server.url) as url:
         redis = connect(idle.settings.model_copy(update={"redis_url": url}))
-        scripts = Scripts(redis, idle.ledger.keys)
-        assert [await scripts.notify("id", {"message": "{}"}, life_s=60) for _ in range(2)] == [True, False]
+        inbox = Inbox(idle.ledger.keys, Scripts(redis, "mailer.ledger"))
+        assert [await inbox.notify("id", {"message": "{}"}, life_s=60) for _ in range(2)] == [True, False]
         await disconnect(redis)
     assert (watch.asked.count("notify"), await idle.redis.xlen(idle.ledger.keys.inbox)) == (3, 1)
 
@@ -732,12 +733,12 @@ async def test_what_cannot_be_applied_now_stays_queued_is_tried_again_and_never_
         assert (await idle.redis.xpending(inbox, sns.GROUP))["pending"] == 3
         await idle.redis.xadd(inbox, {"message": bounced(id, 3)})
         await sns.take_in(idle)
-        assert (await idle.ledger.campaign(id)).counts == {"sent": 3, "bounced": 1}
+        assert (await idle.ledger.report.campaign(id)).counts == {"sent": 3, "bounced": 1}
         for path, content in whole.items():
             path.write_bytes(content)
         for _ in range(2):
             await sns.take_in(idle)
-        assert (await idle.ledger.campaign(id)).counts == {"bounced": 4}
+        assert (await idle.ledger.report.campaign(id)).counts == {"bounced": 4}
         assert ((await idle.redis.xpending(inbox, sns.GROUP))["pending"], await idle.redis.xlen(inbox)) == (0, 0)
 
 
@@ -746,7 +747,7 @@ async def test_what_can_never_be_applied_is_given_up_after_four_days_and_not_bef
 ) -> None:
     monkeypatch.setattr(sns, "BLOCK_MS", 1)
     async with Runtime(stored) as idle:
-        inbox, now = idle.ledger.keys.inbox, await idle.ledger.scripts.now_ms()
+        inbox, now = idle.ledger.keys.inbox, await idle.ledger.now_ms()
         id, (path,) = await archived(idle, 1)
         path.write_bytes(b"cut")
         await sns.take_in(idle)

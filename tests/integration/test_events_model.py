@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mailer import Settings
 from mailer.ledger import ClaimStatus, EventUpdate, LeasedChunk, LeaseStatus, Ledger
-from mailer.ledger.scripts import Manner, Settlement
+from mailer.ledger.work import Manner, Settlement
 from mailer.message.email import Mode, Outcome, State
 from mailer.queue import connect, disconnect
 
@@ -178,7 +178,7 @@ class Sending(RuleBasedStateMachine):
 
     def lease(self) -> None:
         """What a worker that died had claimed is in doubt."""
-        taken = self.run(self.ledger.lease(self.chunk, owner="me", lease_ms=LEASE_MS))
+        taken = self.run(self.ledger.work.take(self.chunk, owner="me", lease_ms=LEASE_MS))
         for position in self.positions(CLAIMED):
             self.people[position].become(UNKNOWN)
         self.work = taken if isinstance(taken, LeasedChunk) else None
@@ -193,7 +193,7 @@ class Sending(RuleBasedStateMachine):
         assert self.work
         made = [self.attempt(data, position) for position in data.draw(some, "whom")]
         rows = [(one.position, one.number) for one in made]
-        step = self.ledger.scripts.claim(self.chunk, fence=self.work.fence, mode=Mode.BULK, rows=rows)
+        step = self.ledger.work.claim(self.chunk, fence=self.work.fence, mode=Mode.BULK, rows=rows)
         assert self.run(step) is ClaimStatus.OK
         for one in made:
             self.people[one.position].become(CLAIMED, one.number)
@@ -225,7 +225,7 @@ class Sending(RuleBasedStateMachine):
             )
             for one in some
         ]
-        heard = self.run(self.ledger.scripts.settle(self.chunk, rows))
+        heard = self.run(self.ledger.work.settle(self.chunk, rows))
         before = self.twice()
         for one in some:
             self.people[one.position].answer(one)
@@ -241,7 +241,7 @@ class Sending(RuleBasedStateMachine):
             EventUpdate(one.position, one.number, event, one.id, WORDS.get(manner, event.label), manner)
             for one, (event, manner) in some
         ]
-        (heard,) = self.run(self.ledger.scripts.hear({self.chunk: said}))
+        (heard,) = self.run(self.ledger.work.hear({self.chunk: said}))
         before = self.twice()
         for one, event in some:
             self.people[one.position].hear(one, *event)
@@ -252,7 +252,7 @@ class Sending(RuleBasedStateMachine):
     @precondition(lambda self: self.positions(UNKNOWN))
     def the_grace_is_over(self, policy: str) -> None:
         self.policy = policy
-        n = self.run(self.ledger.scripts.settle_doubt(self.chunk, grace_ms=0, policy=policy, reason="assumed"))
+        n = self.run(self.ledger.work.settle_doubt(self.chunk, grace_ms=0, policy=policy, reason="assumed"))
         found = [] if policy == "hold" else self.positions(UNKNOWN)
         assert n == len(found)
         for position in found:
@@ -262,14 +262,14 @@ class Sending(RuleBasedStateMachine):
     @precondition(lambda self: self.positions(FAILED, UNKNOWN))
     def retry(self, states: set[Outcome]) -> None:
         found = self.positions(*states)
-        assert self.run(self.ledger.scripts.retry(self.id, [0], states)).recipients == len(found)
+        assert self.run(self.ledger.control._run_retry(self.id, [0], states)).recipients == len(found)
         for position in found:
             self.people[position].retry()
 
     def rest(self) -> None:
         """A worker whose chunk is over has nothing to hold."""
         if self.work and not self.positions(QUEUED, CLAIMED):
-            self.run(self.ledger.scripts.release(self.chunk, fence=self.work.fence))
+            self.run(self.ledger.work.release(self.chunk, fence=self.work.fence))
             self.work = None
 
     def twice(self) -> int:
@@ -284,7 +284,7 @@ class Sending(RuleBasedStateMachine):
         assert [(line.state, line.attempts, line.ses_message_id) for line in found] == [
             (person.state.label, person.attempts, person.id) for person in self.people
         ]
-        status = await ledger.campaign(self.id)
+        status = await ledger.report.campaign(self.id)
         assert await counts(ledger, self.id) == dict(Counter(person.state.label for person in self.people))
         assert status.twice == self.twice()
         kept = await ledger.redis.hgetall(ledger.keys.container(self.id))

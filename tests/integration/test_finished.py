@@ -19,7 +19,6 @@ import pytest
 from mailer import Campaign, Mailer, Settings, State
 from mailer.cli import campaign as campaign_command
 from mailer.ledger import CampaignStatus, EventUpdate, LeasedChunk, Ledger
-from mailer.ledger.control import Control
 from mailer.message.email import Lane, Outcome
 from mailer.settings import Policy
 from mailer.simulator import Fault, Simulator
@@ -37,7 +36,7 @@ UNDECIDED = ("resend", "assume_sent")
 async def take(ledger: Ledger, id: str, policy: str, lease_ms: int = LEASE_MS) -> LeasedChunk:
     """As a worker whose bulk lane has this policy."""
     said: Mapping[Lane, str] = {Lane.TRANSACTIONAL: "hold", Lane.BULK: policy}
-    work = await ledger.lease(f"{id}-0", owner="me", lease_ms=lease_ms, doubt=said)
+    work = await ledger.work.take(f"{id}-0", owner="me", lease_ms=lease_ms, doubt=said)
     assert isinstance(work, LeasedChunk)
     return work
 
@@ -48,18 +47,18 @@ async def in_doubt(ledger: Ledger, policy: str, expires_ms: int | None = None) -
     work = await take(ledger, id, policy)
     await claim(ledger, work, 0, 1, 2)
     rows = [settled(n, Outcome.SENT, message_id=MESSAGE_ID.format(n)) for n in (0, 1)]
-    await ledger.scripts.settle(work.chunk, [*rows, settled(2, Outcome.UNKNOWN, reason="no answer")])
-    await ledger.scripts.release(work.chunk, fence=work.fence)
+    await ledger.work.settle(work.chunk, [*rows, settled(2, Outcome.UNKNOWN, reason="no answer")])
+    await ledger.work.release(work.chunk, fence=work.fence)
     return id
 
 
 async def heard(ledger: Ledger, id: str, *positions: int) -> None:
     happened = [EventUpdate(n, 1, Outcome.SENT, MESSAGE_ID.format(n)) for n in positions]
-    await ledger.scripts.hear({f"{id}-0": happened})
+    await ledger.work.hear({f"{id}-0": happened})
 
 
 async def after_the_grace(ledger: Ledger, id: str, policy: str) -> int:
-    return await ledger.scripts.settle_doubt(f"{id}-0", grace_ms=0, policy=policy, reason="assumed")
+    return await ledger.work.settle_doubt(f"{id}-0", grace_ms=0, policy=policy, reason="assumed")
 
 
 def told(status: CampaignStatus) -> tuple[State, str, bool]:
@@ -72,20 +71,20 @@ FINISHED = (State.FINISHED, "", True)
 async def test_where_the_lane_leaves_it_at_that_it_is_finished_with_somebody_in_doubt(ledger: Ledger) -> None:
     for policy in ("hold", ""):  # '': of a worker that says nothing
         id = await in_doubt(ledger, policy)
-        assert told(await ledger.campaign(id)) == FINISHED
+        assert told(await ledger.report.campaign(id)) == FINISHED
         assert await counts(ledger, id) == {"sent": 2, "unknown": 1}
 
 
 @pytest.mark.parametrize("policy", UNDECIDED)
 async def test_it_waits_while_somebody_is_in_doubt_and_an_event_finishes_it(ledger: Ledger, policy: str) -> None:
     id = await in_doubt(ledger, policy)
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert told(status) == (State.PARKED, SAYS[policy], False)
     assert (status.finished_at, status.left) == (None, 0)
     await heard(ledger, id, 0)  # of another one
-    assert told(await ledger.campaign(id)) == (State.PARKED, SAYS[policy], False)
+    assert told(await ledger.report.campaign(id)) == (State.PARKED, SAYS[policy], False)
     await heard(ledger, id, 2)
-    status = await ledger.campaign(id)
+    status = await ledger.report.campaign(id)
     assert told(status) == FINISHED
     assert status.finished_at is not None
 
@@ -93,11 +92,11 @@ async def test_it_waits_while_somebody_is_in_doubt_and_an_event_finishes_it(ledg
 async def test_who_is_sent_to_again_is_sent_to_before_it_is_finished(ledger: Ledger) -> None:
     id = await in_doubt(ledger, "resend")
     assert await after_the_grace(ledger, id, "resend") == 1
-    assert told(await ledger.campaign(id)) == (State.RUNNING, "", False)
+    assert told(await ledger.report.campaign(id)) == (State.RUNNING, "", False)
     work = await take(ledger, id, "resend")
     await claim(ledger, work, 2, attempt=2)
-    await ledger.scripts.settle(work.chunk, [settled(2, Outcome.SENT, attempt=2, message_id=MESSAGE_ID.format(9))])
-    assert told(await ledger.campaign(id)) == FINISHED
+    await ledger.work.settle(work.chunk, [settled(2, Outcome.SENT, attempt=2, message_id=MESSAGE_ID.format(9))])
+    assert told(await ledger.report.campaign(id)) == FINISHED
     assert await after_the_grace(ledger, id, "resend") == 0
     assert await counts(ledger, id) == {"sent": 3}
 
@@ -105,14 +104,14 @@ async def test_who_is_sent_to_again_is_sent_to_before_it_is_finished(ledger: Led
 async def test_who_is_taken_for_sent_finishes_it(ledger: Ledger) -> None:
     id = await in_doubt(ledger, "assume_sent")
     assert await after_the_grace(ledger, id, "assume_sent") == 1
-    assert told(await ledger.campaign(id)) == FINISHED
+    assert told(await ledger.report.campaign(id)) == FINISHED
     assert await counts(ledger, id) == {"sent": 3}
 
 
 async def test_a_late_answer_finishes_it(ledger: Ledger) -> None:
     id = await in_doubt(ledger, "resend")
-    await ledger.scripts.settle(f"{id}-0", [settled(2, Outcome.SENT, message_id=MESSAGE_ID.format(2))])
-    assert told(await ledger.campaign(id)) == FINISHED
+    await ledger.work.settle(f"{id}-0", [settled(2, Outcome.SENT, message_id=MESSAGE_ID.format(2))])
+    assert told(await ledger.report.campaign(id)) == FINISHED
 
 
 async def test_a_claim_that_a_dead_worker_left_is_waited_for(ledger: Ledger) -> None:
@@ -121,50 +120,50 @@ async def test_a_claim_that_a_dead_worker_left_is_waited_for(ledger: Ledger) -> 
     await claim(ledger, work, 0)
     await asyncio.sleep(0.01)
     assert not isinstance(
-        await ledger.lease(f"{id}-0", owner="another", lease_ms=LEASE_MS, doubt={Lane.BULK: "resend"}), LeasedChunk
+        await ledger.work.take(f"{id}-0", owner="another", lease_ms=LEASE_MS, doubt={Lane.BULK: "resend"}), LeasedChunk
     )
-    assert told(await ledger.campaign(id)) == (State.PARKED, SAYS["resend"], False)
+    assert told(await ledger.report.campaign(id)) == (State.PARKED, SAYS["resend"], False)
 
 
 async def test_what_is_not_sent_again_after_its_expiry_is_not_waited_for(ledger: Ledger) -> None:
     soon = int((datetime.now(UTC) + timedelta(seconds=0.3)).timestamp() * 1000)
     id = await in_doubt(ledger, "resend", soon)
-    assert told(await ledger.campaign(id))[0] is State.PARKED
+    assert told(await ledger.report.campaign(id))[0] is State.PARKED
     await asyncio.sleep(0.35)
     assert await after_the_grace(ledger, id, "resend") == 0
-    assert told(await ledger.campaign(id)) == FINISHED
+    assert told(await ledger.report.campaign(id)) == FINISHED
     assert await counts(ledger, id) == {"sent": 2, "unknown": 1}
 
 
 async def test_another_word_of_the_lane_is_taken_up(ledger: Ledger) -> None:
     id = await in_doubt(ledger, "resend")
     assert await after_the_grace(ledger, id, "hold") == 0
-    assert told(await ledger.campaign(id)) == FINISHED
+    assert told(await ledger.report.campaign(id)) == FINISHED
 
 
 async def test_it_can_be_paused_resumed_and_cancelled_while_it_waits(ledger: Ledger) -> None:
-    control, id = Control(ledger), await in_doubt(ledger, "resend")
+    control, id = ledger.control, await in_doubt(ledger, "resend")
     assert await control.pause(id)
-    assert (await ledger.campaign(id)).state is State.PAUSED
+    assert (await ledger.report.campaign(id)).state is State.PAUSED
     assert (await control.resume(id)).changed
-    assert told(await ledger.campaign(id)) == (State.PARKED, SAYS["resend"], False)
+    assert told(await ledger.report.campaign(id)) == (State.PARKED, SAYS["resend"], False)
     assert await control.pause(id)
     await heard(ledger, id, 2)
-    assert told(await ledger.campaign(id)) == FINISHED
+    assert told(await ledger.report.campaign(id)) == FINISHED
 
     other = await in_doubt(ledger, "resend")
     assert await control.cancel(other)
-    await control.sweep(other, chunks=10)
-    assert (await ledger.campaign(other)).over
+    await control.count_out(other, chunks=10)
+    assert (await ledger.report.campaign(other)).over
     await heard(ledger, other, 2)
-    assert (await ledger.campaign(other)).state is State.CANCELLED
+    assert (await ledger.report.campaign(other)).state is State.CANCELLED
     assert await after_the_grace(ledger, other, "resend") == 0
 
 
 async def test_somebody_may_send_again_at_once(ledger: Ledger) -> None:
     id = await in_doubt(ledger, "resend")
-    assert (await Control(ledger).retry(id, {Outcome.UNKNOWN}, 0, chunks=10)).recipients == 1
-    assert told(await ledger.campaign(id)) == (State.RUNNING, "", False)
+    assert (await ledger.control.retry(id, {Outcome.UNKNOWN}, 0, chunks=10)).recipients == 1
+    assert told(await ledger.report.campaign(id)) == (State.RUNNING, "", False)
 
 
 # ---- with workers ----------------------------------------------------------------------------------------------------

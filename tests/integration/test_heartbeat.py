@@ -167,10 +167,10 @@ async def test_what_waits_is_counted_by_lane_wherever_it_is_and_what_waits_for_a
         Lane.TRANSACTIONAL: (2, 2), Lane.BULK: (926, 3),
     }  # fmt: skip
     assert census.busy == list(Lane)
-    created = int((await ledger.campaign(first)).created_at.timestamp())
+    created = int((await ledger.report.campaign(first)).created_at.timestamp())
     assert census.lanes[Lane.BULK].oldest_ms // 1000 == created
     assert {state: n for state, n in census.campaigns.items() if n} == {State.RUNNING: 1, State.PAUSED: 1, State.PLANNED: 1}
-    await ledger.park(first, "waiting for the 24 h quota, about 310/h come free")
+    await ledger.lifecycle.park(first, "waiting for the 24 h quota, about 310/h come free")
     census = await take(ledger)
     assert (census.lanes[Lane.BULK].recipients, census.lanes[Lane.BULK].jobs) == (926, 3)
     assert {parked: n for parked, n in census.parked.items() if n} == {Parked.QUOTA: 1}

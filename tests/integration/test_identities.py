@@ -12,6 +12,7 @@ from mailer.identities import lookup as register
 from mailer.identities.cache import Identities, KnownSet
 from mailer.identities.lookup import IdentityLookup
 from mailer.ledger import Ledger
+from mailer.quota.state import AccountStates
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Fault, Kind, Simulator
 
@@ -20,7 +21,7 @@ A = "eu-west-1"
 
 @pytest.fixture
 def identities(ledger: Ledger) -> Identities:
-    return Identities(ledger.redis, ledger.keys, ledger.scripts, A, keep_s=100)
+    return Identities(ledger, A, keep_s=100)
 
 
 async def glance_set(identities: Identities, *names: str, named: str | None = None) -> tuple[str, KnownSet | None]:
@@ -85,8 +86,8 @@ async def test_no_override_and_an_empty_one_are_two_things_also_for_a_set_that_i
 
 async def test_an_account_whose_state_is_old_or_not_there_is_not_believed(identities: Identities, ledger: Ledger) -> None:
     assert not (await identities.glance([], defaults=0, named_set=None, stale_ms=1000)).believed
-    fields = {"production": 1, "suppressed_reasons": "BOUNCE,COMPLAINT"}
-    await ledger.scripts.refresh(A, fields, answered=0)
+    fields: dict[str, str | float | int] = {"production": 1, "suppressed_reasons": "BOUNCE,COMPLAINT"}
+    await AccountStates(ledger).store(A, fields, answered=0)
     glance = await identities.glance([], defaults=0, named_set=None, stale_ms=60_000)
     assert (glance.believed, glance.production, glance.suppressed_reasons) == (True, True, frozenset({"BOUNCE", "COMPLAINT"}))
     await ledger.redis.hincrby(ledger.keys.account(A), "refreshed_at", -61_000)

@@ -15,10 +15,10 @@ import pytest
 from mailer import Settings
 from mailer.errors import CampaignGone, StoreFailed
 from mailer.ids import new_campaign_id
-from mailer.intake.chunks import Intake
+from mailer.intake.chunks import ChunkWriter
 from mailer.ledger import ClaimStatus, EventUpdate, Ledger
 from mailer.ledger import archive as archives
-from mailer.ledger.ledger import NewChunk
+from mailer.ledger.intake import NewChunk
 from mailer.message.email import Outcome
 from mailer.queue import connect, disconnect
 from mailer.recipients import BadRow
@@ -56,8 +56,8 @@ async def test_a_worker_whose_lease_was_forgotten_does_not_work_beside_the_next_
     second = await take(ledger, f"{id}-0")
     assert await claim(ledger, second, 0, 1) is ClaimStatus.OK
     assert await claim(ledger, first, 0, 1) is not ClaimStatus.OK
-    assert not await ledger.scripts.renew(first.chunk, fence=first.fence, lease_ms=1000)
-    assert await ledger.unclaim(first.chunk, fence=first.fence, rows=[(0, 1), (1, 1)]) == 0
+    assert not await ledger.work.renew(first.chunk, fence=first.fence, lease_ms=1000)
+    assert await ledger.work.unclaim(first.chunk, fence=first.fence, rows=[(0, 1), (1, 1)]) == 0
     assert await states(ledger, id) == ["claimed", "claimed", "queued", "queued"]
 
 
@@ -79,8 +79,8 @@ async def test_a_newer_archive_that_was_forgotten_does_not_lose_the_rows(ledger:
     id = await campaign(ledger, 3)
     await sent(ledger, f"{id}-0", 3)
     await archive_of(ledger).archive_due(limit=10, **NOW)
-    assert await ledger.unarchive(f"{id}-0")
-    await ledger.scripts.hear({f"{id}-0": [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no")]})
+    assert await ledger.work.unarchive(f"{id}-0")
+    await ledger.work.hear({f"{id}-0": [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no")]})
     before = await known(ledger)
     await ledger.redis.zadd(ledger.keys.over, {f"{id}-0": 1})
     await archive_of(ledger).archive_due(limit=10, **NOW)
@@ -147,25 +147,25 @@ async def test_rows_that_are_stored_once_more_after_the_campaign_was_started_cha
         id = await campaign(far, 4)  # redis-py gives the connection up, and stores them by another
         work = await take(near, f"{id}-0")
         assert await claim(near, work, 0, 1, 2, 3) is ClaimStatus.OK
-        await near.scripts.settle(work.chunk, [settled(p, Outcome.SENT, message_id=MESSAGE_ID.format(p)) for p in range(3)])
+        await near.work.settle(work.chunk, [settled(p, Outcome.SENT, message_id=MESSAGE_ID.format(p)) for p in range(3)])
         late.go.set()
         await late.delivered.wait()
         assert await states(near, id) == ["sent", "sent", "sent", "claimed"]
-        assert await near.scripts.renew(work.chunk, fence=work.fence, lease_ms=1000)
+        assert await near.work.renew(work.chunk, fence=work.fence, lease_ms=1000)
 
 
 async def test_a_campaign_that_is_not_being_read_takes_no_rows(ledger: Ledger, tmp_path: Path) -> None:
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
+    await ledger.intake.plan_campaign(id, SPEC)
     put = ledger.store.put
 
     async def given_up_meanwhile(payloads: Any) -> None:
-        await ledger.scripts.drop(id, reason="…")
+        await ledger.intake._drop(id, reason="…")
         await put(payloads)
 
     ledger.store.put = given_up_meanwhile  # type: ignore[method-assign]
     with pytest.raises(CampaignGone):
-        await ledger.add_chunks(id, 0, ONE)
+        await ledger.intake.add_chunks(id, 0, ONE)
     assert not await ledger.redis.exists(ledger.keys.chunk(f"{id}-0"), ledger.keys.records(f"{id}-0"))
 
 
@@ -176,17 +176,17 @@ async def test_a_list_that_is_given_up_leaves_nothing_though_its_reader_told_of_
     ledger: Ledger, tmp_path: Path
 ) -> None:
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
-    intake, put = Intake(ledger, id, SPEC), ledger.store.put
+    await ledger.intake.plan_campaign(id, SPEC)
+    intake, put = ChunkWriter(ledger, id, SPEC), ledger.store.put
 
     async def slow(payloads: Any) -> None:
         await put(payloads)
-        await ledger.keep_reading(id, intake.chunks)
+        await ledger.intake.keep_reading(id, intake.chunks)
 
     ledger.store.put = slow  # type: ignore[method-assign]
     await intake.add([BadRow(n, f"u{n}@example.org", Outcome.REJECTED, "…") for n in range(1, 601)])
     await intake.flush()
-    assert await ledger.drop_campaign(id)
+    assert await ledger.intake.drop_campaign(id)
     assert ([key async for key in ledger.redis.scan_iter(f"{ledger.keys.namespace}:*")], files(tmp_path)) == ([], [])
 
 
@@ -194,13 +194,13 @@ async def test_rows_of_a_list_that_was_given_up_are_deleted_though_who_did_it_di
     ledger: Ledger, settings: Settings, tmp_path: Path
 ) -> None:
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
-    await ledger.add_chunks(id, 0, ONE)
-    await ledger.scripts.drop(id, reason="…", silence_ms=0)  # and then it is killed
+    await ledger.intake.plan_campaign(id, SPEC)
+    await ledger.intake.add_chunks(id, 0, ONE)
+    await ledger.intake._drop(id, reason="…", silence_ms=0)  # and then it is killed
     assert files(tmp_path)
     runtime: Any = SimpleNamespace(ledger=ledger, settings=settings)
     await maintenance.look_after_campaigns(runtime)
-    assert (files(tmp_path), await ledger.active_campaigns()) == ([], [])
+    assert (files(tmp_path), await ledger.lifecycle.active_campaigns()) == ([], [])
 
 
 # ---- archives ---------------------------------------------------------------------------------------------------------
@@ -227,17 +227,17 @@ async def test_an_event_whose_chunk_is_archived_again_before_it_is_applied_comes
     await sent(ledger, f"{id}-0", 2)
     await archive_of(ledger).archive(f"{id}-0", **NOW)
     said = {f"{id}-0": [EventUpdate(0, 1, Outcome.BOUNCED, MESSAGE_ID.format(0), "no such mailbox")]}
-    unarchive, runtime = ledger.unarchive, SimpleNamespace(ledger=ledger, store_rests_until=0.0)
+    unarchive, runtime = ledger.work.unarchive, SimpleNamespace(ledger=ledger, store_rests_until=0.0)
 
     async def archived_again(chunk: str) -> bool:
         back = await unarchive(chunk)
         await archive_of(ledger).archive(chunk, **NOW)
         return back
 
-    ledger.unarchive = archived_again  # type: ignore[method-assign]
+    ledger.work.unarchive = archived_again  # type: ignore[method-assign]
     found, failed = await events._hear(_runtime(runtime), said)
     assert (found, list(failed)) == ({}, [f"{id}-0"])
-    ledger.unarchive = unarchive  # type: ignore[method-assign]
+    ledger.work.unarchive = unarchive  # type: ignore[method-assign]
     found, failed = await events._hear(_runtime(runtime), said)
     assert (found[f"{id}-0"].known, failed, await states(ledger, id)) == (True, {}, ["bounced", "sent"])
 

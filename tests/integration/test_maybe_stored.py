@@ -170,7 +170,7 @@ async def test_who_ends_it_while_the_answer_gets_lost_learns_the_id_too(settings
 async def test_a_refusal_hides_no_answer_that_got_lost(
     mailer: Mailer, settings: Settings, monkeypatch: pytest.MonkeyPatch, repeated: bool
 ) -> None:
-    add = mailer._ledger.add_message
+    add = mailer._ledger.intake.add_message
 
     async def refused(*what: Any, **more: Any) -> None:
         if repeated:

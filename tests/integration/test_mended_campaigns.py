@@ -132,7 +132,7 @@ async def test_a_stopped_campaign_goes_on_with_its_mended_template(
     id = await mailer.start_campaign(letter(send_at=in_(LATER)), rows(3))
     await mailer.reschedule(id, in_(timedelta(milliseconds=-1)))
     await finished(mailer, id)
-    await runtime.ledger.scripts.halt(id, to=State.STOPPED, reason="because", allowed=[State.FINISHED])
+    await runtime.ledger.lifecycle.halt(id, to=State.STOPPED, reason="because", allowed=[State.FINISHED])
     assert await mailer.retry(id, ["failed"], template="letter") == 0
     await until(mailer, id, State.FINISHED)
 

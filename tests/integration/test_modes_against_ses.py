@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mailer.compose import Item, Loaded, Mime, Values, plan
 from mailer.ids import Attempt
 from mailer.intake.spec_builder import SpecBuilder
-from mailer.ledger import Ledger
+from mailer.ledger.contents import digest_of
 from mailer.ledger.spec import Spec
 from mailer.message.attachment import Attachment
 from mailer.message.email import Campaign, Email, Mode
@@ -59,7 +59,7 @@ async def send(
     """What SES holds for each of the rows, after making sure that they went in this mode."""
     spec, blobs = PREPARATION.message(given) if isinstance(given, Email) else PREPARATION.campaign(given)
     spec = Spec.load(spec.dump())
-    stored = {Ledger.digest(blob): blob for blob in blobs}
+    stored = {digest_of(blob): blob for blob in blobs}
     files = [Loaded(file, stored[file.digest]) for file in spec.files]
     items = []
     for i, row in enumerate(rows):

@@ -80,7 +80,7 @@ async def test_a_paused_tenant_or_sender_holds_up_nobody_else(
         assert (await settled(mailer, await mailer.send(message(from_=FROM)), 5)).state == "sent"
     assert (await finished(mailer, await mailer.start_campaign(letter(), rows(100)), 10)).counts == {"sent": 100}
     assert time.monotonic() - started < 10
-    known = await AccountStates(mailer._redis, mailer._ledger.keys, mailer._ledger.scripts).load("eu-west-1")
+    known = await AccountStates(mailer._ledger).load("eu-west-1")
     assert known is not None
     assert (known.sending_enabled, known.enforcement) == (True, "HEALTHY")
     assert (await mailer.campaign(campaign)).counts == {"queued": 200}

@@ -27,8 +27,8 @@ from mailer.cli.processes import free_port
 from mailer.errors import RedisUnavailable
 from mailer.ids import new_campaign_id
 from mailer.ledger import Ledger, Spec
+from mailer.ledger.intake import NewChunk
 from mailer.ledger.keys import Keys
-from mailer.ledger.ledger import NewChunk
 from mailer.message.email import Outcome
 from mailer.queue import Queue, connect, disconnect, explain_redis, for_arq, load_job, passes, ping, safe_url
 from mailer.simulator import Simulator
@@ -47,7 +47,7 @@ async def test_a_wake_up_that_waits_is_not_queued_again_and_the_next_lease_s_is(
         await queue.wake(Lane.BULK, "c1-0", fence)
     waiting = await ledger.redis.zrange(ledger.keys.queue(Lane.BULK), 0, -1)
     assert sorted(waiting) == [b"c1-0:0", b"c1-0:1"]
-    assert await ledger.queue_depth(Lane.TRANSACTIONAL) == 0
+    assert await ledger.report.queue_depth(Lane.TRANSACTIONAL) == 0
     await ledger.redis.delete(*[ledger.keys.of_arq(f"arq:job:{job.decode()}") for job in waiting])
 
 
@@ -127,7 +127,7 @@ async def test_a_slow_worker_that_is_woken_for_the_same_chunk_again_ends_both_jo
         await runtime.queue.wake_again(Lane.BULK, "c1-0", 7)
         await started.acquire()
         go_on.set()
-        while await runtime.ledger.queue_depth(Lane.BULK):
+        while await runtime.ledger.report.queue_depth(Lane.BULK):
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -155,7 +155,7 @@ async def test_a_worker_that_stops_waits_for_the_first_of_two_runs_of_a_job(
         while not calls:
             await asyncio.sleep(0.01)
         await runtime.queue.wake_again(Lane.BULK, "c1-0", 7)
-        while await runtime.ledger.queue_depth(Lane.BULK):  # the second run is over
+        while await runtime.ledger.report.queue_depth(Lane.BULK):  # the second run is over
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)  # arq forgets it
         asyncio.get_running_loop().call_later(0.5, go_on.set)
@@ -290,13 +290,13 @@ async def test_a_list_that_was_not_read_to_its_end_gives_its_room_back_though_th
     client = connect(Settings(redis_url=server.url))
     ledger, id = Ledger(client, "mailer"), new_campaign_id()
     try:
-        await ledger.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", content="none"))
-        await ledger.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
+        await ledger.intake.plan_campaign(id, Spec(lane=Lane.BULK, from_address="a@example.com", content="none"))
+        await ledger.intake.add_chunks(id, 0, [NewChunk([[1, "a@example.org", {}]], [Outcome.QUEUED], {})])
         with pytest.raises(OutOfMemoryError):
             await _fill(client)
         with pytest.raises(OutOfMemoryError):
             await _fill(client, 10)
-        assert await ledger.abandon_campaign(id, 0)
+        assert await ledger.intake.abandon_campaign(id, 0)
         assert not [key async for key in client.scan_iter(f"mailer:?:{id}-*")]
     finally:
         await disconnect(client)

@@ -25,7 +25,7 @@ from .test_delivery import accepted, finished, letter, parked_with, rows
 
 @pytest.fixture
 def accounts(ledger: Ledger) -> AccountStates:
-    return AccountStates(ledger.redis, ledger.keys, ledger.scripts)
+    return AccountStates(ledger)
 
 
 async def known(accounts: AccountStates, **changed: Any) -> None:

@@ -30,7 +30,7 @@ async def idle(runtime: Runtime) -> None:
     """Everything that is due has had its turn, and nothing waits in arq's queues, where a job that waits a day is lost."""
     await maintenance.reap(runtime)
     async with asyncio.timeout(20):
-        while any([await runtime.ledger.queue_depth(lane) for lane in Lane]):
+        while any([await runtime.ledger.report.queue_depth(lane) for lane in Lane]):
             await asyncio.sleep(0.01)
 
 

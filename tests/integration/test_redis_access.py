@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from worker.gauges import collect
 from worker.readiness import ready
 from worker.runtime import Runtime
 
+from .. import lua
 from ..conftest import running_worker, simulated_ses
 from ..servers import RedisServer, has_waitaof
 from ..ses_events import ANA, published
@@ -56,8 +56,9 @@ def used(admin: Any) -> set[str]:
 
 def in_scripts() -> set[str]:
     """All commands of the scripts, run or not."""
-    texts = [path.read_text() for path in (files("mailer.ledger") / "lua").iterdir() if path.name.endswith(".lua")]
-    found = {match for text in texts for match in re.findall(r"redis\.p?call\('([A-Z_]+)'(?:, '([A-Z]+)', stream)?", text)}
+    found = {
+        match for text in lua.FILES.values() for match in re.findall(r"redis\.p?call\('([A-Z_]+)'(?:, '([A-Z]+)', stream)?", text)
+    }
     return {"|".join(filter(None, names)).lower() for names in found}
 
 
@@ -110,7 +111,7 @@ async def sent(mailer: Mailer, id: str) -> bool:
 
 async def hear(runtime: Runtime, mailer: Mailer) -> None:
     """An event by SNS, as its endpoint queues it."""
-    await runtime.ledger.scripts.notify("n1", {sns.MESSAGE: json.dumps(published("Bounce"))}, life_s=60)
+    await runtime.ledger.inbox.notify("n1", {sns.MESSAGE: json.dumps(published("Bounce"))}, life_s=60)
     await until(lambda: suppressed(mailer))
 
 

@@ -152,7 +152,7 @@ async def test_many_calls_at_once_end_in_time_when_redis_hangs(served: Mailer, o
 async def test_a_message_that_a_hanging_redis_was_given_is_in_doubt_and_its_id_is_told(
     served: Mailer, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = served._ledger.add_message
+    add = served._ledger.intake.add_message
 
     async def hang(*args: Any, **fields: Any) -> Any:
         with hanging(own_server):
@@ -168,7 +168,7 @@ async def test_a_message_that_a_hanging_redis_was_given_is_in_doubt_and_its_id_i
 async def test_a_message_that_no_connection_took_was_not_stored_though_redis_hung_before(
     served: Mailer, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = served._ledger.add_message
+    add = served._ledger.intake.add_message
 
     async def gone(*args: Any, **fields: Any) -> Any:
         own_server.stop(signal.SIGKILL)

@@ -63,7 +63,7 @@ async def test_a_campaign_is_sent_from_s3_archived_there_and_reported_from_there
         assert [key.partition("-")[0] for key in found] == [f"mail/june/{id}/{n}" for n in range(3)]
         assert all(key.endswith(".ndjson.gz") for key in found)
         assert [line.row async for line in mailer.outcomes(id)] == list(range(1, 1201))
-        assert await runtime.ledger.unarchive(f"{id}-1")
+        assert await runtime.ledger.work.unarchive(f"{id}-1")
         assert [line.state async for line in mailer.outcomes(id)] == ["sent"] * 1200
         await runtime.redis.unlink(runtime.ledger.keys.container(id))
         assert len([line async for line in mailer.outcomes(id)]) == 1200
@@ -106,7 +106,7 @@ async def test_an_s3_that_does_not_answer_is_waited_for_by_a_worker_and_told_to_
         id = await mailer.start_campaign(letter(), rows(10))
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
         monkeypatch.setitem(s3._OPTIONS, "retries", {"total_max_attempts": 1, "mode": "standard"})
-        monkeypatch.setattr("mailer.ledger.ledger.STORE_PAUSE_MS", 200)
+        monkeypatch.setattr("mailer.ledger.work.STORE_PAUSE_MS", 200)
         async with Mailer(settings) as other:
             with pytest.raises(StoreFailed, match="does not do what it should: Could not connect to the endpoint URL"):
                 await other.start_campaign(letter(), rows(1))

@@ -571,7 +571,7 @@ async def test_a_chunk_of_a_production_account_costs_two_round_trips(
         await maintenance.read_identities(runtime)
         await maintenance.read_suppression(runtime)
         await runtime.feed(id, Campaign(name="", from_="a@example.com", template="letter").lane)
-        work = await runtime.ledger.lease(f"{id}-0", owner="x", lease_ms=LEASE_MS)
+        work = await runtime.ledger.work.take(f"{id}-0", owner="x", lease_ms=LEASE_MS)
         assert isinstance(work, LeasedChunk)
         trips: list[Any] = []
         execute: Any = runtime.redis.execute_command

@@ -242,7 +242,7 @@ async def test_a_queue_that_cannot_be_written_to_makes_it_later_and_is_no_error(
 async def test_a_message_is_stored_once_when_the_answer_to_storing_it_got_lost(mailer: Mailer) -> None:
     spec, _ = mailer._prepare.message(email())
     for _ in range(2):
-        added = await mailer._ledger.add_message("m00000000000000test", spec, keep_s=60, patience_ms=1000)
+        added = await mailer._ledger.intake.add_message("m00000000000000test", spec, keep_s=60, patience_ms=1000)
         assert (added.id, added.new) == ("m00000000000000test", True)
     assert await mailer._redis.zcard(mailer._ledger.keys.due) == 1
 
@@ -251,7 +251,7 @@ async def test_a_message_is_stored_once_when_the_answer_to_storing_it_got_lost(m
 async def test_a_campaign_that_runs_is_not_taken_back_when_only_the_answer_got_lost(
     mailer: Mailer, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    start = mailer._ledger.start_campaign
+    start = mailer._ledger.intake.start_campaign
 
     async def answer_lost(*args: Any, **fields: Any) -> None:
         await start(*args, **fields)

@@ -17,7 +17,7 @@ from mailer.ledger import Ledger
 from .. import lua
 from ..servers import RedisServer
 
-FORMAT = lua.common() + "return {digits(tonumber(ARGV[1])), fraction(tonumber(ARGV[1])), digits(-tonumber(ARGV[1]))}"
+FORMAT = lua.numbers() + "return {digits(tonumber(ARGV[1])), fraction(tonumber(ARGV[1])), digits(-tonumber(ARGV[1]))}"
 WHOLE = st.integers(-(2**53), 2**53)
 
 
@@ -54,7 +54,7 @@ def test_a_number_with_a_fraction_comes_back_as_it_was(server: RedisServer, numb
 @given(WHOLE.map(float))
 @settings(max_examples=100, deadline=None)
 def test_every_command_that_counts_takes_the_digits(server: RedisServer, number: float) -> None:
-    script = f"local now_us {lua.common()} local n = digits(tonumber(ARGV[1]))"
+    script = f"local now_us {lua.numbers()} local n = digits(tonumber(ARGV[1]))"
     script += "redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])"
     script += "redis.call('HINCRBY', KEYS[1], 'n', n) redis.call('INCRBY', KEYS[2], n) redis.call('ZADD', KEYS[3], n, 'a')"
     script += "return {redis.call('HGET', KEYS[1], 'n'), redis.call('GET', KEYS[2]), redis.call('ZCOUNT', KEYS[3], n, n)}"

@@ -27,19 +27,19 @@ async def send(ledger: Ledger, chunk: str, ids: dict[int, str]) -> None:
     """SES accepts these positions of a chunk under these ids."""
     work = await take(ledger, chunk)
     assert await claim(ledger, work, *ids) is ClaimStatus.OK
-    await ledger.scripts.settle(chunk, [settled(position, Outcome.SENT, message_id=id) for position, id in ids.items()])
-    await ledger.scripts.release(chunk, fence=work.fence)
+    await ledger.work.settle(chunk, [settled(position, Outcome.SENT, message_id=id) for position, id in ids.items()])
+    await ledger.work.release(chunk, fence=work.fence)
 
 
 async def a_message(ledger: Ledger) -> str:
     id = new_message_id()
-    await ledger.add_message(id, SPEC, keep_s=3600, patience_ms=1000)
+    await ledger.intake.add_message(id, SPEC, keep_s=3600, patience_ms=1000)
     return id
 
 
 @pytest.fixture
 def on(ledger: Ledger) -> Ledger:
-    ledger.scripts.noting.messages = ledger.scripts.noting.campaigns = True
+    ledger.noting.messages = ledger.noting.campaigns = True
     return ledger
 
 
@@ -57,7 +57,7 @@ async def test_each_recipient_is_found_by_the_id_that_it_was_settled_with_and_no
 
 
 async def test_campaigns_are_noted_where_that_is_wanted_and_those_of_before_from_what_redis_has(ledger: Ledger) -> None:
-    noting = ledger.scripts.noting
+    noting = ledger.noting
     id, message = await campaign(ledger, 3), await a_message(ledger)
     ids, own = [ses_id(), "of-another-form", ses_id()], ses_id()
     noting.messages = True
@@ -82,7 +82,7 @@ async def test_the_index_is_by_day_is_looked_through_as_far_as_it_lives_and_then
         f"return t[1] * 1000000 + t[2] + (redis.call('GET', '{key}') or 0) end\n"
     )
     moved = Ledger(ledger.redis, namespace, clock)
-    moved.scripts.noting.campaigns = True
+    moved.noting.campaigns = True
     found = dict[str, Attempt]()
     for day in range(8):
         await ledger.redis.set(key, day * DAY_MS * 1000)

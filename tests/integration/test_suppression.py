@@ -63,7 +63,7 @@ async def ask(
 
 
 async def own(ledger: Ledger, address: str, reason: Reason = Reason.MANUAL, stream: str = "") -> bool:
-    return (await SuppressionLists.of(ledger).add([NewEntry(address, reason, stream, NOW)]))[0]
+    return (await SuppressionLists(ledger).add([NewEntry(address, reason, stream, NOW)]))[0]
 
 
 # ---- our own list ------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ async def test_an_entry_for_one_stream_holds_for_that_stream_only(ledger: Ledger
 
 
 async def test_what_was_there_keeps_its_time_and_each_reason_is_an_entry(ledger: Ledger) -> None:
-    s = SuppressionLists.of(ledger)
+    s = SuppressionLists(ledger)
     assert await own(ledger, "ana@example.org", Reason.BOUNCE)
     assert (await s.add([NewEntry("ANA@example.org", Reason.BOUNCE)])) == [False]
     assert await s.add([NewEntry("ana@example.org", Reason.MANUAL), NewEntry("ana@example.org", Reason.MANUAL)]) == [True, False]
@@ -100,7 +100,7 @@ async def test_what_was_there_keeps_its_time_and_each_reason_is_an_entry(ledger:
 
 
 async def test_removing_takes_what_it_was_asked_for_and_no_more(ledger: Ledger) -> None:
-    s = SuppressionLists.of(ledger)
+    s = SuppressionLists(ledger)
     for stream in ("", "a", "*", "a b"):
         await own(ledger, "ana@example.org", stream=stream)
     assert [entry.stream for entry in await s.remove("ANA@example.org")] == [""]
@@ -112,7 +112,7 @@ async def test_removing_takes_what_it_was_asked_for_and_no_more(ledger: Ledger) 
 
 
 async def test_hostile_addresses_and_streams_are_kept_as_they_are_and_hit_nobody_else(ledger: Ledger) -> None:
-    s, streams = SuppressionLists.of(ledger), [stream[:42] for stream in HOSTILE]
+    s, streams = SuppressionLists(ledger), [stream[:42] for stream in HOSTILE]
     await s.add([NewEntry(address, Reason.MANUAL, stream, NOW) for address, stream in zip(HOSTILE, streams, strict=True)])
     await s.listed(ACCOUNT, [SesEntry(address, "BOUNCE", NOW) for address in HOSTILE])
     await known(ledger)
@@ -139,7 +139,7 @@ async def test_two_addresses_that_share_a_bit_and_a_bucket_are_not_taken_for_eac
 async def test_a_check_of_thousands_finds_each_that_is_listed(ledger: Ledger) -> None:
     addresses = [f"u{number}@example.org" for number in range(2501)]
     listed = [addresses[number] for number in (0, 999, 1000, 1001, 1999, 2000, 2500)]
-    await SuppressionLists.of(ledger).add([NewEntry(address, Reason.MANUAL) for address in listed])
+    await SuppressionLists(ledger).add([NewEntry(address, Reason.MANUAL) for address in listed])
     assert list(await ask(ledger, *addresses, reasons=())) == listed
     assert await ask(ledger, reasons=()) == {}
 
@@ -180,9 +180,7 @@ async def test_an_address_is_found_from_the_moment_that_adding_it_has_returned(l
 
 async def test_the_reasons_that_hold_decide_over_ses_list(ledger: Ledger) -> None:
     await known(ledger)
-    await SuppressionLists.of(ledger).listed(
-        ACCOUNT, [SesEntry("Ana@x.org", "BOUNCE", NOW), SesEntry("bo@x.org", "COMPLAINT", NOW)]
-    )
+    await SuppressionLists(ledger).listed(ACCOUNT, [SesEntry("Ana@x.org", "BOUNCE", NOW), SesEntry("bo@x.org", "COMPLAINT", NOW)])
     both = ("ana@x.org", "BO@x.org")
     bounced = "it is on the suppression list of SES since 2026-03-04 (mail to it bounced)"
     complained = "it is on the suppression list of SES since 2026-03-04 (its owner complained)"
@@ -194,7 +192,7 @@ async def test_the_reasons_that_hold_decide_over_ses_list(ledger: Ledger) -> Non
 
 async def test_a_reason_that_ses_did_not_have_before_holds_whichever_hold(ledger: Ledger) -> None:
     await known(ledger)
-    await SuppressionLists.of(ledger).listed(ACCOUNT, [SesEntry("Ana@x.org", "COMPROMISED", NOW), SesEntry("bo@x.org", "", NOW)])
+    await SuppressionLists(ledger).listed(ACCOUNT, [SesEntry("Ana@x.org", "COMPROMISED", NOW), SesEntry("bo@x.org", "", NOW)])
     assert await copy(ledger) == {"Ana@x.org": "OTHER", "bo@x.org": "OTHER"}
     for reason in ALL:
         found = await ask(ledger, "ana@x.org", "bo@x.org", reasons=[reason])
@@ -204,21 +202,21 @@ async def test_a_reason_that_ses_did_not_have_before_holds_whichever_hold(ledger
 
 async def test_two_spellings_are_two_entries_of_which_either_holds(ledger: Ledger) -> None:
     await known(ledger)
-    await SuppressionLists.of(ledger).listed(
+    await SuppressionLists(ledger).listed(
         ACCOUNT, [SesEntry("foo@x.org", "BOUNCE", NOW), SesEntry("Foo@x.org", "COMPLAINT", NOW)]
     )
     for reason in ALL:
         assert await ask(ledger, "fOO@x.org", reasons=[reason])
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).entries == 2
-    found = [entry async for entry in SuppressionLists.of(ledger).walk_ses(ACCOUNT)]
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).entries == 2
+    found = [entry async for entry in SuppressionLists(ledger).walk_ses(ACCOUNT)]
     assert sorted(entry.address for entry in found) == ["Foo@x.org", "foo@x.org"]
-    assert await SuppressionLists.of(ledger).delisted(ACCOUNT, "FOO@x.org") == 2
+    assert await SuppressionLists(ledger).delisted(ACCOUNT, "FOO@x.org") == 2
 
 
 async def test_a_list_that_was_never_read_lets_nothing_through_but_where_it_does_not_matter(ledger: Ledger) -> None:
     with pytest.raises(NotKnown, match=r"^the suppression list of SES has not been read yet$"):
         await ask(ledger, "ana@example.org")
-    await SuppressionLists.of(ledger).listed(ACCOUNT, [SesEntry("x@x.org", "BOUNCE", NOW)])
+    await SuppressionLists(ledger).listed(ACCOUNT, [SesEntry("x@x.org", "BOUNCE", NOW)])
     await ledger.redis.hset(ledger.keys.suppressed_ses(ACCOUNT), mapping={"passing": 1, "pass_seen": 12_000})
     with pytest.raises(NotKnown, match=r"has not been read yet \(12,000 entries so far\)$"):
         await ask(ledger, "ana@example.org")
@@ -269,7 +267,7 @@ async def no_sleep(_: float) -> None:
 
 def a_sync(ledger: Ledger, gateway: Gateway, *, every_s: float = 300) -> Sync:
     """As a process of its own has it."""
-    return Sync(SuppressionLists.of(ledger), ACCOUNT, gateway, every_s=every_s, sleep=no_sleep)
+    return Sync(SuppressionLists(ledger), ACCOUNT, gateway, every_s=every_s, sleep=no_sleep)
 
 
 async def whole(ledger: Ledger, gateway: Gateway) -> None:
@@ -281,7 +279,7 @@ async def new(ledger: Ledger, gateway: Gateway) -> None:
 
 
 async def copy(ledger: Ledger) -> dict[str, str]:
-    return {entry.address: entry.reason async for entry in SuppressionLists.of(ledger).walk_ses(ACCOUNT)}
+    return {entry.address: entry.reason async for entry in SuppressionLists(ledger).walk_ses(ACCOUNT)}
 
 
 def fill(ses: Simulator, n: int) -> None:
@@ -300,9 +298,9 @@ async def test_all_pages_are_read_exactly_and_then_only_what_is_new(ledger: Ledg
     fill(ses, 8)
     assert await a_sync(ledger, gateway).when_due() is None
     assert (await copy(ledger), ses.counts[LIST]) == (there(ses), 3)
-    found = [entry async for entry in SuppressionLists.of(ledger).walk_ses(ACCOUNT)]
+    found = [entry async for entry in SuppressionLists(ledger).walk_ses(ACCOUNT)]
     assert {entry.address: entry.updated_at.timestamp() for entry in found} == {e.address: e.at for e in ses.suppressed.values()}
-    known = await SuppressionLists.of(ledger).ses_list(ACCOUNT)
+    known = await SuppressionLists(ledger).ses_list(ACCOUNT)
     assert known.entries == 8
     assert known.whole_at is not None
     assert known.checkpoint is not None
@@ -313,7 +311,7 @@ async def test_all_pages_are_read_exactly_and_then_only_what_is_new(ledger: Ledg
     ses.suppress("new@example.org", "BOUNCE")
     await new(ledger, gateway)
     assert (await copy(ledger), ses.counts[LIST]) == (there(ses), 4)
-    later = (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).checkpoint
+    later = (await SuppressionLists(ledger).ses_list(ACCOUNT)).checkpoint
     assert later is not None
     assert later >= known.checkpoint
 
@@ -332,7 +330,7 @@ async def test_a_full_pass_goes_on_in_another_process_where_it_was(ledger: Ledge
     fill(ses, 10)
     for read in (0, 3, 6, 9, 10):
         await a_sync(ledger, gateway).when_due(slice_s=0)
-        known = await SuppressionLists.of(ledger).ses_list(ACCOUNT)
+        known = await SuppressionLists(ledger).ses_list(ACCOUNT)
         assert (known.pass_seen, known.passing, known.whole_at) == (read, True, None)
         with pytest.raises(NotKnown):
             await ask(ledger, "u1@example.org")
@@ -367,13 +365,13 @@ async def test_what_ses_has_removed_goes_and_what_was_added_meanwhile_stays(
     await ledger.redis.hset(ledger.keys.suppressed_ses(ACCOUNT), "whole", 1000)  # a full pass is due
     for _ in range(2):
         await a_sync(ledger, gateway).when_due(slice_s=0)
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).pass_seen == 3
-    await SesWriter(SuppressionLists.of(ledger), ACCOUNT, gateway).put(
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).pass_seen == 3
+    await SesWriter(SuppressionLists(ledger), ACCOUNT, gateway).put(
         "A-first@example.org", Reason.BOUNCE
     )  # on a page that was read
     await a_sync(ledger, gateway).when_due()
     assert await copy(ledger) == there(ses)
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).entries == 10
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).entries == 10
     assert list(await ask(ledger, "u0@example.org", "u9@example.org", "a-first@example.org")) == [
         "u9@example.org",
         "a-first@example.org",
@@ -388,7 +386,7 @@ async def test_a_page_that_was_read_before_a_removal_does_not_bring_it_back(
 
     async def slow(**asked: Any) -> Any:
         page = await real(**asked)
-        deleted.append(await SesWriter(SuppressionLists.of(ledger), ACCOUNT, gateway).delete("u0@example.org"))
+        deleted.append(await SesWriter(SuppressionLists(ledger), ACCOUNT, gateway).delete("u0@example.org"))
         return page
 
     await whole(ledger, gateway)
@@ -411,12 +409,12 @@ async def test_what_is_new_is_read_while_a_full_pass_goes_on(ledger: Ledger, ses
         entry.at -= 3600
     ses.suppress("a-new@example.org", "BOUNCE")
     await a_sync(ledger, gateway).when_due(slice_s=0)
-    known = await SuppressionLists.of(ledger).ses_list(ACCOUNT)
+    known = await SuppressionLists(ledger).ses_list(ACCOUNT)
     assert (known.passing, known.pass_seen) == (True, 3)
     assert "a-new@example.org" in await copy(ledger)
     assert await ask(ledger, "a-new@example.org")
     await a_sync(ledger, gateway).when_due()
-    later = await SuppressionLists.of(ledger).ses_list(ACCOUNT)
+    later = await SuppressionLists(ledger).ses_list(ACCOUNT)
     assert (later.passing, later.synced_at) == (False, known.synced_at), "not set back to when the pass began"
 
 
@@ -425,18 +423,18 @@ async def test_two_processes_do_not_read_at_the_same_time(ledger: Ledger, ses: S
     await asyncio.gather(*(a_sync(ledger, gateway).when_due() for _ in range(4)))
     assert (await copy(ledger), ses.counts[LIST]) == (there(ses), 10)
     first, second = a_sync(ledger, gateway), a_sync(ledger, gateway)
-    assert await SuppressionLists.of(ledger).take_turn(ACCOUNT, "somebody")
+    assert await SuppressionLists(ledger).take_turn(ACCOUNT, "somebody")
     waited = asyncio.Event()
     task = asyncio.create_task(first.whole(lambda *_: None, waited.set))
     await waited.wait()
     await second.when_due()
     assert ses.counts[LIST] == 10
-    await SuppressionLists.of(ledger).give_turn_back(ACCOUNT, "somebody")
+    await SuppressionLists(ledger).give_turn_back(ACCOUNT, "somebody")
     assert (await task).entries == 30
 
 
 async def test_who_has_lost_the_turn_writes_nothing_more(ledger: Ledger, ses: Simulator, gateway: Gateway) -> None:
-    s = SuppressionLists.of(ledger)
+    s = SuppressionLists(ledger)
     await s.take_turn(ACCOUNT, "another")
     assert await s.listed(ACCOUNT, [SesEntry("ana@x.org", "BOUNCE", NOW)], owner="me") is None
     assert await s.sweep(ACCOUNT, 0, entries=0, owner="me") is None
@@ -454,7 +452,7 @@ async def test_why_ses_cannot_be_asked_is_kept_until_it_answers_again(ledger: Le
     refusal = await a_sync(ledger, gateway).when_due()
     assert refusal is not None
     assert refusal.reason == f"{text} (allow the role that action, on resource *)"
-    since = (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).trouble_since
+    since = (await SuppressionLists(ledger).ses_list(ACCOUNT)).trouble_since
     with pytest.raises(NotKnown, match="cannot be read: User: arn"):
         await ask(ledger, "ana@example.org")
     asked = ses.counts[LIST]
@@ -462,10 +460,10 @@ async def test_why_ses_cannot_be_asked_is_kept_until_it_answers_again(ledger: Le
     assert ses.counts[LIST] == asked, "it is not asked again at once"
     await ledger.redis.hset(ledger.keys.suppressed_ses(ACCOUNT), "tried", 1000)
     await a_sync(ledger, gateway).when_due()
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).trouble_since == since
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).trouble_since == since
     ses.faults.set([])
     await whole(ledger, gateway)
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).trouble == ""
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).trouble == ""
     assert await ask(ledger, "ana@example.org") == {}
 
 
@@ -480,7 +478,7 @@ async def test_throttled_pages_are_waited_for_and_then_read_more_slowly(ledger: 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    sync = Sync(SuppressionLists.of(ledger), ACCOUNT, gateway, every_s=300, sleep=sleep, clock=lambda: sum(slept))
+    sync = Sync(SuppressionLists(ledger), ACCOUNT, gateway, every_s=300, sleep=sleep, clock=lambda: sum(slept))
     assert await sync.when_due(slice_s=600) is None
     assert await copy(ledger) == there(ses)
     assert sum(slept[:4]) > 10, "longer each time"
@@ -495,7 +493,7 @@ async def test_a_cancelled_process_gives_its_turn_back(ledger: Ledger, ses: Simu
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await SuppressionLists.of(ledger).take_turn(ACCOUNT, "next")
+    assert await SuppressionLists(ledger).take_turn(ACCOUNT, "next")
 
 
 async def test_a_worker_reads_the_list_before_its_first_message_and_then_on_a_schedule(runtime: Runtime, ses: Simulator) -> None:
@@ -521,7 +519,7 @@ async def test_a_put_is_at_ses_and_here_at_once_under_the_spelling_that_ses_has(
     ledger: Ledger, ses: Simulator, gateway: Gateway
 ) -> None:
     await known(ledger)
-    both = SesWriter(SuppressionLists.of(ledger), ACCOUNT, gateway)
+    both = SesWriter(SuppressionLists(ledger), ACCOUNT, gateway)
     assert await both.put("Ana@example.org", Reason.MANUAL) is Put.WRITTEN
     assert (there(ses), await copy(ledger)) == ({"Ana@example.org": "BOUNCE"},) * 2
     assert await both.put("ana@example.org", Reason.UNSUBSCRIBE) is Put.WRITTEN
@@ -529,12 +527,12 @@ async def test_a_put_is_at_ses_and_here_at_once_under_the_spelling_that_ses_has(
     asked = ses.counts["PutSuppressedDestination"]
     assert await both.put("ANA@example.org", Reason.COMPLAINT, unless_there=True) is Put.THERE
     assert ses.counts["PutSuppressedDestination"] == asked
-    assert (await SuppressionLists.of(ledger).ses_list(ACCOUNT)).entries == 1
+    assert (await SuppressionLists(ledger).ses_list(ACCOUNT)).entries == 1
     assert await ask(ledger, "ana@EXAMPLE.org")
 
 
 async def test_removing_uses_the_case_that_ses_has_stored(ledger: Ledger, ses: Simulator, gateway: Gateway) -> None:
-    both = SesWriter(SuppressionLists.of(ledger), ACCOUNT, gateway)
+    both = SesWriter(SuppressionLists(ledger), ACCOUNT, gateway)
     for spelling in ("FoO@x.org", "foo@x.org", "Other@x.org"):
         ses.suppress(spelling, "BOUNCE")
     await whole(ledger, gateway)
@@ -550,7 +548,7 @@ async def test_removing_uses_the_case_that_ses_has_stored(ledger: Ledger, ses: S
 async def test_what_ses_refuses_is_told_and_nothing_is_written_here(ledger: Ledger, ses: Simulator, gateway: Gateway) -> None:
     ses.production = False
     with pytest.raises(SesRefused, match="sandbox"):
-        await SesWriter(SuppressionLists.of(ledger), ACCOUNT, gateway).put("ana@example.org", Reason.BOUNCE)
+        await SesWriter(SuppressionLists(ledger), ACCOUNT, gateway).put("ana@example.org", Reason.BOUNCE)
     assert await copy(ledger) == {}
 
 

@@ -37,12 +37,12 @@ class Teller:
 
     def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime, self.ahead_ms = runtime, 0
-        now_ms = runtime.ledger.scripts.now_ms
+        now_ms = runtime.ledger.now_ms
 
         async def moved() -> int:
             return await now_ms() + self.ahead_ms
 
-        monkeypatch.setattr(runtime.ledger.scripts, "now_ms", moved)
+        monkeypatch.setattr(runtime.ledger, "now_ms", moved)
 
     async def look(self, after_s: float = 0) -> list[tuple[str, str]]:
         """What is said of campaigns when that time has passed."""
@@ -105,33 +105,33 @@ async def test_a_campaign_that_waits_for_a_quota_that_trickles_is_told_once_and_
     id = await mailer.start_campaign(letter(), rows(3))
     assert await teller.look() == [("a campaign starts", "")]
     quota = "waiting for the 24 h quota, about 310/h come free"
-    await ledger.park(id, quota)
+    await ledger.lifecycle.park(id, quota)
     assert await teller.look() == [("a campaign waits", quota)]
     for _ in range(50):  # some go, each two seconds
         await ledger.redis.hset(ledger.keys.container(id), mapping={"state": "running", "reason": ""})
         assert await teller.look(1) == []
-        await ledger.park(id, f"{quota}; another number")
+        await ledger.lifecycle.park(id, f"{quota}; another number")
         assert await teller.look(1) == []
     lines = 0
     for _ in range(100):  # it goes on for ten seconds each time
         await ledger.redis.hset(ledger.keys.container(id), mapping={"state": "running", "reason": ""})
         lines += len(await teller.look(1) + await teller.look(9))
-        await ledger.park(id, quota)
+        await ledger.lifecycle.park(id, quota)
         lines += len(await teller.look(1))
     assert 10 <= lines <= 1100 // 60 + telling.FREELY
     await ledger.redis.hset(ledger.keys.container(id), mapping={"state": "running", "reason": ""})
     await teller.look(61)
     assert await teller.look(61) in ([], [("a campaign goes on", "")])
-    await ledger.park(id, "waiting: sending is paused for this SES account; see the SES console")
+    await ledger.lifecycle.park(id, "waiting: sending is paused for this SES account; see the SES console")
     assert len(await teller.look(61)) == 1
 
 
 async def test_another_reason_to_wait_is_told_and_what_somebody_does_is_told_at_once(teller: Teller, mailer: Mailer) -> None:
     ledger = teller.runtime.ledger
     id = await mailer.start_campaign(letter(), rows(3))
-    await ledger.park(id, "waiting for the 24 h quota")
+    await ledger.lifecycle.park(id, "waiting for the 24 h quota")
     assert [event for event, _ in await teller.look()] == ["a campaign starts", "a campaign waits"]
-    await ledger.park(id, "waiting: the suppression list of SES has not been read yet")
+    await ledger.lifecycle.park(id, "waiting: the suppression list of SES has not been read yet")
     assert await teller.look() == [("a campaign waits", "waiting: the suppression list of SES has not been read yet")]
     await mailer.pause(id)
     assert [event for event, _ in await teller.look()] == ["a campaign is paused"]

@@ -52,7 +52,7 @@ def link(address: str = "ana@example.org", stream: str = "news") -> str:
 
 @asynccontextmanager
 async def visiting(ledger: Ledger) -> AsyncIterator[httpx.AsyncClient]:
-    routes = UnsubscribePage(SuppressionLists.of(ledger), KEYS, SENDERS).router()
+    routes = UnsubscribePage(SuppressionLists(ledger), KEYS, SENDERS).router()
     app = create_app(alive=dict, ready=nothing, collect=nothing, pages=[routes])  # type: ignore[arg-type]
     async with (
         serve(app, "127.0.0.1", 0) as port,
@@ -68,13 +68,13 @@ async def client(ledger: Ledger) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def entries(ledger: Ledger, address: str = "ana@example.org") -> set[tuple[Reason, str]]:
-    hits = (await SuppressionLists.of(ledger).check([address], account=None)).hits
+    hits = (await SuppressionLists(ledger).check([address], account=None)).hits
     return {(entry.reason, entry.stream) for entry in (hits[0].own if hits else ())}
 
 
 async def add(ledger: Ledger, reason: Reason, stream: str, *, ago_s: float = 0) -> None:
     since = datetime.now(UTC) - timedelta(seconds=ago_s)
-    await SuppressionLists.of(ledger).add([NewEntry("ana@example.org", reason, stream, since)])
+    await SuppressionLists(ledger).add([NewEntry("ana@example.org", reason, stream, since)])
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ async def test_looking_shows_one_button_and_the_senders_name_and_changes_nothing
     assert "ana@example.org will get no more mail" in html
     assert html.count("<button") == html.count('<form method="post">') == 1
     assert await entries(ledger) == set()
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
 
 
 async def test_the_page_needs_nothing_from_elsewhere_and_says_so(client: httpx.AsyncClient) -> None:
@@ -152,12 +152,12 @@ async def test_posting_unsubscribes_from_that_sender_only_without_a_redirect(
         assert "<h1>You are unsubscribed</h1>" in response.text
         assert await entries(ledger) == {(Reason.UNSUBSCRIBE, "news")}
     assert await entries(ledger, "bo@example.org") == set()
-    assert await SuppressionLists.of(ledger).own_entries() == 1
+    assert await SuppressionLists(ledger).own_entries() == 1
 
 
 async def test_what_is_written_is_what_the_gate_asks_for(client: httpx.AsyncClient, ledger: Ledger) -> None:
     await client.post(link("Ana@Example.org"), **ONE_CLICK)
-    (hit,) = (await SuppressionLists.of(ledger).check(["ana@example.org"], account=None)).hits.values()
+    (hit,) = (await SuppressionLists(ledger).check(["ana@example.org"], account=None)).hits.values()
     (entry,) = hit.own
     assert isinstance(entry, OwnEntry)
     assert (entry.address, entry.reason, entry.stream) == ("ana@example.org", Reason.UNSUBSCRIBE, "news")
@@ -178,7 +178,7 @@ async def test_an_unsubscription_can_be_taken_back_at_once(client: httpx.AsyncCl
     back = await client.post(link(), **UNDO)
     assert (back.status_code, "<h1>You are subscribed again</h1>" in back.text) == (200, True)
     assert await entries(ledger) == set()
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
     assert (await client.post(link(), **UNDO)).status_code == 409, "there is nothing to take back"
     await client.post(link(), **BUTTON)
     assert await entries(ledger) == {(Reason.UNSUBSCRIBE, "news")}
@@ -196,8 +196,8 @@ async def test_only_a_young_unsubscription_of_that_sender_is_taken_back(client: 
     response = await client.post(link(), **UNDO)
     assert (response.status_code, "please write to Example News" in response.text) == (409, True)
     assert await entries(ledger) == before
-    assert await SuppressionLists.of(ledger).own_entries() == len(before)
-    await SuppressionLists.of(ledger).remove("ana@example.org", "news")
+    assert await SuppressionLists(ledger).own_entries() == len(before)
+    await SuppressionLists(ledger).remove("ana@example.org", "news")
     await add(ledger, Reason.COMPLAINT, "news")
     await add(ledger, Reason.UNSUBSCRIBE, "news", ago_s=UNDO_S - 60)
     assert (await client.post(link(), **UNDO)).status_code == 200
@@ -238,13 +238,13 @@ async def test_all_that_is_no_token_gets_the_same_clear_answer(client: httpx.Asy
     assert len(answers) == 1, "nobody can tell from the answer what was wrong"
     ((status, text),) = answers
     assert (status, "<h1>This link is not valid</h1>" in text, "<button" in text) == (404, True, False)
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 async def test_other_methods_change_nothing(client: httpx.AsyncClient, ledger: Ledger, method: str) -> None:
     assert (await client.request(method, link())).status_code == 405
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
 
 
 async def test_a_body_has_a_bound(client: httpx.AsyncClient, ledger: Ledger) -> None:
@@ -254,7 +254,7 @@ async def test_a_body_has_a_bound(client: httpx.AsyncClient, ledger: Ledger) -> 
 
     for content in (b"x" * (MAX_BODY + 1), endless()):
         assert (await client.post(link(), content=content)).status_code == 413
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
     assert (await client.post(link(), content=b"x" * MAX_BODY)).status_code == 200
 
 
@@ -266,7 +266,7 @@ async def test_a_body_that_never_ends_is_given_up(
     writer.write(f"POST {link()} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nList-".encode())
     assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
     writer.close()
-    assert await SuppressionLists.of(ledger).own_entries() == 0
+    assert await SuppressionLists(ledger).own_entries() == 0
 
 
 async def test_without_redis_it_says_so_and_a_provider_comes_again(own_server: RedisServer, namespace: str) -> None:
@@ -291,7 +291,7 @@ async def test_a_redis_that_hangs_is_given_up(client: httpx.AsyncClient, ledger:
         await asyncio.sleep(60)
 
     monkeypatch.setattr(page_module, "REDIS_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(type(SuppressionLists.of(ledger)), "add", hang)
+    monkeypatch.setattr(type(SuppressionLists(ledger)), "add", hang)
     assert (await client.post(link(), **ONE_CLICK)).status_code == 503
 
 

@@ -63,7 +63,7 @@ async def idle(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def counts(ledger: Ledger, id: str) -> dict[str, int]:
-    return (await ledger.campaign(id)).counts
+    return (await ledger.report.campaign(id)).counts
 
 
 async def test_a_campaign_and_messages_of_an_account_that_only_has_identity_notifications_end_as_they_should(
@@ -98,7 +98,7 @@ async def test_a_campaign_and_messages_of_an_account_that_only_has_identity_noti
 async def test_a_notification_that_is_faster_than_the_answer_waits_for_it_and_suppresses_at_once(
     idle: Runtime, mailer: Mailer
 ) -> None:
-    idle.ledger.scripts.noting.campaigns = True
+    idle.ledger.noting.campaigns = True
     id, one = await campaign(idle.ledger, 1), ses_id()
     unmatched, counted = metric("mailer_events_unmatched_total"), metric("mailer_events_total")
     for _ in range(2):  # events come twice
@@ -120,13 +120,13 @@ async def test_what_was_sent_before_the_first_notification_is_matched_too(idle: 
     ids = [ses_id(), "of-another-form", ses_id()]
     await send(ledger, f"{first}-0", dict(enumerate(ids[:2])))
     await send(ledger, f"{second}-1", {7: ids[2]})
-    assert not ledger.scripts.noting.campaigns
+    assert not ledger.noting.campaigns
 
     async def delivered() -> list[int]:
         return [(await counts(ledger, id)).get("delivered", 0) for id in (first, second)]
 
     await events.apply(idle, [said("Delivery", one) for one in ids])
-    assert ledger.scripts.noting.campaigns
+    assert ledger.noting.campaigns
     await untagged.decide(idle)
     await waiting.look_again(idle)
     assert await delivered() == [0, 0]  # other workers may not know it yet, and go on settling without noting
@@ -156,7 +156,7 @@ async def test_an_archived_chunk_comes_back_for_its_notification(
 async def test_what_fits_no_message_is_given_up_after_ten_minutes_with_one_warning(idle: Runtime) -> None:
     foreign = [said("Delivery", ses_id()) for _ in range(30)]
     unmatched = metric("mailer_events_unmatched_total")
-    key, now = idle.ledger.keys.unmatched, await idle.ledger.scripts.now_ms()
+    key, now = idle.ledger.keys.unmatched, await idle.ledger.now_ms()
     with capture_logs() as logs:
         await events.apply(idle, foreign)
         await waiting.look_again(idle)
@@ -206,10 +206,10 @@ async def test_switched_off_nothing_is_kept_and_the_log_says_so_once(settings: S
 async def test_campaigns_leave_the_index_a_month_after_the_last_notification(idle: Runtime) -> None:
     await events.apply(idle, [said("Delivery", ses_id())])
     await untagged.decide(idle)
-    assert idle.ledger.scripts.noting.campaigns
+    assert idle.ledger.noting.campaigns
     await idle.ledger.redis.hincrby(idle.ledger.keys.untagged, "seen", -untagged.STAY_MS - 1000)
     await untagged.decide(idle)
-    noting = idle.ledger.scripts.noting
+    noting = idle.ledger.noting
     assert (noting.campaigns, noting.messages, noting.life_s) == (False, True, 8 * 86_400)
 
 

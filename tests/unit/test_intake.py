@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailer.compose.message_builder import recipients as addressees
-from mailer.intake.chunks import CHUNK_BYTES, STORE_BYTES, STORE_CHUNKS, Intake, ListDigest, entry_of
+from mailer.intake.chunks import CHUNK_BYTES, STORE_BYTES, STORE_CHUNKS, ChunkWriter, ListDigest, entry_of
 from mailer.ledger import Spec
 from mailer.ledger.archive import Chunk, pack, unpack
-from mailer.ledger.ledger import CHUNK_ROWS, NewChunk
+from mailer.ledger.intake import CHUNK_ROWS, NewChunk
 from mailer.ledger.records import Record
 from mailer.ledger.spec import Entry, pack_entries, unpack_entries
 from mailer.message.email import Lane, Outcome
@@ -32,6 +32,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.calls: list[list[NewChunk]] = []
+        self.intake = self
 
     async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
         assert first == sum(map(len, self.calls))
@@ -42,9 +43,9 @@ class Kept:
         return [chunk for call in self.calls for chunk in call]
 
 
-async def taken_in(*batches: list[Row]) -> tuple[Kept, Intake]:
+async def taken_in(*batches: list[Row]) -> tuple[Kept, ChunkWriter]:
     kept = Kept()
-    intake = Intake(kept, "c1", SPEC)  # type: ignore[arg-type]
+    intake = ChunkWriter(kept, "c1", SPEC)  # type: ignore[arg-type]
     for batch in batches:
         await intake.add(batch)
     await intake.flush()
@@ -99,7 +100,7 @@ async def test_long_rows_wait_in_a_few_megabytes() -> None:
         async def add_chunks(self, id: str, first: int, chunks: Sequence[NewChunk]) -> None:
             await super().add_chunks(id, first, [NewChunk([], chunk.outcomes, {}) for chunk in chunks])
 
-    intake = Intake(Forgetful(), "c1", SPEC)  # type: ignore[arg-type]
+    intake = ChunkWriter(Forgetful(), "c1", SPEC)  # type: ignore[arg-type]
     value = "y" * (MAX_ROW_BYTES - 100)
     tracemalloc.start()
     try:

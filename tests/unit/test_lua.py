@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 
 import pytest
 
-SCRIPTS = {path.name: path.read_text() for path in (files("mailer.ledger") / "lua").iterdir() if path.name.endswith(".lua")}
-FORMATTERS = {"digits", "fraction"}  # of common.lua; what they return is text
+from .. import lua
+
+SCRIPTS = lua.FILES
+LIBRARIES = "".join(text for path, text in SCRIPTS.items() if "/lib/" in path)
+FORMATTERS = {"digits", "fraction"}  # of numbers.lua; what they return is text
 NUMBERS = {"tonumber", "now_ms", "now_us", "math.", "struct.unpack", "select", ":byte", ":find", ":len"}
 ARITHMETIC = set("+-*/%^#")
 COUNTED = (["position"], ["number"])  # whole numbers from 0 up to some thousands, which may stand in a name as they are
@@ -141,8 +143,8 @@ def calls(found: Tokens) -> Iterator[Tokens]:
 def handed_as_numbers(text: str) -> list[str]:
     """The arguments, and parts of arguments, with which a script would hand Redis a number of Lua's."""
     found = tokens(text)
-    common = numbers_of(tokens(SCRIPTS["common.lua"]))
-    numbers = numbers_of(found) | {name for name in common if f"function {name}(" in SCRIPTS["common.lua"]}
+    common = numbers_of(tokens(LIBRARIES))
+    numbers = numbers_of(found) | {name for name in common if f"function {name}(" in LIBRARIES}
     arguments = [argument for call in calls(found) for argument in split(call, ",")]
     return ["".join(part) for argument in arguments for part in _parts(argument) if part and is_number(part, numbers)]
 

@@ -6,6 +6,7 @@
 --       recipient, attempt
 -- Returns {pause until the next is tried (ms), 0: it is not held; the most tries of any of them; then for each 1: give it up}.
 -- Doing it twice changes nothing but that a recipient that was to be given up is tried once more.
+-- include mailer/ledger/lua/lib/holds.lua
 local container, key = unpack(KEYS)
 local what, others, limit, most, first, longest, reason = unpack(ARGV, 1, 7)
 limit, most = tonumber(limit), tonumber(most)

@@ -1,6 +1,7 @@
 -- A message that has not been handed to SES is not sent, and one that is in doubt is not sent again.
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes   ARGV: chunk id, reason
 -- Returns {the recipient's state afterwards, 1 where this changed something}; {'', 0} where Redis does not have it.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, details, outcomes = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[10]
 local chunk_id, reason = ARGV[1], ARGV[2]
 local now = now_ms()

@@ -2,6 +2,7 @@
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, grace (ms), 'resend' | 'hold' | 'assume_sent', reason of those that are assumed to be sent
 -- Returns how many recipients that was done to. The index then has the time from which on the chunk is to be looked at again.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, grace, policy, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()

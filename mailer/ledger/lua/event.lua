@@ -4,13 +4,14 @@
 -- ARGV: chunk id; packed rows: position (2), attempt (2), state (1), manner (1); message ids, 27 bytes a row (zeros: see below);
 --       then pairs: row -> reason, `i<row>` -> a message id that does not have SES's usual form
 -- Returns {1 where the chunk is known, recipients found to be sent to twice, position, old state and new state, ...}
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, window, details, ids, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, rows, packed_ids = unpack(ARGV, 1, 3)
 local now = now_ms()
 local size = redis.call('STRLEN', records) / RECORD
 if size == 0 or redis.call('EXISTS', container) == 0 then return {0, 0} end
 
--- By state and manner (`scripts.py`). A notice that names no failure says less than a delivery; a bounce for good says more than
+-- By state and manner (`work.py`). A notice that names no failure says less than a delivery; a bounce for good says more than
 -- one that may not last, and than one of a message that SES did not try to deliver.
 local RANK = {['s-'] = 1, sw = 1, ['r-'] = 2, ['f-'] = 2, bn = 3, ['d-'] = 4, bx = 5, bs = 6, ['b-'] = 7, mx = 8, ['m-'] = 9}
 local said = {}

@@ -1,5 +1,6 @@
 -- Change a container's state for a reason. KEYS: container   ARGV: new state, reason, then the states it may be changed from
 -- Returns the state afterwards.
+-- include mailer/ledger/lua/lib/common.lua
 local state = redis.call('HGET', KEYS[1], 'state')
 for i = 3, #ARGV do
   if state == ARGV[i] then

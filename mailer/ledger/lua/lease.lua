@@ -5,6 +5,7 @@
 -- Returns {status, fence, records, now (ms), starts, suspects, deaths}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its
 -- time has not come)
 -- | the container's state, if not sending.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, window, details, _, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()

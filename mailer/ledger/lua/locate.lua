@@ -1,6 +1,7 @@
 -- Whose message ids these are.
 -- ARGV: key prefix of the index, marks (7 bytes each), then the days that are looked through
 -- Returns for each mark the id of a recipient, or '' where it is not noted. O(marks * days * size of a string of the index)
+-- include mailer/ledger/lua/lib/sent_ids.lua
 local prefix, marks = ARGV[1], ARGV[2]
 
 local function entry(key, rest, length)

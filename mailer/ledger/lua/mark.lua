@@ -3,6 +3,7 @@
 -- KEYS: chunk   ARGV: chunk id, fence, the first and the last position as `0-49`, `all` while it is being loaded, '' when it is
 -- done; 1 where the recipients that are suspected have turned out to be innocent
 -- Returns 1, or 0 when the lease is lost.
+-- include mailer/ledger/lua/lib/common.lua
 local chunk = KEYS[1]
 local fence, mark, innocent = ARGV[2], ARGV[3], ARGV[4]
 if not held_until(chunk, fence) then

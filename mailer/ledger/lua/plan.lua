@@ -4,6 +4,7 @@
 --       then pairs field, value of the container
 -- Returns {id, 1 where it is new, else 0 or (other content) -1, whether the earlier one's list is still being read (1),
 -- digest of its list}.
+-- include mailer/redis/lua/lib/numbers.lua
 local key, container, campaigns, active = unpack(KEYS)
 local id, digest, life, prefix = unpack(ARGV, 1, 4)
 local now = digits(now_ms())

@@ -2,6 +2,7 @@
 -- delivered all the same) finds the campaign started, and changes nothing.
 -- KEYS: container, chunk, records, details   ARGV: records, recipients that are queued, then pairs position, reason
 -- Returns 1; 0 where the campaign is not being read any more.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, details = unpack(KEYS)
 local c = redis.call('HMGET', container, 'state', 'ready')
 if c[1] ~= 'planned' or c[2] then return 0 end

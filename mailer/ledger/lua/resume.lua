@@ -3,6 +3,7 @@
 -- ARGV: id, time (ms) after which the reaper looks whether a wake-up got lost, key prefix of chunks
 -- Returns {its state afterwards, 1 where this changed it, 1 where its list has been read to the end,
 -- then chunk id, fence, ...: what has to be woken}. The keys of its chunks may have been told to expire: see revive.lua.
+-- include mailer/ledger/lua/lib/common.lua
 local container, window, due, active = unpack(KEYS)
 local id, patience, prefix = unpack(ARGV)
 local now = now_ms()

@@ -2,6 +2,7 @@
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, the states of those recipients, a byte each: f, k, r
 -- Returns {the container's state before, or 'expired', how many are queued again; -1 where Redis does not have the chunk}
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, states = ARGV[1], ARGV[2]
 local now = now_ms()

@@ -8,6 +8,8 @@
 --       then pairs field, value for the details
 -- Returns {late, chunk closed, container finished, recipients found to be sent to twice}: `late` rows were settled before, by
 -- somebody who knew as much. A row whose event came before the answer is not late: what the answer counts is counted here.
+-- include mailer/ledger/lua/lib/sent_ids.lua
+-- include mailer/quota/lua/lib/places.lua
 local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history,
   active = unpack(KEYS)
 local chunk_id, answered, accepted, place, rows, packed_ids, marks = unpack(ARGV, 1, 7)
@@ -54,7 +56,7 @@ local cancelled = container_state == 'cancelled'
 for i = 1, #rows, 6 do
   local position, attempt = struct.unpack('>HH', rows, i)
   local state, more = rows:sub(i + 4, i + 4), rows:byte(i + 5)
-  if state == 'q' and cancelled then state = 'n' end  -- it is not tried again; sweep.lua may have been here already
+  if state == 'q' and cancelled then state = 'n' end  -- it is not tried again; count_out.lua may have been here already
   local at = position * RECORD
   local was, mode, failures, attempts = all:sub(at + 1, at + 1), all:sub(at + 2, at + 2), struct.unpack('>BH', all, at + 3)
   if is_news(was, state, position, attempt, attempts) then

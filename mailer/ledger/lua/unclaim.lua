@@ -4,6 +4,7 @@
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, fence, packed rows: position (2), attempt (2), what the stream of outcomes says where the campaign is cancelled
 -- Returns how many recipients that was done to; -1 where Redis does not have the chunk.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, _, details, _, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, fence, rows, reason = unpack(ARGV)
 local now = now_ms()

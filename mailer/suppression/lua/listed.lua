@@ -3,6 +3,7 @@
 -- ARGV: whose turn it is ('' for a single entry that was just put there), how long it lasts (ms); then for each:
 --       place, address, letter of the reason and time (ms), which letters of SES's spelling are capitals (hexadecimal)
 -- Returns how many are new; -1 where it is not their turn any more.
+-- include mailer/suppression/lua/lib/buckets.lua
 local bits, ses, turn, removed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner = ARGV[1]
 if owner ~= '' then

@@ -3,6 +3,7 @@
 -- KEYS: bits, own table, SES's table (left out where it does not matter)
 -- ARGV: how many, their places (4 bytes each, little-endian), where each ends (the same), the addresses one after the other
 -- Returns {now (ms), what is known of SES's list as fields and values, hits}; a hit is number from 0, own items, SES's items.
+-- include mailer/suppression/lua/lib/buckets.lua
 local STEP = 1000  -- addresses a command; Lua's stack holds 8,000 arguments
 local bits, own, ses = KEYS[1], KEYS[2], KEYS[3]
 local n, places, ends, addresses = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]

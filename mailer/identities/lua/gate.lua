@@ -5,6 +5,7 @@
 --       how many of the names may give a default set, names (in lower case; the From identity's first, the most special first)
 -- Returns {now (ms), believed, production, suppressed reasons, listed at or nil, set or '', {the set's fields}, {the names' values},
 -- how long it is held (ms), why, 1 where it is the caller's turn to try one all the same}
+-- include mailer/ledger/lua/lib/holds.lua
 local account, identities, in_use = unpack(KEYS)
 local oldest, prefix, set, from = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()

@@ -2,6 +2,7 @@
 -- was admitted since, is not. KEYS: account   ARGV: `answered` before it was asked, then pairs field, value
 -- A call whose answer is never counted (its worker died) is taken for counted once a whole refresh has passed over it, and
 -- never sooner than a minute.
+-- include mailer/redis/lua/lib/numbers.lua
 local account = KEYS[1]
 local now = now_ms()
 local a = redis.call('HMGET', account, 'admitted', 'answered', 'before', 'before_at')

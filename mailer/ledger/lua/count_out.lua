@@ -2,6 +2,7 @@
 -- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes   ARGV: chunk id, its number,
 -- reason, for the stream of outcomes only: the same for all, so that it is not kept with each
 -- Returns how many recipients were counted out.
+-- include mailer/ledger/lua/lib/common.lua
 local container, chunk, records, outcomes = KEYS[1], KEYS[2], KEYS[3], KEYS[10]
 local chunk_id, number = ARGV[1], tonumber(ARGV[2])
 local c = redis.call('HMGET', container, 'state', 'sweep')

@@ -15,6 +15,7 @@
 -- comes free, for ever.
 -- Returns {status, us, recipients, place}: 'go' with so many of them, after us | 'wait' us, then ask again | 'singles' |
 -- 'stale' | 'paused' | 'suspended' | 'daily', where how long is not this limiter's to say
+-- include mailer/quota/lua/lib/places.lua
 local account, limiter, places, urgent, waiting, share, calls_key, pace = unpack(KEYS)
 local bulk, n, least, flow = ARGV[1] == 'bulk', tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
 local asker = ARGV[4]

@@ -1,77 +1,10 @@
--- Put in front of every script of this folder. A record is 9 bytes: state, mode, failures (1), attempts (2, big-endian),
--- updated_at (4, seconds). Time is clock.lua's, which stands before it.
+-- What the scripts of the ledger have in common. A record is 9 bytes: state, mode, failures (1), attempts (2, big-endian),
+-- updated_at (4, seconds).
+-- include mailer/redis/lua/lib/numbers.lua
 
 local RECORD = 9
 local UNUSABLE = 255  -- in the place of failures: the row was rejected when it was read, and cannot be sent to
 local MESSAGE_ID = 27
-
-local function now_ms()
-  return math.floor(now_us() / 1000)
-end
-
--- Recipients per second: the account's own rate, or the lower one that was set.
-local function send_rate(account_rate, lower)
-  local rate = tonumber(account_rate)
-  return lower == '' and rate or math.min(rate, tonumber(lower))
-end
-
--- Redis is handed texts only, and a number becomes one here. Lua itself writes 1.7e+12 for a large one and -0 for the negative of
--- none, which Redis 7.0 refuses.
-local function digits(number)
-  local text = string.format('%.0f', number)
-  return text == '-0' and '0' or text
-end
-
--- The same of a number that may have a fraction: all of it.
-local function fraction(number)
-  return number == math.floor(number) and digits(number) or string.format('%.17g', number)
-end
-
--- The bucket of an address, by its place among the bits of the suppression tables.
-local function bucket(place)
-  return string.format(':%04x', place % 65536)
-end
-
--- What is used of it after SES refused for its sake: `lowered`, and every five seconds without a refusal a twentieth of the
--- whole more.
-local function rate_now(rate, lowered, lowered_at, now)
-  if not lowered or lowered == '' then return rate end
-  local steps = math.max(0, math.floor((now - tonumber(lowered_at)) / 5000000))
-  return math.min(rate, tonumber(lowered) + steps * rate / 20)
-end
-
--- How long a place in the rate is kept where no answer is stored: SES has counted the call by then, or never will.
-local UNANSWERED = 5000000
-
--- The place was not used: others may have it, and at once. Returns its recipients; 0 where it is not there.
-local function leave_place(limiter, places, place, rate, now)
-  if place == '' or redis.call('ZREM', places, place) == 0 then return 0 end
-  local n = tonumber(place:match('^(%d+)|'))
-  local tat = tonumber(redis.call('HGET', limiter, 'tat') or '0')
-  redis.call('HINCRBY', limiter, 'held', digits(-n))
-  if rate > 0 and tat > now then redis.call('HSET', limiter, 'tat', digits(math.max(now, tat - n / rate * 1000000))) end
-  return n
-end
-
--- SES has answered: the place is free one second after it counted the call, which was not later than now. A part of a call's
--- time is always the way there and back, and the next call's needs it, too: a quarter of the least that a call took in the last
--- half minute is taken for that.
-local function answer_place(limiter, places, place, now)
-  local free_at = place ~= '' and redis.call('ZSCORE', places, place)
-  local _, at, lasts = place:match('^(%d+)|(%d+)|(%d+)|')
-  if not free_at or tonumber(free_at) < at + lasts + UNANSWERED then return end  -- or it was answered before
-  local took = math.max(now - at, 0)
-  local l = redis.call('HMGET', limiter, 'least', 'next_least', 'least_at')
-  local least, next_least = tonumber(l[1] or '0'), math.min(tonumber(l[2] or took), took)
-  if now - tonumber(l[3] or digits(now)) >= 30000000 then
-    least, next_least = next_least, took
-    redis.call('HSET', limiter, 'least_at', digits(now))
-  elseif not l[3] then
-    redis.call('HSET', limiter, 'least_at', digits(now))
-  end
-  redis.call('HSET', limiter, 'least', digits(least), 'next_least', digits(next_least))
-  redis.call('ZADD', places, 'XX', digits(now - math.min(least, next_least) / 4 + lasts), place)
-end
 
 local function record(state, mode, failures, attempts, now)
   return state .. mode .. struct.pack('>BHI4', failures, attempts, math.floor(now / 1000))
@@ -171,16 +104,6 @@ local function begin_when_due(container, now)
   return redis.call('HGET', container, 'state')
 end
 
--- Recipients that SES accepted, by tenths of an hour, a day long: they tell when how much of the 24 h quota comes free.
-local function remember_sent(history, n, now)
-  local slot = math.floor(now / 360000)
-  if redis.call('HINCRBY', history, digits(slot), digits(n)) == tonumber(n) then
-    for _, old in ipairs(redis.call('HKEYS', history)) do
-      if tonumber(old) < slot - 241 then redis.call('HDEL', history, old) end
-    end
-  end
-end
-
 -- Nothing more becomes of a campaign by itself, so that it may be forgotten after a while. A cancelled one is over when all that
 -- was queued has been counted out and all that was in flight is settled; at once, where its list was not read to its end.
 local function is_over(container)
@@ -229,7 +152,7 @@ local function move_why(container, details, chunk_id, position, was, state, reas
   if COUNTED[state] then count_why(container, reason or '', 1) end
 end
 
--- How a recipient came to be bounced or complained, `Manner` of scripts.py: `b<position>` of the details, where it is not '-'.
+-- How a recipient came to be bounced or complained, `Manner` of work.py: `b<position>` of the details, where it is not '-'.
 -- Its container counts them in `m:<state><manner>`.
 local function manner_of(details, state, position)
   return (state == 'b' or state == 'm') and redis.call('HGET', details, 'b' .. position) or '-'
@@ -351,42 +274,6 @@ local function note_duplicate(container, details, position, id)
   return 1
 end
 
--- ---- message ids of SES, for notifications that carry no tag of ours: `sent_ids.py` -------------------------------------------
-
-local MARK = 7          -- bytes of an id's digest
-local NO_MARK = string.rep('\0', MARK)
-local CHUNK_ENTRY = 10  -- five bytes of the mark, the number of a chunk among the day's (3), position (2)
-local MESSAGE_ENTRY = 23  -- five bytes of the mark, the id of a message without its `m`
-
--- The key of the day's entries that have the same first bytes as the mark at `i`; the mark's other bytes.
-local function ids_key(prefix, day, kind, marks, i)
-  local high, low = marks:byte(i, i + 1)
-  return prefix .. day .. ':' .. kind .. string.format('%03x', high % 16 * 256 + low), marks:sub(i + 2, i + MARK - 1)
-end
-
--- `marks`: a mark and a position (2) for each recipient of the chunk that SES has accepted.
-local function note_ids(prefix, life, chunk, chunk_id, marks, now)
-  local day = digits(math.floor(now / 86400000))
-  local kind, place = 'm', chunk_id:match('^m(' .. string.rep('%w', 18) .. ')%-0$')
-  if not place then
-    local known = redis.call('HGET', chunk, 'noted') or ''
-    local number = tonumber(known:match('^' .. day .. ':(%d+)$'))
-    if not number then
-      number = redis.call('HINCRBY', prefix .. day, 'n', '1')
-      redis.call('HSET', prefix .. day, digits(number), chunk_id)
-      if number == 1 then redis.call('EXPIRE', prefix .. day, life) end
-      if redis.call('EXISTS', chunk) == 1 then redis.call('HSET', chunk, 'noted', day .. ':' .. digits(number)) end
-    end
-    kind, place = 'c', struct.pack('>I4', number):sub(2)
-  end
-  for i = 1, #marks, MARK + 2 do
-    local key, rest = ids_key(prefix, day, kind, marks, i)
-    local at = redis.call('STRLEN', key)
-    redis.call('SETRANGE', key, digits(at), rest .. place .. (kind == 'c' and marks:sub(i + MARK, i + MARK + 1) or ''))
-    if at == 0 then redis.call('EXPIRE', key, life) end
-  end
-end
-
 -- Keys that were made just now, beside those of a chunk that is on its way to be forgotten.
 local function forget_with(records, ...)
   local ttl = redis.call('PTTL', records)
@@ -453,41 +340,4 @@ local function chunk_digest(records, ids, details)
   table.sort(pairs_)
   local known = redis.call('GET', ids) or ''
   return redis.sha1hex(redis.call('GET', records) .. #known .. ':' .. known .. table.concat(pairs_)), known, said
-end
-
--- ---- what is held because SES refuses it ------------------------------------------------------------------------------
--- A hash with `until`, before which nothing of it is tried; `pause`, `reason`; `tried`: somebody has the turn to try one.
-
--- Hold it, or hold it on after one more was refused: for twice as long. Those that were under way together are one refusal.
-local function hold_back(key, reason, first, longest, now)
-  local h = redis.call('HMGET', key, 'until', 'pause', 'tried')
-  local ends, pause = tonumber(h[1] or '0'), tonumber(h[2] or '0')
-  if pause == 0 or h[3] then
-    pause = pause == 0 and first or math.min(pause * 2, longest)
-    ends = now + pause
-    redis.call('HSET', key, 'until', digits(ends), 'pause', digits(pause))
-    redis.call('HDEL', key, 'tried')
-  end
-  redis.call('HSET', key, 'reason', reason)
-  return math.max(ends - now, 1)
-end
-
--- How long nothing of these may be tried (ms), and why. 0: it is not held, or it is the caller's turn to try one; then 1 behind.
-local function held_back(keys, now)
-  local turn = 0
-  for _, key in ipairs(keys) do
-    local h = redis.call('HMGET', key, 'until', 'reason', 'pause')
-    if h[1] then
-      local left = tonumber(h[1]) - now
-      if left > 0 and left <= tonumber(h[3]) then return left, h[2], 0 end  -- longer: the clock was set back
-      turn = 1
-    end
-  end
-  if turn == 1 then
-    for _, key in ipairs(keys) do
-      local pause = redis.call('HGET', key, 'pause')
-      if pause then redis.call('HSET', key, 'until', digits(now + pause), 'tried', '1') end
-    end
-  end
-  return 0, '', turn
 end
