@@ -68,11 +68,12 @@ chaos: $(VENV)/.dev ## whole campaigns through crashes of everything, 20 seeds o
 interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
 	@$(BIN)/python -m tests.interop.node install
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, deploy files
+lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, length and cycles of modules, deploy files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m tests.structure
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from math import inf
 from types import TracebackType
 from typing import Any, overload
 
 from .compose.explain import ROWS, Explanation, explain
 from .doubt import doubt_ends
-from .errors import ConfigError, InvalidEmail, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
+from .errors import InvalidEmail, InvalidState, NotFound, NotKnown, RecipientsError, RedisUnavailable
 from .ids import CampaignId, MessageId, is_message, known_form
-from .intake import spec_builder as prepare
+from .intake import spec_builder
 from .intake.chunks import entry_of, usable
 from .intake.handover import Handover, Progress, Start
 from .intake.selection import ALL, Selection
@@ -23,8 +22,8 @@ from .intake.trial import Trial, trial_of
 from .ledger import CampaignStatus, Entry, Ledger, MessageStatus, RecipientStatus
 from .ledger.workers import Workers, WorkerSeen
 from .line import Line
-from .message.checks import shown
-from .message.email import Campaign, Email, Outcome, State
+from .message.checks import seconds, shown
+from .message.email import Campaign, Email, Outcome, State, outcomes_of
 from .queue import Queue, call_timeout_s, connect, disconnect, ping
 from .recipients import BadRow, Reading, Recipient, Source, open_recipients
 from .recipients.reading import AS_IT_IS
@@ -50,7 +49,7 @@ class Mailer:
 
     def __init__(self, settings: Settings | None = None, *, timeout: float | None = None) -> None:
         self.settings = settings or load_settings()
-        self._redis = connect(self.settings, timeout=call_timeout_s.get() if timeout is None else _seconds("timeout", timeout))
+        self._redis = connect(self.settings, timeout=call_timeout_s.get() if timeout is None else seconds("timeout", timeout))
         self._line = Line(self.settings)
         self._objects = open_objects(self.settings)
         self._ledger = Ledger(self._redis, self.settings.namespace, objects=self._objects)
@@ -58,7 +57,7 @@ class Mailer:
         self._suppressed = SuppressionLists(self._ledger)
         self._queue = Queue(self._redis, self._ledger.keys)
         self._handover = Handover(self.settings, self._line, self._ledger, self._queue, self._objects)
-        self._prepare = self._handover.prepare
+        self._specs = self._handover.specs
 
     @property
     def not_told(self) -> str:
@@ -171,7 +170,7 @@ class Mailer:
 
         Raises NotFound, StoreFailed; InvalidState where there is no such state.
         """
-        wanted = {outcome.label for outcome in _outcomes(states)}
+        wanted = {outcome.label for outcome in outcomes_of(states)}
         pages = self._ledger.report.pages(known_form(id))
         while (page := await self._next(pages)) is not None:
             for line in page:
@@ -201,7 +200,7 @@ class Mailer:
         """A campaign's status once it is over, or stopped; a paused one is waited for. A message's once SES has it, or it will
         not be sent; where SES may have accepted it, once an event or its lane's policy has told, or will not. Raises NotFound.
         """
-        every_s = _seconds("every_s", every_s)
+        every_s = seconds("every_s", every_s)
         while True:
             if is_message(known_form(id)):
                 message = await self.status(id)
@@ -255,7 +254,7 @@ class Mailer:
         Raises NotFound, NotACampaign, ExpiresFirst; WrongState where it has begun or its list is being read; InvalidEmail where
         the time has no zone or is over.
         """
-        moment = prepare.checked_send_at(send_at)
+        moment = spec_builder.checked_send_at(send_at)
         with self._line.asking():
             await self._control.reschedule(known_form(id), moment)
 
@@ -298,11 +297,11 @@ class Mailer:
         Raises NotFound, NotACampaign, PastExpiry, StoreFailed, TemplateError, NoTemplate; WrongState where it is cancelled or its
         list is being read; InvalidState where a state cannot be sent again.
         """
-        chosen = _outcomes(states)
+        chosen = outcomes_of(states)
         if not chosen or not chosen <= set(RETRIABLE):
             raise InvalidState(why=f"only these can be sent again: {', '.join(one.label for one in RETRIABLE)}")
         if template is not None:
-            packed = self._prepare.template(template)
+            packed = self._specs.template(template)
             with self._line.asking():
                 await self._ledger.report.campaign(known_form(id))
                 await self._ledger.lifecycle.change_template(id, packed)
@@ -320,20 +319,20 @@ class Mailer:
     def advice(self, content: Email | Campaign, sample: Sequence[Recipient] = ()) -> Sequence[str]:
         """What would be sent as it is, and is still likely to be a mistake: a sentence each. `sample` are a campaign's first
         rows, as `Understood.sample` has them: what a reader would see wrongly shows only there."""
-        spec, blobs = self._prepare.campaign(content) if isinstance(content, Campaign) else self._prepare.message(content)
-        return [*prepare.advice(content, spec), *self._prepare.hints(content, spec, blobs, [entry_of(row) for row in sample])]
+        spec, blobs = self._specs.campaign(content) if isinstance(content, Campaign) else self._specs.message(content)
+        return [*spec_builder.advice(content, spec), *self._specs.hints(content, spec, blobs, [entry_of(row) for row in sample])]
 
     def explain(self, email: Email) -> Explanation:
         """Which SES call it would become, and why. Asks neither Redis nor SES, so the context need not be entered.
 
         Raises UnknownSender, TemplateError, ModeRefused, InvalidEmail.
         """
-        spec, blobs = self._prepare.message(email)
+        spec, blobs = self._specs.message(email)
         return explain(email, spec, blobs, [Entry(1, ", ".join(spec.to))], keys=self.settings.secret_keys)
 
     async def explain_campaign(self, campaign: Campaign, recipients: Source, *, reading: Reading = AS_IT_IS) -> Explanation:
         """The same of a campaign's first rows that can be used; 50 of them are looked at. Raises RecipientsError, too."""
-        spec, blobs = self._prepare.campaign(campaign)
+        spec, blobs = self._specs.campaign(campaign)
         entries, unusable = list[Entry](), list[str]()
         async with open_recipients(recipients, reading=reading, batch_rows=ROWS, remote=open_list) as rows:
             async for row in (usable(spec, row) async for batch in rows for row in batch):
@@ -353,7 +352,7 @@ class Mailer:
 
         Raises UnknownSender, ConfigError; InvalidEmail where there is no such address, or are several recipients.
         """
-        return self._prepare.unsubscribe_url(to, sender)
+        return self._specs.unsubscribe_url(to, sender)
 
     def unsubscribed(self, token: str) -> Unsubscribed:
         """Whom an unsubscribe token stands for: address, stream. Raises InvalidToken, ConfigError."""
@@ -392,30 +391,4 @@ class Mailer:
 
     def preview(self, template: str, data: dict[str, Any]) -> Rendered:
         """The template rendered for this data: subject, html, text. Raises TemplateError, RenderFailed among them."""
-        return self._prepare.preview(template, data)
-
-
-def _seconds(name: str, value: float) -> float:
-    """Raises ConfigError."""
-    if not isinstance(value, int | float) or not 0 < value < inf:
-        raise ConfigError(where=name, why=f"{shown(value)} must be a number of seconds above 0")
-    return value
-
-
-def _outcomes(states: Outcome | str | Iterable[Outcome | str]) -> frozenset[Outcome]:
-    """Raises InvalidState."""
-    if isinstance(states, str | Outcome):
-        states = (states,)
-    try:
-        return frozenset(map(_outcome, states))
-    except TypeError:
-        raise InvalidState(why=f"{shown(states)} must be a state, or several of them") from None
-
-
-def _outcome(state: Outcome | str) -> Outcome:
-    """Raises InvalidState."""
-    try:
-        return state if isinstance(state, Outcome) else Outcome[state.upper()]
-    except (KeyError, AttributeError):
-        known = ", ".join(outcome.label for outcome in Outcome)
-        raise InvalidState(why=f"there is no state {shown(state)}; there are: {known}") from None
+        return self._specs.preview(template, data)

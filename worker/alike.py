@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mailer.compose import Item
 from mailer.ids import container_of, is_message
-from mailer.ses.gateway import Answer
+from mailer.ses.answers import Answer
 from mailer.ses.refusals import Kind, Refusal
 
 from . import settle

@@ -23,7 +23,7 @@ from mailer.ledger import ClaimStatus, LeasedChunk, LeaseStatus, Sent, Spec
 from mailer.message.email import Mode
 from mailer.quota.gate import Admission, AdmissionStatus
 from mailer.quota.limiter import RateRequest
-from mailer.ses.gateway import Answer
+from mailer.ses.answers import Answer
 from mailer.ses.refusals import classify_question
 from mailer.tasks import to_the_end
 

@@ -24,7 +24,7 @@ from mailer.message.address import bare, identities_of
 from mailer.message.email import Outcome
 from mailer.queue import explain_redis, passes
 from mailer.quota.limiter import Throttle
-from mailer.ses.gateway import Answer
+from mailer.ses.answers import Answer
 from mailer.ses.refusals import Kind, Refusal
 from mailer.ses.rules import DO_BETWEEN
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from ..ledger import Route
-from ..ses.gateway import AccountState, Gateway
+from ..ses.gateway import Gateway
+from ..ses.questions import AccountState
 from .aws import Unanswered, Ways, asked
 from .finding import Finding, because, ok, warning, wrong
 

@@ -12,7 +12,8 @@ from ..errors import MailerError, NotKnown
 from ..identities.cache import Found, Glance, Identity, KnownSet
 from ..identities.lookup import IdentityLookup
 from ..ledger import Ledger, Route
-from ..ses.gateway import AccountState, Gateway
+from ..ses.gateway import Gateway
+from ..ses.questions import AccountState
 from ..ses.refusals import Refusal, classify_question
 from ..settings import Settings
 

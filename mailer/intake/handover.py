@@ -36,8 +36,9 @@ from ..recipients.understood import nothing_to_use
 from ..settings import Settings
 from ..storage import open_list
 from ..tasks import to_the_end
-from . import spec_builder as prepare
+from . import fitting, spec_builder
 from .chunks import ChunkWriter, ListDigest
+from .idempotency import idempotency_key as key_of
 from .selection import ALL, Selected, Selection
 from .summary import Confirm, summarise
 
@@ -72,7 +73,7 @@ class Handover:
         self._queue = queue
         self._objects = objects
         self._disk = Disk(ledger.redis, ledger.keys) if settings.intake_fsync else None
-        self.prepare = prepare.SpecBuilder(settings)
+        self.specs = spec_builder.SpecBuilder(settings)
         self.not_told = ""  # why the queue does not have what was stored last; half a sentence
 
     async def close(self) -> None:
@@ -83,14 +84,14 @@ class Handover:
 
     async def send(self, email: Email, idempotency_key: str | None) -> MessageId:
         """See `Mailer.send`."""
-        key = prepare.idempotency_key(idempotency_key, prepare.expected(Email, email))
+        key = key_of(idempotency_key, spec_builder.expected(Email, email))
         with self._line.asking(NOT_STORED):
             began = await self._began()
             if key and (earlier := await self._ledger.intake.find_key(key)):
                 _same_or_raise(earlier, key)
                 await self._on_disk(earlier.id, began)
                 return MessageId(earlier.id)
-        spec, blobs = self.prepare.message(email)
+        spec, blobs = self.specs.message(email)
         with self._line.asking(NOT_STORED):
             await self._store(blobs, email.send_at)
             added = await self._add(new_message_id(), spec, email.send_at, key)
@@ -148,7 +149,7 @@ class Handover:
 
     async def start(self, campaign: Campaign, recipients: Source, how: Start) -> CampaignId:
         """See `Mailer.start_campaign`."""
-        key, asking = prepare.idempotency_key(how.idempotency_key, prepare.expected(Campaign, campaign)), self._line.asking
+        key, asking = key_of(how.idempotency_key, spec_builder.expected(Campaign, campaign)), self._line.asking
         with asking(NOT_STORED):
             began = await self._began()
             earlier = await self._ledger.intake.find_key(key) if key else None
@@ -158,11 +159,11 @@ class Handover:
                 await self._earlier(earlier, key, rows)
             await self._on_disk(earlier.id, began)
             return CampaignId(earlier.id)
-        guard = prepare.guard_of(campaign)
-        spec, blobs = self.prepare.campaign(campaign)
+        guard = spec_builder.guard_of(campaign)
+        spec, blobs = self.specs.campaign(campaign)
         if self._objects is not None:
             await self._objects.check()
-        for sentence in prepare.advice(campaign, spec):
+        for sentence in spec_builder.advice(campaign, spec):
             log.warning("what this campaign sends is likely to have a mistake in it: %s", sentence)
         async with self.open_list(recipients, campaign, how) as rows:
             with asking(NOT_STORED):
@@ -182,7 +183,7 @@ class Handover:
     @asynccontextmanager
     async def open_list(self, recipients: Source, campaign: Campaign, how: Start) -> AsyncIterator[Selected]:
         """The rows of the list, without those that are left out."""
-        naming, chosen = self.prepare.naming(campaign), how.selection
+        naming, chosen = self.specs.naming(campaign), how.selection
         async with (
             open_recipients(recipients, reading=how.reading, repeats=chosen.allow_repeats, remote=open_list) as rows,
             Selected(rows, chosen, self._ledger, naming, reading=how.reading, asking=self._line.asking) as selected,
@@ -224,7 +225,7 @@ class Handover:
                 if doubts := rows.doubts():
                     raise NotLookedAt(why=doubts[0])
             else:
-                await self._confirmed(id, self.prepare.material(spec, blobs), intake, rows, campaign.send_at, how.confirm)
+                await self._confirmed(id, self.specs.material(spec, blobs), intake, rows, campaign.send_at, how.confirm)
             with asking(NOT_SENT):
                 if key and intake.digest:
                     await self._ledger.intake.keep_list_digest(key, intake.digest.text())
@@ -302,10 +303,10 @@ class Handover:
 
 def _check_names(campaign: Campaign, spec: Spec, blobs: Sequence[bytes], rows: Sequence[Row], doubled: Sequence[str]) -> None:
     """Raises MissingVariables, DoubledColumn and InvalidEmail where the first rows do not fit what is made of each."""
-    prepare.check_rows(spec, prepare.names_of(spec, blobs), rows, doubled=doubled)
+    fitting.check_rows(spec, fitting.names_of(spec, blobs), rows, doubled=doubled)
     if campaign.to_name is not None:
-        names = prepare.names_in(campaign.to_name)
-        prepare.check_rows(spec, names, rows, doubled=doubled, what="The name for To (--to-name)")
+        names = fitting.names_in(campaign.to_name)
+        fitting.check_rows(spec, names, rows, doubled=doubled, what="The name for To (--to-name)")
 
 
 def _check_somebody(read: ChunkWriter, rows: Selected) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -17,38 +15,34 @@ from ..compose.link import BY_SES, why_no_link
 from ..compose.message_builder import MessageBuilder, StoredTemplate
 from ..compose.variables import own_variables
 from ..data import plain
-from ..errors import DoubledColumn, InvalidEmail, MissingVariables, RenderFailed
-from ..ledger import Entry, File, Guard, Key, Literal, Route, Spec
+from ..errors import InvalidEmail, RenderFailed
+from ..ledger import Entry, File, Guard, Literal, Route, Spec
 from ..ledger.contents import digest_of
-from ..message.checks import data_of, mailbox, shown, whole
+from ..message.checks import data_of, mailbox, shown
 from ..message.email import Campaign, Email
 from ..message.mime import header_senders
 from ..message.sender import TOKEN, Sender, misfit
-from ..recipients import Recipient, Row
-from ..recipients.names import variable
+from ..recipients import Recipient
 from ..settings import Settings
 from ..templates import Compiled, Content, Pieces, Rendered, TemplateFolder
 from ..templates.cost import Cost, longest, measure
 from ..templates.folder import PARTS
-from ..templates.names import EMAIL, GIVEN, LINK, ROW, SES_LINK, Names, variables
+from ..templates.names import EMAIL, GIVEN, ROW, variables
 from ..times import NoTime, in_utc, read_time
 from ..unsubscribe.tokens import Tokens, has_token
 from .chunks import entry_of
+from .fitting import links_needed
 from .selection import Naming
 
 T = TypeVar("T")
 
 PAST = timedelta(minutes=5)  # clocks differ, and a command takes its time
 AHEAD = timedelta(days=36_525)  # what is later is a mistake
-LINKS = frozenset((LINK, SES_LINK))
-SHOWN_NAMES = 5
+
+
 COMPILED = 32  # templates, the last ones used: compiling one takes longer than all the rest of a call
 MAX_KEPT = 1 << 16  # bytes of one of them, compressed
 STAND_IN = "stand-in"  # signs the tokens of messages that are only made to be looked at
-MAX_KEY = 256  # characters of an idempotency key
-_BOUNDARY = re.compile(rb'(boundary="?)([^"\r\n;]{12,})')  # a shorter one is not made up
-_DELIMITER = re.compile(rb"^--([^\r\n]*)", re.MULTILINE)
-_BY_SES = re.compile(rb"^(?:Date|Message-ID):[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.MULTILINE | re.IGNORECASE)
 
 
 class SpecBuilder:
@@ -255,71 +249,6 @@ def checked_mailbox(text: str) -> str:
         raise InvalidEmail(field=repr(text[:60]), why=str(error)) from None
 
 
-def names_of(spec: Spec, blobs: Sequence[bytes]) -> Names:
-    """The variables of its template; none, where the content is not one of ours."""
-    packed = next((blob for blob in blobs if spec.content and digest_of(blob) == spec.content), None)
-    return NO_NAMES if packed is None else variables(Content.load(packed))
-
-
-def links_needed(spec: Spec, blobs: Sequence[bytes]) -> frozenset[str]:
-    """The unsubscribe links without which no message of this content can be made: of `unsubscribe_url` and SES's own."""
-    return names_of(spec, blobs).required & LINKS
-
-
-def names_in(to_name: str) -> Names:
-    """The variables of what To calls a recipient. Raises TemplateBroken."""
-    content = Content.inline(subject=to_name, html=None, text="-", name="to_name")
-    Compiled(content)
-    return variables(content)
-
-
-def check_rows(spec: Spec, names: Names, rows: Sequence[Row], *, doubled: Sequence[str] = (), what: str = "The template") -> None:
-    """Whether the template of a campaign can be filled in at all, by the first rows of its list. `doubled`: what several of its
-    columns are called; `what` has these names, as an error says it.
-
-    Raises MissingVariables, which names columns that are likely to be meant; InvalidEmail where a link is lacking.
-    """
-    found = [row.data.keys() for row in rows if isinstance(row, Recipient)]
-    if not found:
-        return
-    columns = frozenset().union(*found)
-    have = columns | {word for name in columns if (word := variable(name))}
-    if why := why_no_link(spec, (names.required & LINKS) - have, 1):
-        raise InvalidEmail(field="Campaign", why=why)
-    missing = sorted(names.required - have - spec.data.keys() - GIVEN)
-    keys = [] if ROW in have or ROW in spec.data else sorted(names.keys - columns)  # a row may have something else of that name
-    if several := [name for name in doubled if name in keys or name in missing or variable(name) in missing]:
-        raise DoubledColumn(what=what, column=several[0])
-    if missing:
-        raise MissingVariables(what=what, variables=_listed(missing), known=_meant(missing, sorted(have)))
-    if keys:
-        missing = list(map(_of_row, keys))
-        raise MissingVariables(what=what, variables=_listed(missing), known=_meant(missing, list(map(_of_row, sorted(columns)))))
-
-
-def _of_row(name: str) -> str:
-    return f'{ROW}["{name}"]'
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [f"`{name}`" for name in names[:SHOWN_NAMES]]
-    return ", ".join(shown) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
-
-
-def _meant(missing: Sequence[str], have: Sequence[str]) -> str:
-    """What the list has, and which of it is near to what is missing."""
-    by_key = {_key(name): name for name in reversed(have)}
-    near = {name: match for name in missing if (match := next(iter(get_close_matches(_key(name), by_key, 1, 0.7)), None))}
-    if near:
-        pairs = ", ".join(f"`{by_key[match]}` for `{name}`" for name, match in list(near.items())[:SHOWN_NAMES])
-        return f"did you mean {pairs}?"
-    return f"its rows have: {_listed(have)}." if have else "its rows have nothing but an address."
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.removeprefix(f"{ROW}[")).lower()
-
-
 def _compiled(packed: bytes) -> Compiled:
     """Raises TemplateBroken."""
     return _kept(packed) if len(packed) <= MAX_KEPT else Compiled(Content.load(packed))
@@ -404,37 +333,6 @@ def _names_header(headers: Mapping[str, str], mime: bytes | None, name: str) -> 
     head = (mime or b"").partition(b"\r\n\r\n")[0]
     there = re.search(rb"^" + name.encode() + rb"[ \t]*:", head, re.MULTILINE | re.IGNORECASE)
     return there is not None or name in map(str.lower, headers)
-
-
-def idempotency_key(text: str | None, given: Email | Campaign) -> Key | None:
-    """The key with a digest of what the caller gave, a template by its name: an edit of its files between two tries does not
-    make a retry an error. Raises InvalidEmail."""
-    if text is None:
-        return None
-    if not isinstance(text, str) or not 1 <= len(text) <= MAX_KEY:
-        raise InvalidEmail(field="idempotency_key", why=f"must be a text of 1 to {MAX_KEY} characters")
-    try:
-        whole(text)
-    except ValueError as error:
-        raise InvalidEmail(field="idempotency_key", why=str(error)) from None
-    fields = given.model_dump(exclude={"attachments", "raw"})
-    files = [(file.model_dump(exclude={"content"}), hashlib.sha256(file.content).hexdigest()) for file in given.attachments]
-    raw = given.raw if isinstance(given, Email) else None
-    content = plain([type(given).__name__, fields, files, hashlib.sha256(_stable(raw or b"")).hexdigest()])
-    return Key(text, hashlib.sha256(content).hexdigest()[:32])
-
-
-def _stable(mime: bytes) -> bytes:
-    """Without what a caller's library makes up anew each time it writes the same message: boundaries, and what SES replaces."""
-    made_up = {boundary for _, boundary in _BOUNDARY.findall(mime)}
-
-    def without(line: re.Match[bytes]) -> bytes:
-        text = line[1].rstrip()
-        return b"--" if text in made_up else b"----" if text.removesuffix(b"--") in made_up else line[0]
-
-    mime = _BOUNDARY.sub(rb"\1", _DELIMITER.sub(without, mime))
-    head, blank, body = mime.partition(b"\r\n\r\n")
-    return _BY_SES.sub(b"", head + b"\r\n") + blank + body
 
 
 def advice(given: Email | Campaign, spec: Spec) -> Sequence[str]:

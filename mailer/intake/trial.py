@@ -8,7 +8,7 @@ from ..ledger import Entry
 from ..message.email import Campaign, Email
 from ..recipients import Source, Understood
 from ..templates import Pieces
-from . import spec_builder as prepare
+from . import spec_builder
 from .chunks import entry_of, first_usable
 from .handover import Handover, Start
 
@@ -22,15 +22,15 @@ class Trial(NamedTuple):
 
 async def trial_of(handover: Handover, campaign: Campaign, recipients: Source, to: str, how: Start) -> Trial:
     """Of the first row that would be sent to. Raises RecipientsError, NotFound, and what `Mailer.send` raises of content."""
-    async with handover.open_list(recipients, prepare.expected(Campaign, campaign), how) as rows:
+    async with handover.open_list(recipients, spec_builder.expected(Campaign, campaign), how) as rows:
         row = await first_usable(rows)
-        email = prepare.as_test(campaign, entry_of(row), to)
-        return Trial(email, row.address, _subject(handover.prepare, email), rows.understood)
+        email = spec_builder.as_test(campaign, entry_of(row), to)
+        return Trial(email, row.address, _subject(handover.specs, email), rows.understood)
 
 
-def _subject(preparation: prepare.SpecBuilder, email: Email) -> str | None:
-    spec, blobs = preparation.message(email)
+def _subject(specs: spec_builder.SpecBuilder, email: Email) -> str | None:
+    spec, blobs = specs.message(email)
     if spec.content is None:
         return None
-    content = preparation.material(spec, blobs).item("", 0, Entry(1, ", ".join(spec.to)), 1).content
+    content = specs.material(spec, blobs).item("", 0, Entry(1, ", ".join(spec.to)), 1).content
     return content.subject if isinstance(content, Pieces) else None

@@ -15,6 +15,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import formataddr
 from itertools import repeat
+from math import inf
 from reprlib import Repr
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from pydantic_core import PydanticCustomError
 
 from ..data import dumps
-from ..errors import InvalidAddress, InvalidEmail
+from ..errors import ConfigError, InvalidAddress, InvalidEmail
 from ..times import in_utc, read_named
 from .address import MAX_CELL, normalise, stripped
 
@@ -328,3 +329,10 @@ def explain_validation(error: ValidationError) -> str:
     more = error.error_count() - 1
     colon = ":" if first["type"] == "no_such_name" else ""  # there it is the model that is named, and not its field
     return (f"`{where}`{colon} {text}" if where else text) + (f" (and {more} more)" if more else "")
+
+
+def seconds(name: str, value: float) -> float:
+    """A length of time that a program gives. Raises ConfigError."""
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise ConfigError(where=name, why=f"{shown(value)} must be a number of seconds above 0")
+    return value

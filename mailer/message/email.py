@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ..errors import InvalidState
 from .attachment import Attachment
 from .checks import (
     MAX_RECIPIENTS,
@@ -24,6 +25,7 @@ from .checks import (
     OneLine,
     Tags,
     Text,
+    shown,
     whole,
     written,
 )
@@ -315,3 +317,22 @@ class Campaign(_Content):
     max_complaint_rate: Share = 0.001
     guard_after: Annotated[int, AfterValidator(_at_least_one)] = 200
     lane: Lane = Lane.BULK
+
+
+def outcomes_of(states: Outcome | str | Iterable[Outcome | str]) -> frozenset[Outcome]:
+    """States as a caller names them. Raises InvalidState."""
+    if isinstance(states, str | Outcome):
+        states = (states,)
+    try:
+        return frozenset(map(_outcome, states))
+    except TypeError:
+        raise InvalidState(why=f"{shown(states)} must be a state, or several of them") from None
+
+
+def _outcome(state: Outcome | str) -> Outcome:
+    """Raises InvalidState."""
+    try:
+        return state if isinstance(state, Outcome) else Outcome[state.upper()]
+    except (KeyError, AttributeError):
+        known = ", ".join(outcome.label for outcome in Outcome)
+        raise InvalidState(why=f"there is no state {shown(state)}; there are: {known}") from None

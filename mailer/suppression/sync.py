@@ -19,7 +19,8 @@ from datetime import datetime, timedelta
 from redis.exceptions import RedisError
 
 from ..errors import MailerError
-from ..ses.gateway import Gateway, SuppressedPage, TokenRefused
+from ..ses.gateway import Gateway
+from ..ses.questions import SuppressedPage, TokenRefused
 from ..ses.refusals import Refusal, classify_question
 from ..tasks import to_the_end
 from .lists import BUCKETS, SesEntry, SesList, SuppressionLists, ms_of

@@ -18,7 +18,8 @@ from jinja2 import Template
 
 from ..errors import RenderFailed, TemplateBroken
 from .blank import is_blank
-from .caps import MAX_CHARS, Capped, TooLarge, oversize
+from .bounds import MAX_CHARS, TooLarge
+from .caps import Capped, oversize
 from .content import Content
 from .environment import broken, environment
 from .failures import why

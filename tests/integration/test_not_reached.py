@@ -21,7 +21,9 @@ from structlog.testing import capture_logs
 from mailer import Attachment, Email, Mailer, Settings
 from mailer.queue import connect
 from mailer.ses import gateway as gateway_module
-from mailer.ses.gateway import Answer, Gateway
+from mailer.ses import wire
+from mailer.ses.answers import Answer
+from mailer.ses.gateway import Gateway
 from mailer.ses.refusals import Kind
 from mailer.simulator import serve
 from mailer.simulator.operations import Simulator
@@ -183,18 +185,18 @@ class Slow:
 async def test_an_upload_that_nobody_takes_in_ends_in_doubt_and_its_connection_with_it(
     size: int, over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.4)
-    used, taken_in = set[asyncio.Transport](), gateway_module._taken_in
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.4)
+    used, taken_in = set[asyncio.Transport](), wire._taken_in
 
     async def watched(writer: Any) -> None:
         used.add(writer.transport)
         await taken_in(writer)
 
-    monkeypatch.setattr(gateway_module, "_taken_in", watched)
+    monkeypatch.setattr(wire, "_taken_in", watched)
     door = Slow(stalls=True, tls=certificate if over_tls else None)
     async with door.listening() as url, Gateway(endpoint_url=url) as gateway, asyncio.timeout(10):
         answer = await send(gateway, size)
-        assert [(one.is_closing(), gateway_module._held(one)) for one in used] == [(True, 0)]
+        assert [(one.is_closing(), wire._held(one)) for one in used] == [(True, 0)]
         door.go_on.set()
         await door.closed.wait()
     assert answer.refusal is not None
@@ -207,7 +209,7 @@ async def test_an_upload_that_nobody_takes_in_ends_in_doubt_and_its_connection_w
 async def test_a_slow_upload_that_goes_on_is_not_cut(
     over_tls: bool, certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 2.0)
     door = Slow(stalls=False, tls=certificate if over_tls else None)
     async with door.listening() as url, Gateway(endpoint_url=url) as gateway:
         assert await send(gateway, 3 * BIG) == Answer(ID, None)
@@ -238,13 +240,13 @@ class Crawling:
 async def test_an_upload_is_given_up_when_nothing_was_taken_in_since_the_last_look_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.05)
     crawling = Crawling(400, 300, 299, 1)
-    await gateway_module._taken_in(crawling)
+    await wire._taken_in(crawling)
     assert not crawling.aborted
     stuck = Crawling(400, 300, 300, 1)
     with pytest.raises(TimeoutError, match="taken in"):
-        await gateway_module._taken_in(stuck)
+        await wire._taken_in(stuck)
     assert stuck.aborted
 
 
@@ -287,7 +289,7 @@ class Stalls:
 async def test_a_worker_that_is_told_to_stop_ends_though_nobody_takes_in_what_it_sends(
     settings: Settings, ses: Simulator, mailer: Mailer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "READ_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.4)
     monkeypatch.setattr(lanes, "DRAIN_S", 0.1)  # what comes after it is tried, too
     door = Stalls(os.environ["AWS_ENDPOINT_URL_SESV2"])
     async with door.listening() as url:

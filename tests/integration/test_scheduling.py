@@ -240,7 +240,7 @@ async def test_a_queue_that_cannot_be_written_to_makes_it_later_and_is_no_error(
 
 
 async def test_a_message_is_stored_once_when_the_answer_to_storing_it_got_lost(mailer: Mailer) -> None:
-    spec, _ = mailer._prepare.message(email())
+    spec, _ = mailer._specs.message(email())
     for _ in range(2):
         added = await mailer._ledger.intake.add_message("m00000000000000test", spec, keep_s=60, patience_ms=1000)
         assert (added.id, added.new) == ("m00000000000000test", True)

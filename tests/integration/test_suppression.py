@@ -18,6 +18,7 @@ from mailer.errors import InvalidEmail, NotKnown
 from mailer.ledger import Ledger
 from mailer.queue import connect, disconnect
 from mailer.ses import gateway as gateway_module
+from mailer.ses import questions
 from mailer.ses.gateway import Gateway
 from mailer.simulator import Simulator
 from mailer.simulator.faults import Fault, Kind
@@ -256,7 +257,7 @@ async def test_without_redis_there_is_no_answer() -> None:
 async def gateway(ses: Simulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
     """One try a call, and three entries a page."""
     monkeypatch.setitem(gateway_module._ASKING, "retries", {"total_max_attempts": 1, "mode": "standard"})
-    monkeypatch.setattr(gateway_module, "PAGE_SIZE", 3)
+    monkeypatch.setattr(questions, "PAGE_SIZE", 3)
     async with Gateway() as gateway:
         yield gateway
 

@@ -13,7 +13,7 @@ import pytest
 from mailer import Campaign, Email, InvalidEmail, Mailer, NotFound, RenderFailed, Settings
 from mailer.cli import message as message_command
 from mailer.errors import ConfigError
-from mailer.intake import spec_builder as prepare
+from mailer.intake import spec_builder
 from mailer.settings import Policy
 from mailer.simulator import Fault, Simulator
 from mailer.simulator.faults import Kind
@@ -154,14 +154,14 @@ async def test_a_template_that_is_used_again_is_not_compiled_again(mailer: Maile
         compiled.append(content)
         return Compiled(content)
 
-    monkeypatch.setattr(prepare, "Compiled", compiling)
+    monkeypatch.setattr(spec_builder, "Compiled", compiling)
     for name in ("Ana", "Bo", "Cy"):
         await mailer.send(email(subject="s", text="used {{ name }} again", data={"name": name}))
     assert len(compiled) == 1
 
 
 async def test_a_call_that_is_repeated_after_its_send_at_is_found_and_a_new_one_is_refused(mailer: Mailer) -> None:
-    moment = datetime.now(UTC) - prepare.PAST + timedelta(seconds=0.5)
+    moment = datetime.now(UTC) - spec_builder.PAST + timedelta(seconds=0.5)
     late, news = email(send_at=moment), Campaign(from_="a@example.com", subject="s", text="t", send_at=moment)
     id = await mailer.send(late, idempotency_key="one")
     campaign_id = await mailer.start_campaign(news, ROWS, idempotency_key="two")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from mailer.ses.gateway import Answer, Gateway
+from mailer.ses.answers import Answer
+from mailer.ses.gateway import Gateway
 
 from .servers import Ability, Held, Message, Server
 

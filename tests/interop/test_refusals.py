@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mailer.ses.gateway import AccountState, Gateway
+from mailer.ses.gateway import Gateway
+from mailer.ses.questions import AccountState
 from mailer.ses.refusals import Kind, classify_question
 
 from .messages import CASES, TWO, Case

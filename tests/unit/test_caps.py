@@ -11,7 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mailer.errors import MailerError, RenderFailed, TemplateBroken
 from mailer.templates import Compiled, Content
-from mailer.templates.caps import MAX_CHARS
+from mailer.templates.bounds import MAX_CHARS
 
 from ..hostile import templates as hostile
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mailer import Attachment, Campaign, Email, ListUnsubscribe, Mailer, MailerError, Sender, Settings
-from mailer.intake.spec_builder import SpecBuilder, idempotency_key
+from mailer.intake.idempotency import idempotency_key
+from mailer.intake.spec_builder import SpecBuilder
 from mailer.message.checks import Model
 
 from .test_fields import WHOLE

@@ -11,7 +11,8 @@ from arq.worker import Worker, func
 
 from mailer.message.email import Lane
 from mailer.queue import dump_job, load_job
-from mailer.ses.gateway import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from mailer.ses.gateway import CONNECT_TIMEOUT_S
+from mailer.ses.wire import READ_TIMEOUT_S
 from worker import lanes
 from worker.deliver import SLICE_S
 from worker.runtime import LEASE_MS, PATIENCE_MS

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from mailer.compose import Item, Loaded
 from mailer.compose.raw import assemble, with_headers
 from mailer.errors import InvalidEmail
-from mailer.intake.spec_builder import SpecBuilder, idempotency_key
+from mailer.intake.idempotency import idempotency_key
+from mailer.intake.spec_builder import SpecBuilder
 from mailer.ledger.spec import File, Spec
 from mailer.message.attachment import Attachment
 from mailer.message.checks import mailbox

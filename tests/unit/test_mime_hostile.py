@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailer.errors import InvalidEmail
-from mailer.intake.spec_builder import idempotency_key
+from mailer.intake.idempotency import idempotency_key
 from mailer.message.email import Email
 from mailer.message.mime import read_mime
 from mailer.message.mime.structure import MAX_DEPTH, MAX_PARTS

@@ -12,7 +12,8 @@ from mailer import Campaign, Email, Mailer, Settings
 from mailer.compose.message_builder import MessageBuilder, StoredTemplate
 from mailer.compose.request import Item, Values
 from mailer.errors import ConfigError, InvalidEmail, MailerError, RenderFailed, UnknownSender
-from mailer.intake.spec_builder import SpecBuilder, check_rows, names_of
+from mailer.intake.fitting import check_rows, names_of
+from mailer.intake.spec_builder import SpecBuilder
 from mailer.ledger import Entry, Spec
 from mailer.message.sender import Sender
 from mailer.recipients import Recipient
