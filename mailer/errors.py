@@ -64,8 +64,8 @@ class UnknownSender(MailerError):
 
 class UnknownRoute(MailerError):
     sentence = (
-        "It names a way to AWS ({parts}) that no sender of this worker's settings has; give worker and application the same "
-        "[senders], and start the worker anew."
+        "No sender in this worker's settings uses {parts}. Give the worker and the application the same [senders], then "
+        "restart the worker."
     )
 
 
@@ -78,38 +78,40 @@ class OtherLoop(MailerError):
 
 
 class ClosedMeanwhile(MailerError):
-    sentence = "The SyncMailer was closed during this call, so it is not known whether it has done something."
+    sentence = (
+        "The SyncMailer was closed during this call. It is not known whether the call did anything; check before you repeat it."
+    )
 
 
 class NotOnDisk(MailerError):
     sentence = (
-        "{id} is stored and will be sent, but {why}: it can be lost if Redis dies now. Called again with the same "
-        "idempotency key, it is found, not stored twice, and waited for anew."
+        "{id} is stored and will be sent, but {why}: it can be lost if Redis dies now. To wait for the disk again, call again "
+        "with the same idempotency key; nothing is stored twice."
     )
 
 
 class StartedAnew(NotOnDisk):
     sentence = (
-        "Redis was started anew while {id} was being stored, and may have forgotten all of it or a part; look with `mailer "
-        "status {id}` or `mailer campaign status {id}`, and where it is not there, send it again."
+        "Redis restarted while {id} was being stored, and may have lost a part or all of it. Look with `mailer status {id}` "
+        "or `mailer campaign status {id}`; if it is not there, send it again."
     )
 
 
 class MaybeStored(MailerError):
     sentence = (
-        "It is not known whether {id} was stored, for Redis did not answer ({why}); look with `mailer status {id}` before it "
-        "is sent again{again}."
+        "It is not known whether {id} was stored: Redis did not answer ({why}). Look with `mailer status {id}` before you "
+        "send it again{again}."
     )
 
 
 class StoreFailed(MailerError):
-    sentence = "The store {url} does not do what it should: {why}."
+    sentence = "The store {url} failed: {why}."
 
 
 class ContentAltered(MailerError):
     sentence = (
-        "What Redis has for {what} is not what was stored for it, so nothing of it is sent; see who else can write to this "
-        "Redis, and send or start it again."
+        "Redis holds other content for {what} than was stored, so nothing of it is sent. Find out who else writes to this "
+        "Redis, then send or start it again."
     )
 
 
@@ -118,11 +120,11 @@ class EmbeddedUnavailable(MailerError):
 
 
 class AccountUnknown(MailerError):
-    sentence = "What the SES account in {region} may do is not known, because it cannot be asked: {why}"
+    sentence = "SES in {region} does not tell the state of the account: {why}"
 
 
 class StackFailed(MailerError):
-    sentence = "{what} ended by itself or did not get ready: {why}"
+    sentence = "{what} stopped or did not get ready: {why}"
 
 
 # ---- what a caller asks for ----------------------------------------------------------------------------------------
@@ -133,19 +135,19 @@ class InvalidEmail(MailerError):
 
 
 class ModeRefused(InvalidEmail):
-    sentence = "It cannot go in mode {mode}: {why}."
+    sentence = "This content cannot go in mode {mode}: {why}."
 
 
 class KeyReused(MailerError):
-    sentence = "The idempotency key '{key}' stands for {id}, which has other content; use another key for other content."
+    sentence = "The idempotency key '{key}' was used for {id}, which has other content. Use another key for other content."
 
 
 class KeyBusy(MailerError):
-    sentence = "The list of campaign {id} is being read under the idempotency key '{key}'; try again when that is done."
+    sentence = "Another call with the idempotency key '{key}' is reading the list of campaign {id}. Try again when that is done."
 
 
 class InvalidToken(MailerError):
-    sentence = "This unsubscribe token was not signed with a key of MAILER_SECRET_KEY; it is cut, altered or made up."
+    sentence = "This unsubscribe token was not signed with a key of MAILER_SECRET_KEY: it is cut off, altered or forged."
 
 
 class InvalidAddress(MailerError):
@@ -157,19 +159,17 @@ class NotFound(MailerError):
 
 
 class Forgotten(NotFound):
-    sentence = "Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"
+    sentence = "Redis no longer has campaign {id}, but the store has its report: mailer campaign report {id}"
 
 
 class CampaignGone(MailerError):
-    sentence = (
-        "Campaign {id} was given up while its list was being read: somebody cancelled it, or nothing was heard of its reader."
-    )
+    sentence = "Campaign {id} was given up while its list was being read: somebody cancelled it, or its reader stopped."
 
 
 class ListForgotten(MailerError):
     sentence = (
-        "Redis has forgotten a part of the list of campaign {id} while it was being read (it was started anew), so nothing "
-        "of it is sent; start it again, and see `appendfsync` in the README."
+        "Redis restarted while the list of campaign {id} was being read, and lost a part of it. Nothing was sent. Start it "
+        "again, and see `appendfsync` in docs/durability.md."
     )
 
 
@@ -182,19 +182,19 @@ class WrongState(MailerError):
 
 
 class TooLate(MailerError):
-    sentence = "Message {id} is {state}, so it cannot be cancelled; only what has not been handed to SES can."
+    sentence = "Message {id} is {state}, so it cannot be cancelled; that is possible only before SES gets it."
 
 
 class PastExpiry(MailerError):
-    sentence = "The expires_at of campaign {id} is over, so nothing of it is sent again."
+    sentence = "The expires_at of campaign {id} has passed, so nothing of it is sent again."
 
 
 class ExpiresFirst(MailerError):
-    sentence = "The expires_at of campaign {id} comes before {time}; choose an earlier time."
+    sentence = "Campaign {id} expires before {time}; choose an earlier time."
 
 
 class NoTemplate(MailerError):
-    sentence = "Campaign {id} is not rendered from a template of ours, so its template cannot be changed; start a new campaign."
+    sentence = "Campaign {id} has no template of yours that could be changed. Start a new campaign."
 
 
 class NotConfirmed(MailerError):
@@ -202,7 +202,7 @@ class NotConfirmed(MailerError):
 
 
 class NotACampaign(MailerError):
-    sentence = "{id} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {id}"
+    sentence = "{id} is a message, and only a campaign can be {verb}. Show the message with: mailer status {id}"
 
 
 # ---- gates ---------------------------------------------------------------------------------------------------------
@@ -214,21 +214,21 @@ class NotKnown(MailerError):
 
 class SenderNotVerified(MailerError):
     sentence = (
-        "The sender {identity} is not verified in SES (region {region}): verify the address or its domain there, for example "
+        "The sender {identity} is not verified in SES (region {region}). Verify the address or its domain there, for example "
         "with `{command}`."
     )
 
 
 class HeaderNotVerified(SenderNotVerified):
     sentence = (
-        "The message's header {header} names {identity}, which is not verified in SES (region {region}), and SES wants it "
-        "verified as it wants From: leave that header out, or verify the address or its domain there, for example with "
+        "The message's header {header} names {identity}, which is not verified in SES (region {region}). SES checks this "
+        "header as it checks From. Leave the header out, or verify the address or its domain there, for example with "
         "`{command}`."
     )
 
 
 class ConfigurationSetGone(MailerError):
-    sentence = "The configuration set {name} does not exist in SES (region {region}); create it there, or correct the name."
+    sentence = "SES has no configuration set {name} (region {region}). Create it there, or correct the name."
 
 
 # ---- recipients ----------------------------------------------------------------------------------------------------
@@ -260,13 +260,14 @@ class NotLookedAt(RecipientsError):
 
 class NotUtf8(RecipientsError):
     sentence = (
-        "{source} is not UTF-8 (line {line} has the byte {byte}), and does not look like Windows-1252 either. Save it as UTF-8, "
-        "in Excel as “CSV UTF-8”, or say which encoding it is with --encoding, as in windows-1250, windows-1251 or mac-roman."
+        "{source} is not UTF-8 (line {line} has the byte {byte}), and does not look like Windows-1252 either. Save it as "
+        "UTF-8, in Excel as “CSV UTF-8”, or name its encoding with --encoding, such as windows-1250, windows-1251 or "
+        "mac-roman."
     )
 
 
 class BrokenGzip(RecipientsError):
-    sentence = "{source} is not whole: the gzip data ends or breaks after {lines} lines. Copy the file again."
+    sentence = "{source} is incomplete: its gzip data ends or breaks after {lines} lines. Copy the file again."
 
 
 # ---- templates -----------------------------------------------------------------------------------------------------
@@ -302,8 +303,8 @@ class MissingVariables(TemplateError):
 
 class DoubledColumn(TemplateError):
     sentence = (
-        "{what} uses `{column}`, and two columns of the list are called that; call one of them otherwise, or leave it out. "
-        "Nothing was sent."
+        "{what} uses `{column}`, and two columns of the list have that name. Rename one of them, or leave it out. Nothing was "
+        "sent."
     )
 
 
@@ -319,19 +320,19 @@ class QueueUnavailable(MailerError):
 
 
 class NotAnEvent(MailerError):
-    sentence = "This is no event of Amazon SES: {why}."
+    sentence = "This is not an event of Amazon SES: {why}."
 
 
 class NotBelieved(MailerError):
-    sentence = "An SNS message is not believed: {why}."
+    sentence = "An SNS message was rejected: {why}."
 
 
 class CannotVerify(NotBelieved):
-    sentence = "An SNS message cannot be verified now, and could be when it comes again: {why}."
+    sentence = "An SNS message cannot be verified now; SNS sends it again: {why}."
 
 
 class SeenBefore(NotBelieved):
-    sentence = "An SNS message that had been believed came again: {why}."
+    sentence = "An SNS message came a second time: {why}."
 
 
 class FetchFailed(MailerError):

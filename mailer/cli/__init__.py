@@ -1,6 +1,6 @@
 """The command line: `mailer`.
 
-Exit status: 0 done, 1 it could not be done (one line says why and what to do), 2 the words were wrong, 130 Ctrl-C.
+Exit status: 0 done, 1 it could not be done (one line says why and what to do), 2 invalid usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ async def test_where_ses_cannot_be_asked_what_is_old_is_shown_with_a_warning_and
     assert await accounts.why_stale("eu-west-1") == ""
 
     await own_ledger.redis.delete(own_ledger.keys.account("eu-west-1"))
-    with pytest.raises(AccountUnknown, match="the SES account in eu-west-1 may do is not known, because it cannot be asked"):
+    with pytest.raises(AccountUnknown, match="SES in eu-west-1 does not tell the state of the account"):
         await view(settings, own_ledger)
 
 

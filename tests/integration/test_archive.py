@@ -158,7 +158,7 @@ async def test_a_recipient_is_told_by_its_id_wherever_its_chunk_is_and_a_forgott
     await missing()
     with pytest.raises(NotFound) as caught:
         await ledger.report.campaign(id)
-    assert str(caught.value) == f"Redis has forgotten campaign {id}; its report is still there: mailer campaign report {id}"
+    assert str(caught.value) == f"Redis no longer has campaign {id}, but the store has its report: mailer campaign report {id}"
     with pytest.raises(NotFound, match="There is no message or campaign"):
         await ledger.report.campaign(new_campaign_id())
 
@@ -566,7 +566,7 @@ async def test_a_chunk_whose_payload_cannot_be_read_waits_with_the_reason_and_is
             while (status := await mailer.campaign(id)).state != "parked":
                 await asyncio.sleep(0.02)
             assert status.reason == (
-                f"waiting: The store file://{tmp_path}/store does not do what it should: it does not have the recipients of "
+                f"waiting: The store file://{tmp_path}/store failed: it does not have the recipients of "
                 f"chunk {id}-0; see that MAILER_STORE_URL is the same for workers and applications."
             )
             with pytest.raises(StoreFailed):

@@ -259,7 +259,7 @@ async def test_whatever_happens_in_whatever_order_the_counts_are_those_of_the_re
 async def test_what_is_beyond_it_is_one_clear_sentence(mailer: Mailer, settings: Settings, ses: Simulator) -> None:
     message = await mailer.send(Email(to="a@example.org", from_="n@example.com", subject="s", text="t"))
     for word, verb in ((mailer.pause, "paused"), (mailer.resume, "resumed")):
-        sentence = f"{message} is the id of a message, and only a campaign can be {verb}; show it with: mailer status {message}"
+        sentence = f"{message} is a message, and only a campaign can be {verb}. Show the message with: mailer status {message}"
         with pytest.raises(NotACampaign) as caught:
             await word(message)
         assert str(caught.value) == sentence

@@ -168,7 +168,7 @@ BAD: dict[tuple[str, ...], str] = {
     (*TO_LIST, "cyrillic.csv"): "cyrillic.csv is not UTF-8 (line 2 has the byte 0xc0), and does not look like Windows-1252 "
     "either. Save it as UTF-8, in Excel as “CSV UTF-8”, or say which encoding it is with --encoding, as in windows-1250, "
     "windows-1251 or mac-roman.",
-    (*TO_LIST, "cut.csv.gz"): "cut.csv.gz is not whole: the gzip data ends or breaks after 2 lines. Copy the file again.",
+    (*TO_LIST, "cut.csv.gz"): "cut.csv.gz is incomplete: its gzip data ends or breaks after 2 lines. Copy the file again.",
     (*TO_LIST, "none.csv"): "none.csv cannot be read: there is no such file.",
     (*TO_LIST, "templates"): "templates cannot be read: it is a folder, not a file.",
     (*WITH, "--template", "none"): "There is no template 'none' in templates; it has: broken, letter, outside, wrong.",
@@ -208,11 +208,11 @@ BAD: dict[tuple[str, ...], str] = {
     "--template, --ses-template, --subject with --html or --text, or --raw",
     ("send", "--raw", "message.eml", "--attach", "logo.png"): "--raw: is a whole message: "
     "put headers and attachments into it, and leave --data out",
-    (*SEND, "--ses-template", "welcome", "--mode", "simple"): "It cannot go in mode simple: "
+    (*SEND, "--ses-template", "welcome", "--mode", "simple"): "This content cannot go in mode simple: "
     "a template that is stored in SES goes as template or bulk.",
     (*SEND, *HI, "--topic", "weekly"): "--topic: goes with --contact-list",
     (*SEND, *HI, "--idempotency-key", ""): "--idempotency-key: must be a text of 1 to 256 characters",
-    ("explain", *SEND[1:], "--mode", "raw", "--ses-template", "welcome"): "It cannot go in mode raw: "
+    ("explain", *SEND[1:], "--mode", "raw", "--ses-template", "welcome"): "This content cannot go in mode raw: "
     "SES itself fills in a stored template.",
     ("explain", *SEND[1:], "--subject", "{{ nothing }}", "--text", "x", "--data", "{}"): "the template uses 'nothing', "
     "which its `data` does not have",
@@ -225,7 +225,7 @@ BAD: dict[tuple[str, ...], str] = {
     ("status", "\x1b[31m"): NO_ID.format("�[31m"),
     ("campaign", "status", "c0", "--json"): NO_ID.format("c0"),
     ("campaign", "report", "c0"): NO_ID.format("c0"),
-    ("campaign", "pause", "m0"): "m0 is the id of a message, and only a campaign can be paused; show it with: mailer status m0",
+    ("campaign", "pause", "m0"): "m0 is a message, and only a campaign can be paused. Show the message with: mailer status m0",
     ("campaign", "pause", "c0"): NO_ID.format("c0"),
     ("account", "--sender", "none"): "There is no sender 'none'; there are: news.",
     ("campaign", "status", "m0"): "m0 is the id of a message; show it with: mailer status m0",
@@ -393,7 +393,7 @@ def test_send_wait_says_why_it_was_refused(here: Installation) -> None:
     assert said.status == 1
     assert json.loads(said.out)["state"] == "rejected"
     assert said.err.startswith(
-        "mailer: it was not sent, it is rejected: The sender x@elsewhere.example is not verified in SES (region eu-west-1): "
+        "mailer: it was not sent, it is rejected: The sender x@elsewhere.example is not verified in SES (region eu-west-1). "
     )
     assert said.err.count("\n") == 1
 
@@ -534,8 +534,8 @@ def test_an_idempotency_key_sends_once(here: Installation) -> None:
     assert (again.status, again.out) == (0, first.out)
     assert len(got(here, "once@example.org")) == 1
     other = here.mailer(*words, "--subject", "Other", "--text", "x")
-    sentence = f"mailer: The idempotency key 'once-1' stands for {first.out.strip()}, which has other content; "
-    assert other == Said(1, "", f"{sentence}use another key for other content.\n")
+    sentence = f"mailer: The idempotency key 'once-1' was used for {first.out.strip()}, which has other content. "
+    assert other == Said(1, "", f"{sentence}Use another key for other content.\n")
 
 
 # ---- explain ---------------------------------------------------------------------------------------------------------
@@ -742,7 +742,7 @@ def test_a_message_or_campaign_is_cancelled_by_its_id(here: Installation) -> Non
     found = here.json("cancel", other)
     assert (found.keys(), found["state"], found["reason"]) == (MESSAGE, "cancelled", "somebody cancelled it before it was sent")
     sent = here.mailer(*letter, "--wait").out.split()[0]
-    too_late = f"mailer: Message {sent} is sent, so it cannot be cancelled; only what has not been handed to SES can.\n"
+    too_late = f"mailer: Message {sent} is sent, so it cannot be cancelled; that is possible only before SES gets it.\n"
     assert here.mailer("cancel", sent) == Said(1, "", too_late)
     campaign = here.mailer(*TO_LIST, "good.csv", "--send-at", at(3600)).out.strip()
     assert here.mailer("cancel", campaign) == Said(
@@ -799,9 +799,7 @@ def test_an_account_that_cannot_be_asked(here: Installation) -> None:
     assert re.fullmatch(r"warning: SES could not be asked, so this was read .+ ago: SES was not reached: .+\n", said.err)
     said = here.mailer("account", MAILER_NAMESPACE="never", **nowhere)
     assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
-    assert said.err.startswith(
-        "mailer: What the SES account in eu-west-1 may do is not known, because it cannot be asked: SES was"
-    )
+    assert said.err.startswith("mailer: SES in eu-west-1 does not tell the state of the account: SES was")
     said = here.mailer("account", AWS_REGION="", AWS_DEFAULT_REGION="")
     assert said == Said(1, "", "mailer: AWS: You must specify a region. (set AWS_REGION)\n")
 

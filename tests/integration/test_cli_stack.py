@@ -144,7 +144,7 @@ def test_a_process_that_dies_half_way_ends_the_demo(tmp_path: Path, kind: str, n
     assert (process.returncode, out) == (1, "")
     assert none_left(tmp_path)
     log = next(tmp_path.glob(f"mailer-demo-*/stack/{kind}.log"))
-    assert err == f"mailer: {name} ended by itself or did not get ready: killed by SIGKILL; its log is {log}\n"
+    assert err == f"mailer: {name} stopped or did not get ready: killed by SIGKILL; its log is {log}\n"
 
 
 def test_without_the_embedded_server(tmp_path: Path) -> None:
@@ -372,5 +372,5 @@ def test_dev_with_data_that_valkey_cannot_read(tmp_path: Path) -> None:
     process = start(tmp_path, "dev", "--dir", "data", *ANY_PORT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err.count("\n")) == (1, "", 2)
-    assert re.search(r"^mailer: Valkey ended by itself or did not get ready: .+ \(its log is .+/valkey.log\)$", err, re.MULTILINE)
+    assert re.search(r"^mailer: Valkey stopped or did not get ready: .+ \(its log is .+/valkey.log\)$", err, re.MULTILINE)
     assert none_left(tmp_path)

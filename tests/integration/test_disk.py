@@ -220,7 +220,7 @@ async def test_a_redis_that_forgot_a_message_and_is_back_does_not_confirm_it(mon
                 with_loss(server)
 
             monkeypatch.setattr(mailer._handover, "_wake", lost_afterwards)
-            with pytest.raises(StartedAnew, match="was started anew while m"):
+            with pytest.raises(StartedAnew, match="restarted while m"):
                 await mailer.send(letter())
 
 

@@ -476,7 +476,7 @@ async def test_senders_that_ses_would_refuse(settings: Settings, account: Simula
     assert told(found, "sender other") == (WRONG, unverified.format("x@other.example"))
     assert told(found, "sender y@other.example") == (WRONG, unverified.format("y@other.example"))
     state, words = told(found, "sender gone")
-    assert (state, "does not exist in SES" in words, "create it there" in words) == (WRONG, True, True)
+    assert (state, "SES has no configuration set" in words, "create it there" in words) == (WRONG, True, True)
     assert told(found, "sender plain") == (OK, "a@example.com is verified; no configuration set; region eu-west-1")
     assert found["events of plain"][0].state is WARNING
     assert found["ses account of away"][0].state is WRONG

@@ -108,7 +108,7 @@ async def test_an_s3_that_does_not_answer_is_waited_for_by_a_worker_and_told_to_
         monkeypatch.setitem(s3._OPTIONS, "retries", {"total_max_attempts": 1, "mode": "standard"})
         monkeypatch.setattr("mailer.ledger.work.STORE_PAUSE_MS", 200)
         async with Mailer(settings) as other:
-            with pytest.raises(StoreFailed, match="does not do what it should: Could not connect to the endpoint URL"):
+            with pytest.raises(StoreFailed, match="failed: Could not connect to the endpoint URL"):
                 await other.start_campaign(letter(), rows(1))
         runtime = await open_runtime(settings)
         await runtime.__aexit__(None, None, None)

@@ -203,7 +203,7 @@ async def test_a_sender_that_is_not_verified_stops_the_campaign_with_one_reason_
     assert status.counts == {"queued": 2}
     assert status.reason == message.reason
     assert status.reason == (
-        f"The sender {next(iter(who.values()))} is not verified in SES (region eu-west-1): verify the address or its domain "
+        f"The sender {next(iter(who.values()))} is not verified in SES (region eu-west-1). Verify the address or its domain "
         "there, for example with `aws sesv2 create-email-identity --region eu-west-1 --email-identity elsewhere.example`."
     )
     assert (message.state, sends(sandbox)) == ("rejected", 0)
@@ -225,8 +225,8 @@ async def test_a_header_that_ses_wants_verified_is_named_where_it_is_not(
         fine = await settled(mailer, await mailer.send(with_headers(f"{header}: <bounces+1@example.com>")))
     assert (refused.state, refused.attempts, fine.state) == ("rejected", 0, "sent")
     assert refused.reason == (
-        f"The message's header {header} names bounces+1@lists.example, which is not verified in SES (region eu-west-1), and SES "
-        "wants it verified as it wants From: leave that header out, or verify the address or its domain there, for example with "
+        f"The message's header {header} names bounces+1@lists.example, which is not verified in SES (region eu-west-1). SES "
+        "checks this header as it checks From. Leave the header out, or verify the address or its domain there, for example with "
         "`aws sesv2 create-email-identity --region eu-west-1 --email-identity lists.example`."
     )
     assert sends(sandbox) == 1
@@ -399,7 +399,7 @@ async def test_the_default_set_of_the_senders_identity_counts(settings: Settings
         id = await mailer.start_campaign(letter(), rows(10))
         await parked_with(mailer, id, "configuration set news")
         named = await settled(mailer, await mailer.send(email(from_="other@example.com", configuration_set="none")))
-        assert "The configuration set none does not exist in SES (region eu-west-1)" in named.reason
+        assert "SES has no configuration set none (region eu-west-1)" in named.reason
         ses.configuration_sets["news"].sending_enabled = True
         await runtime.own.register.refresh()
         assert (await finished(mailer, id)).counts == {"sent": 10}

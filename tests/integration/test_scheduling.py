@@ -149,7 +149,7 @@ async def test_the_same_key_is_the_same_message_however_often_and_from_where(
 async def test_other_content_under_the_same_key_is_an_error_that_names_the_first(mailer: Mailer) -> None:
     id = await mailer.send(email(), idempotency_key="k")
     for other in (email(text="u"), email(to="bob@example.org"), email(tags={"a": "b"})):
-        with pytest.raises(KeyReused, match=f"'k' stands for {id}, which has other content"):
+        with pytest.raises(KeyReused, match=f"'k' was used for {id}, which has other content"):
             await mailer.send(other, idempotency_key="k")
 
 

@@ -329,7 +329,7 @@ async def test_a_doubled_column_is_refused_only_where_the_template_uses_it(
     (tmp_path / "list.csv").write_text("email,name,city,city\na@example.org,Ana,Rome,Kiel\n")
     await finished(mailer, await mailer.start_campaign(letter(), tmp_path / "list.csv"))
     (tmp_path / "list.csv").write_text("email,name,name\na@example.org,Ana,Bo\n")
-    with pytest.raises(DoubledColumn, match="uses `name`, and two columns of the list are called that"):
+    with pytest.raises(DoubledColumn, match="uses `name`, and two columns of the list have that name"):
         await mailer.start_campaign(letter(), tmp_path / "list.csv")
 
 

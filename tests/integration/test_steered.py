@@ -73,7 +73,7 @@ async def test_a_route_that_is_not_the_workers_own_is_refused_and_nothing_leaves
             stopped = await until(mailer, campaign, State.STOPPED)
             assert status.state == "rejected"
             for reason in (status.reason, stopped.reason):
-                assert reason.startswith(f"It names a way to AWS ({what}) that no sender of this worker's settings has")
+                assert reason.startswith(f"No sender in this worker's settings uses {what}. ")
                 assert SAME in reason
                 assert url not in reason
             assert stopped.counts == {"queued": 10}
@@ -158,7 +158,7 @@ async def test_content_that_is_not_what_was_stored_is_not_sent_and_can_be_stored
     async with running_worker(settings):
         status = await settled(mailer, id)
         assert (status.state, len(ses.log)) == ("rejected", 0)
-        assert status.reason.startswith(f"What Redis has for {what} is not what was stored for it, so nothing of it is sent")
+        assert status.reason.startswith(f"Redis holds other content for {what} than was stored, so nothing of it is sent")
         assert (await settled(mailer, await mailer.send(email))).state == "sent"
 
 

@@ -271,7 +271,7 @@ def test_closing_ends_the_calls_of_other_threads(settings: Settings, own_server:
         time.sleep(0.2)
         assert not waiting.done()
         mailer.close()
-        with pytest.raises(ClosedMeanwhile, match="not known whether it has done something"):
+        with pytest.raises(ClosedMeanwhile, match="not known whether the call did anything"):
             waiting.result(5)
 
 

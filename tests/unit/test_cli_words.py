@@ -192,8 +192,8 @@ def test_one_line_has_nothing_that_a_terminal_obeys() -> None:
         ),
         (
             MaybeStored(id="m1", why="nothing answers there", again=""),
-            "It is not known whether m1 was stored, for Redis did not answer (nothing answers there); look with `mailer status "
-            "m1` before it is sent again.",
+            "It is not known whether m1 was stored: Redis did not answer (nothing answers there). Look with `mailer status "
+            "m1` before you send it again.",
         ),
         (OSError(28, "No space left on device"), "the system says: No space left on device."),
         (OSError(13, "Permission denied", "/etc/x"), "the system says: Permission denied (/etc/x)."),

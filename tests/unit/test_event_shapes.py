@@ -214,7 +214,7 @@ def test_what_ses_says_of_the_account_over_eventbridge_is_other() -> None:
 def test_what_is_no_event_is_poison_and_its_reason_quotes_nothing_of_it(body: str | bytes) -> None:
     with pytest.raises(NotAnEvent) as caught:
         read(body)
-    assert str(caught.value).startswith("This is no event of Amazon SES: ")
+    assert str(caught.value).startswith("This is not an event of Amazon SES: ")
     assert len(str(caught.value)) < 150
     assert "{" not in str(caught.value)
 

@@ -164,7 +164,7 @@ def test_a_mode_that_cannot_carry_the_content_is_refused_in_one_sentence(kind: s
     with pytest.raises(ModeRefused) as caught:
         choose(spec(kind, mode=asked))
     text = str(caught.value)
-    assert text.startswith("It cannot go in mode ")
+    assert text.startswith("This content cannot go in mode ")
     assert why in text
     assert len(text) < 250
     assert text.endswith(".")
@@ -585,7 +585,7 @@ def test_a_mode_is_refused_before_anything_is_stored(kind: type[Email] | type[Ca
     to: dict[str, Any] = {"to": "a@example.com"} if kind is Email else {}
     given = kind(**{"from": "a@example.com", "ses_template": "welcome", "mode": "raw", **to})
     preparation = SpecBuilder(Settings())
-    with pytest.raises(ModeRefused, match=r"^It cannot go in mode raw: SES itself fills in a stored template\.$"):
+    with pytest.raises(ModeRefused, match=r"^This content cannot go in mode raw: SES itself fills in a stored template\.$"):
         preparation.message(given) if isinstance(given, Email) else preparation.campaign(given)
 
 
