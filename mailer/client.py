@@ -170,7 +170,7 @@ class Mailer:
 
         Raises NotFound, StoreFailed; InvalidState where there is no such state.
         """
-        wanted = {outcome.label for outcome in outcomes_of(states)}
+        wanted = outcomes_of(states)
         pages = self._ledger.report.pages(known_form(id))
         while (page := await self._next(pages)) is not None:
             for line in page:
@@ -299,7 +299,7 @@ class Mailer:
         """
         chosen = outcomes_of(states)
         if not chosen or not chosen <= set(RETRIABLE):
-            raise InvalidState(why=f"only these can be sent again: {', '.join(one.label for one in RETRIABLE)}")
+            raise InvalidState(why=f"only these can be sent again: {', '.join(RETRIABLE)}")
         if template is not None:
             packed = self._specs.template(template)
             with self._line.asking():

@@ -128,7 +128,7 @@ def _known(value: str, values: Iterable[str]) -> str:
     return value if value in values else OTHER
 
 
-_recipients_of = {(lane, outcome): _recipients.labels(lane.value, outcome.label) for lane in Lane for outcome in Outcome}
+_recipients_of = {(lane, outcome): _recipients.labels(lane.value, outcome.value) for lane in Lane for outcome in Outcome}
 _calls_of = {(operation, result): _calls.labels(operation, result) for operation in OPERATIONS for result in RESULTS}
 _call_seconds_of = {operation: _call_seconds.labels(operation) for operation in TIMED}
 _delivery_seconds_of = {lane: _delivery_seconds.labels(lane.value) for lane in Lane}

@@ -83,7 +83,7 @@ async def stop_where_everybody_fails(runtime: Runtime, context: LeaseContext) ->
     if GOT & status.counts.keys() or not status.reasons:
         return
     why, n = max(status.reasons.items(), key=itemgetter(1))
-    failed = status.counts.get(Outcome.FAILED.label, 0)
+    failed = status.counts.get(Outcome.FAILED, 0)
     reason = (
         f"the first {failed:,} recipients failed, and nobody has got it; the commonest reason ({n:,} of {failed:,}): {why}. "
         f"Mend the template, then: mailer campaign retry {id} --state failed --template NAME"

@@ -176,14 +176,14 @@ def retry(
 
     Who is unknown may have got it, and then gets it twice: the command says how many those are, and asks on a terminal.
     """
-    states = options.states(state, [outcome.label for outcome in RETRIABLE])
+    states = options.states(state, RETRIABLE)
     run(_retry(id, states, template, yes or not is_terminal(sys.stdin), as_json))
 
 
 async def _retry(id: str, states: list[str], template: str | None, yes: bool, as_json: bool) -> None:
     async with Mailer(load_settings()) as mailer:
-        if Outcome.UNKNOWN.label in states and not is_message(id):  # whose refusal says what a message is
-            await _warn_of_doubt((await mailer.campaign(id)).counts.get(Outcome.UNKNOWN.label, 0), yes)
+        if Outcome.UNKNOWN in states and not is_message(id):  # whose refusal says what a message is
+            await _warn_of_doubt((await mailer.campaign(id)).counts.get(Outcome.UNKNOWN, 0), yes)
         mended = f" --template {template}" if template else ""
         again = f"the rest was not queued; run it again: mailer campaign retry {id} --state {','.join(states)}{mended}"
         with progress_bar() as bar, on_interrupt(again):
@@ -236,7 +236,7 @@ def report(
     """A line for each recipient, in the order of the list."""
     if as_json and format is Format.CSV:
         raise typer.BadParameter("give either --json or --format csv, not both")
-    states = options.states(state, [outcome.label for outcome in Outcome]) if state else []
+    states = options.states(state, list(Outcome)) if state else []
     run(_report(id, format or Format.NDJSON, states, with_data))
 
 

@@ -129,7 +129,7 @@ def outcome_table(status: CampaignStatus) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True, footer_style="bold")
     table.add_column("OUTCOME", footer="rows read")
     table.add_column("RECIPIENTS", justify="right", footer=f"{sum(status.counts.values()):,}")
-    for name in (outcome.label for outcome in Outcome):
+    for name in Outcome:
         if status.counts.get(name):
             table.add_row(styled(name), f"{status.counts[name]:,}")
     out.print(table)

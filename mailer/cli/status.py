@@ -45,7 +45,7 @@ async def _cancel_message(id: str, as_json: bool) -> None:
         found = await mailer.status(id)
     if as_json:
         print_json(message_json(found))
-    elif found.state != Outcome.CANCELLED.label:
+    elif found.state != Outcome.CANCELLED:
         say(f"message {id} is in doubt: SES may have accepted it; it is not sent again")
     else:
         say(f"message {id} is cancelled" if changed else f"message {id} was cancelled before")

@@ -18,7 +18,7 @@ from ..recipients.understood import Format, LeftOut, Understood, nothing_to_use
 from ..storage import open_list
 
 # Who has the campaign, or may have it.
-GOT = frozenset(one.label for one in Outcome if one.value in "csdbmk")
+GOT = frozenset((Outcome.CLAIMED, Outcome.SENT, Outcome.DELIVERED, Outcome.BOUNCED, Outcome.COMPLAINED, Outcome.UNKNOWN))
 BATCH = 1000  # recipients of an earlier campaign that are looked at together
 MOST_UNUSABLE = 0.5  # of the rows of a list that is left out may have no address, before it is none
 IN_MEMORY = 100_000  # addresses of one list that is left out, before the others go to disk

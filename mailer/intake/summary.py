@@ -38,7 +38,7 @@ class Summary:
 
     @property
     def to_send(self) -> int:
-        return self.counts.get(Outcome.QUEUED.label, 0)
+        return self.counts.get(Outcome.QUEUED, 0)
 
     @property
     def seconds(self) -> float | None:
@@ -67,7 +67,7 @@ async def summarise(
         from_address=spec.from_address,
         subject=_subject(material, understood),
         rows=read.rows,
-        counts={outcome.label: n for outcome in Outcome if (n := read.counts.get(outcome, 0))},
+        counts={outcome.value: n for outcome in Outcome if (n := read.counts.get(outcome, 0))},
         reasons=dict(read.reasons.most_common()),
         understood=understood,
         left_out=tuple(left_out),

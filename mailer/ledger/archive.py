@@ -37,7 +37,6 @@ TOKEN_BYTES = 4
 # Where each recipient has the same reason, none is stored.
 REASONS = {Outcome.CANCELLED: "the campaign was cancelled before its turn came"}
 _FIELD = re.compile(rb"(\D*)(\d+)")
-_LABELS = {outcome.label: outcome for outcome in Outcome}
 
 
 class ArchiveStatus(StrEnum):
@@ -300,7 +299,7 @@ def pack(chunk: str, entries: Sequence[Entry], known: Chunk) -> bytes:
             "id": f"{chunk}-{position}",
             "row": entry.row,
             "to": entry.to,
-            "state": record.outcome.label,
+            "state": record.outcome.value,
             "ses_message_id": known.message_id(position),
             "reason": known.reason(position),
             "attempts": record.attempts,
@@ -322,7 +321,7 @@ def unpack(packed: bytes) -> tuple[list[Entry], Chunk]:
         line = loads(text)
         more = (line.get("data", {}), line.get("cc", ()), line.get("bcc", ()), line.get("tags", {}), line.get("name", ""))
         entries.append(Entry(line["row"], line["to"], *more))
-        outcome, mode = _LABELS[line["state"]], Mode(line["mode"] or Mode.AUTO)
+        outcome, mode = Outcome(line["state"]), Mode(line["mode"] or Mode.AUTO)
         at = int(datetime.fromisoformat(line["updated_at"]).timestamp())
         records.append(Record(outcome, mode, line.get("failures", 0), line["attempts"], at))
         details.update(_details(position, line, outcome))

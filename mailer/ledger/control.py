@@ -17,6 +17,7 @@ from .archive import REASONS
 from .intake import Intake
 from .keys import Keys, chunk_keys
 from .lifecycle import SENDING, Lifecycle
+from .records import LETTERS, OUTCOMES
 from .work import Work
 
 COUNT_OUT_CHUNKS = 5  # chunks of a cancelled or retried campaign in one round trip, which Redis does in one go: 6 ms
@@ -104,7 +105,7 @@ class Control:
         if state is None:
             raise NotFound(id=id)
         if not changed and state not in (Outcome.CANCELLED, Outcome.UNKNOWN):
-            raise TooLate(id=id, state="on its way to SES" if state is Outcome.CLAIMED else state.label)
+            raise TooLate(id=id, state="on its way to SES" if state is Outcome.CLAIMED else state)
         return changed
 
     async def retry(self, id: str, outcomes: Set[Outcome], first: int, *, chunks: int) -> Retried:
@@ -181,11 +182,11 @@ class Control:
         and whether this changed something. May be repeated. O(1)."""
         chunk = chunk_id(id, 0)
         state, changed = await self._scripts.run("cancel_message", chunk_keys(self._keys, chunk), chunk, reason)
-        return (Outcome(state.decode()) if state else None), bool(changed)
+        return (OUTCOMES[state.decode()] if state else None), bool(changed)
 
     async def _run_retry(self, container: str, numbers: Sequence[int], outcomes: Iterable[Outcome]) -> Requeued:
         """Queue those of these chunks again that are in one of the states. Each chunk is atomic. O(recipients in them)."""
-        states = "".join(outcome.value for outcome in outcomes)
+        states = "".join(LETTERS[outcome] for outcome in outcomes)
         async with self._redis.pipeline(transaction=False) as pipe:
             for number in numbers:
                 chunk = chunk_id(container, number)

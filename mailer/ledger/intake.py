@@ -14,7 +14,7 @@ from ..message.email import Outcome, State
 from ..redis.client import RedisClient
 from ..redis.scripts import Scripts, flat
 from .keys import Keys
-from .records import UNUSABLE, Record
+from .records import LETTERS, UNUSABLE, Record
 from .spec import Guard, Spec, pack_entries
 from .store import Store
 
@@ -193,7 +193,7 @@ class Intake:
         self, container: str, *, rows: int, chunks: int, counts: Mapping[Outcome, int], reasons: Mapping[str, int]
     ) -> str:
         """Let a planned campaign run; its state afterwards. `reasons`: why rows cannot be used. May be repeated. O(reasons)."""
-        states = {outcome.value: n for outcome, n in counts.items()}
+        states = {LETTERS[outcome]: n for outcome, n in counts.items()}
         pairs = (*flat(states), *flat(reasons))
         key = self._keys.container(container)
         return str((await self._scripts.run("start", [key], rows, chunks, len(states), *pairs)).decode())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..message.email import Mode, Outcome
@@ -15,7 +16,26 @@ MAX_ATTEMPTS = 0xFFFF
 UNUSABLE = 0xFF  # in the place of failures: the row was rejected when it was read, and cannot be sent to
 
 
-_OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+LETTERS: Mapping[Outcome, str] = MappingProxyType(  # of the states, as scripts know them
+    {
+        Outcome.QUEUED: "q",
+        Outcome.CLAIMED: "c",
+        Outcome.SENT: "s",
+        Outcome.DELIVERED: "d",
+        Outcome.BOUNCED: "b",
+        Outcome.COMPLAINED: "m",
+        Outcome.SUPPRESSED: "p",
+        Outcome.REJECTED: "r",
+        Outcome.FAILED: "f",
+        Outcome.DUPLICATE: "u",
+        Outcome.EXPIRED: "x",
+        Outcome.CANCELLED: "n",
+        Outcome.UNKNOWN: "k",
+    }
+)
+OUTCOMES: Mapping[str, Outcome] = MappingProxyType({letter: outcome for outcome, letter in LETTERS.items()})
+STATE_BYTES: Mapping[Outcome, bytes] = MappingProxyType({outcome: letter.encode() for outcome, letter in LETTERS.items()})
+_OF_BYTES = {byte: outcome for outcome, byte in STATE_BYTES.items()}
 MODE_BYTES = {Mode.AUTO: b"-", Mode.SIMPLE: b"s", Mode.RAW: b"r", Mode.TEMPLATE: b"t", Mode.BULK: b"b"}
 _MODES = {byte: mode for mode, byte in MODE_BYTES.items()}
 
@@ -30,12 +50,12 @@ class Record(NamedTuple):
     updated_at: int = 0  # seconds since the epoch, Redis's clock
 
     def pack(self) -> bytes:
-        return RECORD.pack(self.outcome.value.encode(), MODE_BYTES[self.mode], self.failures, self.attempts, self.updated_at)
+        return RECORD.pack(STATE_BYTES[self.outcome], MODE_BYTES[self.mode], self.failures, self.attempts, self.updated_at)
 
 
 def unpack_records(packed: bytes) -> Iterator[Record]:
     for state, mode, failures, attempts, updated_at in RECORD.iter_unpack(packed):
-        yield Record(_OUTCOMES[state], _MODES[mode], failures, attempts, updated_at)
+        yield Record(_OF_BYTES[state], _MODES[mode], failures, attempts, updated_at)
 
 
 def pack_message_id(text: str) -> bytes | None:

@@ -11,7 +11,7 @@ from ..message.email import Lane, Outcome, State
 from ..redis.client import RedisClient
 from .archive import Chunk
 from .keys import Keys
-from .records import unpack_records
+from .records import LETTERS, unpack_records
 from .spec import Spec
 from .status import (
     CampaignStatus,
@@ -24,7 +24,7 @@ from .status import (
 )
 from .work import Work
 
-GLANCED = ("state", "reason", "rows", "lane", "created", "finished", *(f"n:{outcome.value}" for outcome in Outcome))
+GLANCED = ("state", "reason", "rows", "lane", "created", "finished", *(f"n:{letter}" for letter in LETTERS.values()))
 READS = 5  # of a chunk that is archived or taken back while it is being read
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..message.email import Lane, Mode, Outcome, State
 from .archive import Chunk
+from .records import STATE_BYTES
 from .spec import Entry
 
 # SES's own limits: above the first it puts an account under review, above the second it may pause it.
@@ -64,7 +65,7 @@ class CampaignStatus:
     @property
     def left(self) -> int:
         """Recipients of which nobody knows yet what becomes of them."""
-        return self.counts.get(Outcome.QUEUED.label, 0) + self.counts.get(Outcome.CLAIMED.label, 0)
+        return self.counts.get(Outcome.QUEUED, 0) + self.counts.get(Outcome.CLAIMED, 0)
 
     @property
     def over(self) -> bool:
@@ -105,7 +106,7 @@ class RecipientStatus:
 
 
 def outcome_counts(found: Mapping[bytes, bytes]) -> dict[Outcome, int]:
-    return {outcome: n for outcome in Outcome if (n := int(found.get(b"n:" + outcome.value.encode(), 0)))}
+    return {outcome: n for outcome in Outcome if (n := int(found.get(b"n:" + STATE_BYTES[outcome], 0)))}
 
 
 def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
@@ -120,7 +121,7 @@ def campaign_status(id: str, found: Mapping[bytes, bytes]) -> CampaignStatus:
         state=State(found[b"state"].decode()),
         reason=found.get(b"reason", b"").decode(),
         rows=int(found[b"rows"]),
-        counts={outcome.label: n for outcome, n in counts.items()},
+        counts={outcome.value: n for outcome, n in counts.items()},
         rate=round((accepted - int(found.get(b"first", 0))) * 1000 / took_ms, 1) if took_ms > 0 else 0.0,
         created_at=created,
         finished_at=_time(found.get(b"finished")),
@@ -160,7 +161,7 @@ def message_status(id: str, to: tuple[str, ...], known: Chunk, waiting: str, lan
     return MessageStatus(
         id=id,
         to=to,
-        state=record.outcome.label,
+        state=record.outcome.value,
         reason=(waiting or why) if record.outcome is Outcome.QUEUED else (why or waiting),
         ses_message_id=known.message_id(0),
         mode=None if record.mode is Mode.AUTO else record.mode.value,
@@ -176,7 +177,7 @@ def report_lines(chunk: str, entries: Sequence[Entry], known: Chunk) -> list[Rec
             id=f"{chunk}-{position}",
             row=entry.row,
             to=entry.to,
-            state=record.outcome.label,
+            state=record.outcome.value,
             ses_message_id=known.message_id(position),
             reason=_why(known, position),
             attempts=record.attempts,

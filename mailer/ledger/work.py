@@ -18,7 +18,7 @@ from ..redis.scripts import Scripts
 from .archive import REASONS, Archive
 from .keys import Keys, chunk_keys
 from .lifecycle import Lifecycle
-from .records import MESSAGE_ID_BYTES, MODE_BYTES, Record, pack_message_id, unpack_records
+from .records import MESSAGE_ID_BYTES, MODE_BYTES, OUTCOMES, STATE_BYTES, Record, pack_message_id, unpack_records
 from .sent_ids import Noting
 from .spec import Entry, Spec, unpack_entries
 from .store import Store
@@ -279,7 +279,7 @@ class Work:
         rows, ids = bytearray(), bytearray()
         details: list[str | int] = []
         for s in settlements:
-            rows += struct.pack(">HHcB", s.position, s.attempt, s.outcome.value.encode(), s.failed)
+            rows += struct.pack(">HHcB", s.position, s.attempt, STATE_BYTES[s.outcome], s.failed)
             packed = pack_message_id(s.message_id) if s.message_id else None
             ids += packed or _NO_ID
             if s.message_id and packed is None:
@@ -349,7 +349,7 @@ def _claimed(rows: Sequence[tuple[int, int]]) -> bytes:
 def _packed(happenings: Sequence[EventUpdate]) -> list[Any]:
     rows, ids, details = bytearray(), bytearray(), list[Any]()
     for number, one in enumerate(happenings):
-        rows += struct.pack(">HHcc", one.position, one.attempt, one.outcome.value.encode(), one.manner.value.encode())
+        rows += struct.pack(">HHcc", one.position, one.attempt, STATE_BYTES[one.outcome], one.manner.value.encode())
         packed = pack_message_id(one.message_id)
         ids += packed or _NO_ID
         if packed is None:
@@ -361,6 +361,7 @@ def _packed(happenings: Sequence[EventUpdate]) -> list[Any]:
 
 def _heard(chunk: str, known: int, twice: int, *rest: Any) -> Applied:
     changes = [
-        Change(chunk, int(rest[i]), Outcome(rest[i + 1].decode()), Outcome(rest[i + 2].decode())) for i in range(0, len(rest), 3)
+        Change(chunk, int(rest[i]), OUTCOMES[rest[i + 1].decode()], OUTCOMES[rest[i + 2].decode()])
+        for i in range(0, len(rest), 3)
     ]
     return Applied(bool(known), int(twice), changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.message import Message
-from enum import Enum, StrEnum
+from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
@@ -42,26 +42,22 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
-class Outcome(Enum):
-    """The state of one recipient. The value is the byte that the ledger keeps for it."""
+class Outcome(StrEnum):
+    """The state of one recipient."""
 
-    QUEUED = "q"
-    CLAIMED = "c"
-    SENT = "s"
-    DELIVERED = "d"
-    BOUNCED = "b"
-    COMPLAINED = "m"
-    SUPPRESSED = "p"
-    REJECTED = "r"
-    FAILED = "f"
-    DUPLICATE = "u"
-    EXPIRED = "x"
-    CANCELLED = "n"
-    UNKNOWN = "k"
-
-    @property
-    def label(self) -> str:
-        return self.name.lower()
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    SUPPRESSED = "suppressed"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    DUPLICATE = "duplicate"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
 
 
 class State(StrEnum):
@@ -334,5 +330,5 @@ def _outcome(state: Outcome | str) -> Outcome:
     try:
         return state if isinstance(state, Outcome) else Outcome[state.upper()]
     except (KeyError, AttributeError):
-        known = ", ".join(outcome.label for outcome in Outcome)
+        known = ", ".join(Outcome)
         raise InvalidState(why=f"there is no state {shown(state)}; there are: {known}") from None

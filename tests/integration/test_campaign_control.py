@@ -17,6 +17,7 @@ from mailer.errors import CampaignGone, InvalidEmail, NotACampaign, NotFound, Wr
 from mailer.ids import chunk_id, new_campaign_id
 from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeasedChunk, LeaseStatus, Ledger
 from mailer.ledger import ledger as ledger_module
+from mailer.ledger.records import LETTERS
 from mailer.redis.client import RedisClient
 from mailer.simulator import Simulator, SimulatorConfig
 from mailer.simulator.state import ConfigurationSet
@@ -495,7 +496,7 @@ async def guarded(ledger: Ledger, guard: Guard, **known: int) -> str:
 
 async def know(redis: RedisClient, container: str, **known: int) -> None:
     for name, n in known.items():
-        await redis.hincrby(container, f"n:{Outcome[name.upper()].value}", n)
+        await redis.hincrby(container, f"n:{LETTERS[Outcome(name)]}", n)
 
 
 @pytest.mark.parametrize(

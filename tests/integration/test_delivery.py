@@ -398,7 +398,7 @@ async def test_a_worker_that_is_stopped_leaves_nothing_claimed_and_the_next_goes
 
 def test_outcomes_have_the_words_of_the_contract() -> None:
     words = "queued claimed sent delivered bounced complained suppressed rejected failed duplicate expired cancelled unknown"
-    assert [outcome.label for outcome in Outcome] == words.split()
+    assert [outcome.value for outcome in Outcome] == words.split()
 
 
 async def test_an_error_that_nobody_foresaw_is_not_tried_again_at_once(

@@ -64,7 +64,7 @@ async def test_the_first_event_settles_who_was_in_doubt_and_brings_the_message_i
     assert await ledger.report.in_doubt() == 1
     await hear(ledger, f"{id}-0", said(1, outcome, reason="why"))
     assert await ledger.report.in_doubt() == 0
-    assert await counts(ledger, id) == {"queued": 2, outcome.label: 1}
+    assert await counts(ledger, id) == {"queued": 2, outcome.value: 1}
     assert (await lines(ledger, id))[1].ses_message_id == ses_id(1)
 
 
@@ -308,7 +308,7 @@ class Memory:
 
 
 @pytest.mark.parametrize(
-    "outcome", [SENT, DELIVERED, BOUNCED, COMPLAINED, Outcome.REJECTED, Outcome.FAILED], ids=lambda outcome: outcome.label
+    "outcome", [SENT, DELIVERED, BOUNCED, COMPLAINED, Outcome.REJECTED, Outcome.FAILED], ids=lambda outcome: outcome.value
 )
 async def test_what_redis_has_forgotten_and_an_event_tells_is_not_sent_again(ledger: Ledger, outcome: Outcome) -> None:
     id = await campaign(ledger, 3)
@@ -318,13 +318,13 @@ async def test_what_redis_has_forgotten_and_an_event_tells_is_not_sent_again(led
     await answer(ledger, work, 0, 1)
     await memory.put_back()
     assert await hear(ledger, work.chunk, said(0, outcome, reason="why"), said(0, SENT)) == 0
-    assert await counts(ledger, id) == {outcome.label: 1, "queued": 2}
+    assert await counts(ledger, id) == {outcome.value: 1, "queued": 2}
     (line, *_) = await lines(ledger, id)
     assert (line.attempts, line.ses_message_id) == (1, ses_id(0))
     assert await claim(ledger, work, 0, attempt=1) is ClaimStatus.CONFLICT
     await claim(ledger, work, 1, 2)
     await answer(ledger, work, 1, 2)
-    assert await counts(ledger, id) == dict(Counter([outcome.label, "sent", "sent"]))
+    assert await counts(ledger, id) == dict(Counter([outcome.value, "sent", "sent"]))
     assert (await ledger.report.campaign(id)).state is State.FINISHED
 
 

@@ -238,7 +238,7 @@ class Sending(RuleBasedStateMachine):
         there_are = [(one, event) for one in self.attempts for event in one.events]
         some = data.draw(st.lists(st.sampled_from(there_are), min_size=1, max_size=8), "what")
         said = [
-            EventUpdate(one.position, one.number, event, one.id, WORDS.get(manner, event.label), manner)
+            EventUpdate(one.position, one.number, event, one.id, WORDS.get(manner, event.value), manner)
             for one, (event, manner) in some
         ]
         (heard,) = self.run(self.ledger.work.hear({self.chunk: said}))
@@ -282,10 +282,10 @@ class Sending(RuleBasedStateMachine):
         ledger = self.ledger
         found = await lines(ledger, self.id)
         assert [(line.state, line.attempts, line.ses_message_id) for line in found] == [
-            (person.state.label, person.attempts, person.id) for person in self.people
+            (person.state.value, person.attempts, person.id) for person in self.people
         ]
         status = await ledger.report.campaign(self.id)
-        assert await counts(ledger, self.id) == dict(Counter(person.state.label for person in self.people))
+        assert await counts(ledger, self.id) == dict(Counter(person.state.value for person in self.people))
         assert status.twice == self.twice()
         kept = await ledger.redis.hgetall(ledger.keys.container(self.id))
         manners = Counter(f"m:{p.state.value}{p.manner.value}" for p in self.people if p.manner is not PLAIN)
@@ -303,7 +303,7 @@ class Sending(RuleBasedStateMachine):
         for _, entry in await ledger.redis.xrange(ledger.keys.outcomes):
             if entry[b"id"].startswith(self.chunk.encode()):
                 told[int(entry[b"id"].rpartition(b"-")[2])].append(entry[b"state"].decode())
-        assert told == [[state.label for state in person.told] for person in self.people]
+        assert told == [[state.value for state in person.told] for person in self.people]
         await ledger.redis.delete(ledger.keys.outcomes)
 
 

@@ -151,7 +151,7 @@ def test_each_reason_to_wait_has_its_class(parked: Parked, reason: str) -> None:
 
 def test_labels_are_the_states_the_lanes_and_the_kinds() -> None:
     there = series()
-    assert {dict(labels)["state"] for labels in there["mailer_recipients_total"]} == {outcome.label for outcome in Outcome}
+    assert {dict(labels)["state"] for labels in there["mailer_recipients_total"]} == {outcome.value for outcome in Outcome}
     assert {dict(labels)["lane"] for labels in there["mailer_recipients_total"]} == {lane.value for lane in Lane}
     assert {dict(labels)["result"] for labels in there["mailer_ses_calls_total"]} == {
         "accepted", "other", *(kind.value for kind in Kind),
