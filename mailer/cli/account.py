@@ -31,14 +31,18 @@ WAITING = (State.PARKED, State.PAUSED, State.STOPPED)  # for something that thei
 def account(
     sender: Annotated[
         str | None,
-        typer.Option("--sender", metavar="NAME", help="A [senders.NAME] of mailer.toml: the account that it sends from."),
+        typer.Option(
+            "--sender", metavar="NAME", help="Show the account of this sender profile, a [senders.NAME] of mailer.toml."
+        ),
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask SES now, and not what the workers read last.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask SES now, instead of showing what the workers read last.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what the SES account may do, and what of it is used.
+    """Show the state, quota and use of the SES account, and what waits.
 
-    Shows what the workers read last; where they have not read it lately, SES is asked.
+    Shows what the workers read last. If they have not read it lately, SES is asked.
     """
     run(_account(sender, refresh, as_json))
 

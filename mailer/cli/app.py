@@ -34,17 +34,17 @@ class Later:
 
 
 COMMANDS = {
-    "worker": Later(module="worker", name="worker", help="Serve the lanes of MAILER_LANES."),
-    "send": Later(module="message", name="send", help="Send one message; prints its id."),
+    "worker": Later(module="worker", name="worker", help="Run a worker, which sends what is queued."),
+    "send": Later(module="message", name="send", help="Send one message and print its id."),
     "status": Later(module="status", name="status", help="Show one message, campaign or recipient."),
-    "cancel": Later(module="status", name="cancel", help="Send a message or campaign to nobody any more."),
+    "cancel": Later(module="status", name="cancel", help="Cancel a message or campaign: nothing more of it is sent."),
     "explain": Later(module="explain", name="explain", help="Show which SES call a message would become, and why."),
-    "campaign": Later(module="campaign", name="app", help="One content to many recipients."),
-    "suppression": Later(module="suppression", name="app", help="Addresses that nothing is sent to."),
-    "account": Later(module="account", name="account", help="Show what the SES account may do, and what of it is used."),
+    "campaign": Later(module="campaign", name="app", help="Send one content to many recipients."),
+    "suppression": Later(module="suppression", name="app", help="Manage the addresses that nothing is sent to."),
+    "account": Later(module="account", name="account", help="Show the state, quota and use of the SES account, and what waits."),
     "doctor": Later(module="doctor", name="doctor", help="Check everything that a first real send needs."),
-    "demo": Later(module="stack", name="demo", help="Send the sample list through a simulated SES."),
-    "dev": Later(module="stack", name="dev", help="Keep the same stack running."),
+    "demo": Later(module="stack", name="demo", help="Send the sample campaign through a simulated SES."),
+    "dev": Later(module="stack", name="dev", help="Run the whole service with a simulated SES, for other programs."),
 }
 
 
@@ -90,7 +90,8 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def main(
     _: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.", show_default=False)
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.", show_default=False),
     ] = False,
 ) -> None:
     """Send through Amazon SES v2: one message, or one to each of millions."""

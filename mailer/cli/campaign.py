@@ -39,7 +39,7 @@ from .parsers import parse_time
 from .run import on_interrupt, run
 from .workers import SENDING, Serving
 
-app = typer.Typer(help="One content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, help="Send one content to many recipients.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(start)
 
 
@@ -49,8 +49,10 @@ class Format(StrEnum):
 
 
 @app.command("list")
-def list_(as_json: Json = False, limit: Annotated[int, typer.Option("--limit", min=1)] = 50) -> None:
-    """The campaigns, newest first."""
+def list_(
+    as_json: Json = False, limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Number of campaigns.")] = 50
+) -> None:
+    """List the campaigns, newest first."""
     run(_list(as_json, limit))
 
 
@@ -67,7 +69,7 @@ async def _list(as_json: bool, limit: int) -> None:
 
 @app.command()
 def status(id: options.CampaignId, as_json: Json = False) -> None:
-    """One campaign: its state, and its recipients by outcome."""
+    """Show a campaign: its state, and its recipients by outcome."""
     run(show(id, as_json))
 
 
@@ -89,7 +91,7 @@ app.command()(watch)
 
 @app.command()
 def pause(id: options.AnyId, as_json: Json = False) -> None:
-    """Send nothing more of it until it is resumed."""
+    """Pause a campaign: nothing more is sent until it is resumed."""
     run(_pause(id, as_json))
 
 
@@ -105,7 +107,7 @@ async def _pause(id: str, as_json: bool) -> None:
 
 @app.command()
 def resume(id: options.AnyId, as_json: Json = False) -> None:
-    """Let a paused or stopped campaign go on."""
+    """Resume a paused or stopped campaign."""
     run(_resume(id, as_json))
 
 
@@ -120,10 +122,12 @@ async def _resume(id: str, as_json: bool) -> None:
 @app.command()
 def reschedule(
     id: options.AnyId,
-    send_at: Annotated[str, typer.Option("--send-at", metavar="T", help="Not before; as in 2026-12-24T18:00:00+01:00.")],
+    send_at: Annotated[
+        str, typer.Option("--send-at", metavar="T", help="Earliest time of sending, such as 2026-12-24T18:00:00+01:00.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Give a campaign that has not begun another time."""
+    """Change the start time of a campaign that has not begun."""
     moment = parse_time(send_at, "--send-at")
     assert moment is not None
     run(_reschedule(id, moment, as_json))
@@ -142,7 +146,7 @@ async def _reschedule(id: str, send_at: datetime, as_json: bool) -> None:
 
 @app.command()
 def cancel(id: options.AnyId, as_json: Json = False) -> None:
-    """Send nothing more of it, ever."""
+    """Cancel a campaign: nothing more of it is ever sent."""
     run(stop_for_good(id, as_json))
 
 
@@ -165,16 +169,22 @@ async def stop_for_good(id: str, as_json: bool) -> None:
 @app.command()
 def retry(
     id: options.AnyId,
-    state: Annotated[str, typer.Option("--state", help="Whose: failed, unknown, rejected, or several with commas.")],
+    state: Annotated[
+        str,
+        typer.Option(
+            "--state", metavar="S,S", help="States to send to again: failed, unknown, rejected, or several with commas."
+        ),
+    ],
     template: Annotated[
-        str | None, typer.Option("--template", metavar="NAME", help="Render from this template of the folder from now on.")
+        str | None, typer.Option("--template", metavar="NAME", help="From now on, render this template of the templates folder.")
     ] = None,
     yes: options.Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Send again to those who did not get it.
+    """Send again to recipients who did not get it.
 
-    Who is unknown may have got it, and then gets it twice: the command says how many those are, and asks on a terminal.
+    Recipients in state unknown may have got it, and would then get it twice. The command says how many they are, and asks
+    on a terminal.
     """
     states = options.states(state, RETRIABLE)
     run(_retry(id, states, template, yes or not is_terminal(sys.stdin), as_json))
@@ -223,17 +233,17 @@ def _said(status: CampaignStatus, what: str, changed: bool, as_json: bool, more:
 def report(
     id: options.CampaignId,
     format: Annotated[
-        Format | None, options.one_of(Format, "--format", help="NDJSON where nothing is said.", show_default=False)
+        Format | None, options.one_of(Format, "--format", help="Format of the report.", show_default="ndjson")
     ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="S,S", help="Only recipients in these states, as failed,bounced.")
+        str | None, typer.Option("--state", metavar="S,S", help="Only recipients in these states, such as failed,bounced.")
     ] = None,
     with_data: Annotated[
-        bool, typer.Option("--with-data", help="With the row of the list: the report can then be read as a list again.")
+        bool, typer.Option("--with-data", help="Add the data of each row, so that the report can be used as a list.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
 ) -> None:
-    """A line for each recipient, in the order of the list."""
+    """Print one line for each recipient, in the order of the list."""
     if as_json and format is Format.CSV:
         raise typer.BadParameter("give either --json or --format csv, not both")
     states = options.states(state, list(Outcome)) if state else []

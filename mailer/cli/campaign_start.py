@@ -63,12 +63,14 @@ def start(
     test_to: options.TestTo = None,
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the campaign until it is over.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a list and send to it; prints the campaign's id.
+    """Send to a list and print the campaign's id.
 
-    Says first what it made of the list, and on a terminal asks before anything is sent.
+    The command first says how it read the list. On a terminal it then asks before anything is sent.
+
+    Exit status 1 with --watch if the campaign was stopped or cancelled, or if nobody got it.
     """
     campaign = options.a_campaign(locals(), name=name, lane=lane)
     reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)

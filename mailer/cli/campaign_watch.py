@@ -21,7 +21,10 @@ SAY_EVERY_S = 5.0  # without a terminal: a line at a time
 
 
 def watch(id: options.CampaignId, as_json: Json = False) -> None:
-    """Follow a campaign until it is over. Exit status 1 where it was stopped or cancelled, or nobody got it."""
+    """Follow a campaign until it is over.
+
+    Exit status 1 if it was stopped or cancelled, or if nobody got it.
+    """
     run(_watch_one(id, as_json))
 
 

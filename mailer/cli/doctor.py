@@ -32,18 +32,23 @@ QUIET_S = 1.0  # it is not said what is waited for before this
 
 def doctor(
     sender: Annotated[
-        str | None, typer.Option("--sender", metavar="NAME", help="Only this [senders.NAME] of mailer.toml, and its account.")
+        str | None, typer.Option("--sender", metavar="NAME", help="Check only this sender profile and its account.")
     ] = None,
-    from_: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="A From address that no sender has.")] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help="Whether this recipient could be written to.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="Also check this From address, which no sender has.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="ADDRESS", help="Also check whether this recipient can be sent to.")
+    ] = None,
     redis_acl: Annotated[
-        bool, typer.Option("--redis-acl", help="Print the Redis command that makes a user with the least rights; ask nothing.")
+        bool,
+        typer.Option("--redis-acl", help="Print the Redis command that makes a user with the least rights, and check nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check everything that a first real send needs. Nothing is sent.
+    """Check everything that a first real send needs.
 
-    Exit status 0 where nothing is wrong (there may be warnings), else 1.
+    Nothing is sent. Exit status 1 if something is wrong; warnings do not count.
     """
     if redis_acl:
         _print_rule()

@@ -36,7 +36,9 @@ _OF_A_MESSAGE = ("to", "cc", "bcc", "raw")
 
 def explain(
     to: options.To = None,
-    recipients: Annotated[str | None, typer.Option("--recipients", metavar="FILE", help=f"Of a campaign. {options.LIST}")] = None,
+    recipients: Annotated[
+        str | None, typer.Option("--recipients", metavar="FILE", help=f"Explain a campaign. {options.LIST}")
+    ] = None,
     from_: options.From = None,
     sender: options.Sender = None,
     cc: options.Cc = None,
@@ -55,7 +57,12 @@ def explain(
     header: options.Header = None,
     tag: options.Tag = None,
     configuration_set: options.ConfigurationSet = None,
-    lane: Annotated[Lane | None, options.one_of(Lane, "--lane", help="Where nothing is said: bulk with --recipients.")] = None,
+    lane: Annotated[
+        Lane | None,
+        options.one_of(
+            Lane, "--lane", help="Lane of the message or campaign.", show_default="bulk with --recipients, else transactional"
+        ),
+    ] = None,
     mode: options.ModeOf = Mode.AUTO,
     contact_list: options.ContactList = None,
     topic: options.Topic = None,
@@ -69,12 +76,12 @@ def explain(
     column: options.Columns = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
-    full: Annotated[bool, typer.Option("--full", help="Show all of the request, also on a terminal.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show the whole request on a terminal, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show which SES call a message would become, and why.
 
-    Takes the words of `send`, or with --recipients those of `campaign start`. Sends nothing, and asks neither Redis nor SES.
+    Takes the options of `send`, or with --recipients those of `campaign start`. Sends nothing, and asks neither Redis nor SES.
     """
     words = locals()
     if recipients is None:

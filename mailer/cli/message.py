@@ -52,10 +52,13 @@ def send(
     send_at: options.SendAt = None,
     expires_at: options.ExpiresAt = None,
     idempotency_key: options.Key = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when SES has accepted it, or will not get it.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until SES has accepted the message, or will not get it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Send one message; prints its id."""
+    """Send one message and print its id.
+
+    Exit status 1 with --wait if the message was not sent, or if nobody can tell whether SES accepted it.
+    """
     email = options.an_email(locals(), lane=lane)
     run(_send(email, idempotency_key, wait, as_json))
 

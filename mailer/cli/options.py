@@ -38,7 +38,7 @@ def one_of(kind: type[StrEnum], name: str, **more: Any) -> Any:
     return typer.Option(name, parser=parse, metavar=f"[{'|'.join(kind)}]", **more)
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; implied where standard input is no terminal.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. Implied if standard input is not a terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,113 +49,163 @@ def _campaign_id(id: str) -> str:
     return id
 
 
-CampaignId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID", callback=_campaign_id)]
+CampaignId = Annotated[str, typer.Argument(help="Id of the campaign.", metavar="ID", callback=_campaign_id)]
 # Whether it is one of a campaign is said where it is asked for.
-AnyId = Annotated[str, typer.Argument(help="The campaign's id.", metavar="ID")]
+AnyId = Annotated[str, typer.Argument(help="Id of the campaign.", metavar="ID")]
 
 # ---- who ---------------------------------------------------------------------------------------
 To = Annotated[
-    list[str] | None, typer.Option("--to", metavar="ADDRESS", help="Recipient; may be given several times. --raw has its own.")
+    list[str] | None,
+    typer.Option(
+        "--to", metavar="ADDRESS", help="Recipient; may be repeated. Optional with --raw, whose headers name recipients."
+    ),
 ]
-Cc = Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="May be given several times.")]
-Bcc = Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="May be given several times.")]
+Cc = Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="Cc recipient; may be repeated.")]
+Bcc = Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="Bcc recipient; may be repeated.")]
 From = Annotated[
-    str | None, typer.Option("--from", metavar="ADDRESS", help="From address, with or without a name, instead of --sender.")
+    str | None, typer.Option("--from", metavar="ADDRESS", help="From address, with or without a name. Give this or --sender.")
 ]
 Sender = Annotated[
-    str | None, typer.Option("--sender", metavar="NAME", help="A [senders.NAME] of mailer.toml, instead of --from.")
+    str | None,
+    typer.Option("--sender", metavar="NAME", help="Sender profile: a [senders.NAME] of mailer.toml. Give this or --from."),
 ]
-ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="May be given several times.")]
-LIST = "CSV or NDJSON file, plain or gzipped; s3://bucket/key; - for standard input."
+ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="Reply-To address; may be repeated.")]
+LIST = "Recipients: a CSV or NDJSON file, plain or gzipped, s3://bucket/key, or - for standard input."
 
 # ---- how a list is read ------------------------------------------------------------------------
 EmailColumn = Annotated[
     str | None,
-    typer.Option("--email-column", metavar="NAME", help="The column of addresses, where its name does not say it."),
+    typer.Option("--email-column", metavar="NAME", help="Column of the addresses, if its name does not show it."),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="N=COLUMN", help="What templates call a column; cc=, bcc=, tags= take it for data."),
+    typer.Option(
+        "--column",
+        metavar="N=COLUMN",
+        help="Call COLUMN N in templates; may be repeated. cc=, bcc= or tags= alone makes that column data.",
+    ),
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option("--encoding", metavar="NAME", help="Of the list, as in mac-roman, where it does not show it."),
+    typer.Option("--encoding", metavar="NAME", help="Encoding of the list, such as mac-roman. Detected by default."),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", metavar="CHAR", help="Between the cells of a CSV, where it does not show it.")
+    str | None, typer.Option("--delimiter", metavar="CHAR", help="Character between the cells of a CSV. Detected by default.")
 ]
 
 # ---- what --------------------------------------------------------------------------------------
-Subject = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="With --text or --html; Jinja2 with --data.")]
+Subject = Annotated[
+    str | None,
+    typer.Option("--subject", metavar="TEXT", help="Subject, with --text or --html. A Jinja2 template if --data is given."),
+]
 Text = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Text body.")]
 Html = Annotated[str | None, typer.Option("--html", metavar="TEXT", help="HTML body.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body from a file.")]
 TextFile = Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body from a file.")]
-Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="A folder of the templates folder.")]
+Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="Template: a folder in the templates folder.")]
 SesTemplate = Annotated[
-    str | None, typer.Option("--ses-template", metavar="NAME", help="A template that is stored in SES, by name or ARN.")
+    str | None, typer.Option("--ses-template", metavar="NAME", help="Template that SES stores, by name or ARN.")
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", metavar="JSON", help="Template variables, a JSON object; every row of a list shares them.")
+    str | None,
+    typer.Option("--data", metavar="JSON", help="Template variables, as a JSON object. In a campaign all rows share them."),
 ]
-RawFile = Annotated[str | None, typer.Option("--raw", metavar="FILE", help="A whole MIME message; - for standard input.")]
+RawFile = Annotated[
+    str | None, typer.Option("--raw", metavar="FILE", help="File with a whole MIME message; - for standard input.")
+]
 Attach = Annotated[
     list[str] | None,
-    typer.Option("--attach", metavar="FILE", help="FILE or 'FILE;type=image/png;cid=logo'; may be given several times."),
+    typer.Option("--attach", metavar="FILE", help="Attachment: FILE or 'FILE;type=image/png;cid=logo'; may be repeated."),
 ]
 
 # ---- how ---------------------------------------------------------------------------------------
-Header = Annotated[list[str] | None, typer.Option("--header", metavar="N:V", help="'Name: value'; may be given several times.")]
-Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="N=V", help="name=value; may be given several times.")]
-ConfigurationSet = Annotated[str | None, typer.Option("--configuration-set", metavar="NAME", help="Instead of the sender's.")]
-LaneOf = Annotated[Lane, one_of(Lane, "--lane", help="Its own queue, its own share of the quota.")]
-ModeOf = Annotated[Mode, one_of(Mode, "--mode", help="Which SES call carries it; `mailer explain` shows what auto means.")]
-ContactList = Annotated[
-    str | None, typer.Option("--contact-list", metavar="NAME", help="Of SES, which then keeps who has unsubscribed.")
+Header = Annotated[list[str] | None, typer.Option("--header", metavar="N:V", help="Header, as 'Name: value'; may be repeated.")]
+Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="N=V", help="SES message tag, as name=value; may be repeated.")]
+ConfigurationSet = Annotated[
+    str | None, typer.Option("--configuration-set", metavar="NAME", help="SES configuration set, instead of the sender's.")
 ]
-Topic = Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Of the contact list.")]
-SendAt = Annotated[str | None, typer.Option("--send-at", metavar="T", help="Not before; as in '2026-12-24 18:00 Europe/Berlin'.")]
-ExpiresAt = Annotated[str | None, typer.Option("--expires-at", metavar="T", help="Not afterwards; as in 2026-12-24T17:00:00Z.")]
+LaneOf = Annotated[Lane, one_of(Lane, "--lane", help="Lane. Each lane has its own queue and its own share of the quota.")]
+ModeOf = Annotated[
+    Mode, one_of(Mode, "--mode", help="SES call that carries the message. `mailer explain` shows what auto chooses.")
+]
+ContactList = Annotated[
+    str | None, typer.Option("--contact-list", metavar="NAME", help="SES contact list. SES then keeps who has unsubscribed.")
+]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Topic of the contact list.")]
+SendAt = Annotated[
+    str | None, typer.Option("--send-at", metavar="T", help="Earliest time of sending, such as '2026-12-24 18:00 Europe/Berlin'.")
+]
+ExpiresAt = Annotated[
+    str | None, typer.Option("--expires-at", metavar="T", help="Latest time of sending, such as 2026-12-24T17:00:00Z.")
+]
 Key = Annotated[
     str | None,
-    typer.Option("--idempotency-key", metavar="K", help="The same within 24 h gives the first one's id, and sends nothing."),
+    typer.Option(
+        "--idempotency-key",
+        metavar="K",
+        help="Key of this request. Within 24 h the same key prints the first id and sends nothing.",
+    ),
 ]
 
 # ---- of a campaign -----------------------------------------------------------------------------
-CampaignName = Annotated[str, typer.Option("--name", metavar="TEXT", help="What lists call it.")]
-SubjectOfEach = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="Jinja2, with --html-file or --text-file.")]
+CampaignName = Annotated[str, typer.Option("--name", metavar="TEXT", help="Name of the campaign in lists.")]
+SubjectOfEach = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="Subject, a Jinja2 template, with --html-file or --text-file.")
+]
 ToName = Annotated[
-    str | None, typer.Option("--to-name", metavar="TEXT", help="Each recipient's name in To; Jinja2, as '{{ name }}'.")
+    str | None,
+    typer.Option("--to-name", metavar="TEXT", help="Name of each recipient in To, a Jinja2 template such as '{{ name }}'."),
 ]
 AllowRepeats = Annotated[
-    bool, typer.Option("--allow-repeats", help="Send each row, also where several have one address (two invoices to one).")
+    bool, typer.Option("--allow-repeats", help="Send every row, even if several rows have the same address.")
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option("--exclude", metavar="FILE", help="Leave out the addresses of this list, too; may be repeated."),
+    typer.Option("--exclude", metavar="FILE", help="Leave out the addresses of this list; may be repeated."),
 ]
 ExcludeCampaign = Annotated[
     list[str] | None,
-    typer.Option("--exclude-campaign", metavar="ID", help="Leave out whoever got this one; may be repeated."),
+    typer.Option(
+        "--exclude-campaign", metavar="ID", help="Leave out everyone who got this campaign, or may have; may be repeated."
+    ),
 ]
 TestTo = Annotated[
-    str | None, typer.Option("--test-to", metavar="ADDRESS", help="Send the message of the first row to this address only.")
+    str | None,
+    typer.Option(
+        "--test-to", metavar="ADDRESS", help="Send the message of the first usable row to this address, and nothing to the list."
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the list, say what would be sent, and send nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the list, show what would be sent, and send nothing.")]
 MaxRate = Annotated[
     str | None,
-    typer.Option("--max-rate", metavar="N", help="Recipients per second, where the account has more."),
+    typer.Option(
+        "--max-rate", metavar="N", help="Send rate of this campaign, in recipients per second, below the account's rate."
+    ),
 ]
 MaxBounceRate = Annotated[
     str | None,
-    typer.Option("--max-bounce-rate", metavar="5%", help="Pause it when more e-mails bounce; 5% unless said."),
+    typer.Option(
+        "--max-bounce-rate", metavar="PERCENT", show_default="5%", help="Pause the campaign if more of its messages bounce."
+    ),
 ]
 MaxComplaintRate = Annotated[
-    str | None, typer.Option("--max-complaint-rate", metavar="0.1%", help="And when more recipients complain; 0.1% unless said.")
+    str | None,
+    typer.Option(
+        "--max-complaint-rate",
+        metavar="PERCENT",
+        show_default="0.1%",
+        help="Pause the campaign if more of its recipients complain.",
+    ),
 ]
 GuardAfter = Annotated[
     int | None,
-    typer.Option("--guard-after", metavar="N", min=1, help="E-mails whose fate it has to know for that; 200 unless said."),
+    typer.Option(
+        "--guard-after",
+        metavar="N",
+        min=1,
+        show_default="200",
+        help="Messages whose fate must be known before that can pause it.",
+    ),
 ]
 
 _AS_THEY_ARE = (

@@ -42,27 +42,44 @@ STACK = "stack"  # what of the demo's folder is gone afterwards; the mail stays
 
 
 def _port(name: str, usual: int, what: str) -> Any:
-    return typer.Option(name, min=0, max=65_535, help=f"{what}; {usual} unless said, any that is free where that is taken.")
+    return typer.Option(
+        name,
+        metavar="N",
+        min=0,
+        max=65_535,
+        help=f"Port of {what}; 0 for any free one. If the default is taken, another is used.",
+        show_default=str(usual),
+    )
 
 
 def demo(
-    rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=1, help="Send rate of the simulated account, in recipients per second.")
+    ] = DEMO_RATE,
     as_json: Json = False,
 ) -> None:
-    """Send the sample list through a simulated SES. Shows the report and leaves nothing running."""
+    """Send the sample campaign through a simulated SES.
+
+    Shows the report and leaves nothing running.
+    """
     run(_until_interrupted(_demo(rate, as_json)))
 
 
 def dev(
-    folder: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")] = Path("mailer-dev"),
-    rate: Annotated[float, typer.Option("--rate", min=1, help="Send rate of the simulated account, recipients/s.")] = DEMO_RATE,
+    folder: Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder of its data.")] = Path("mailer-dev"),
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=1, help="Send rate of the simulated account, in recipients per second.")
+    ] = DEMO_RATE,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Simulate an account in the sandbox.")] = False,
-    ses_port: Annotated[int | None, _port("--ses-port", ports.SES, "Of the simulated SES and its page")] = None,
-    http_port: Annotated[int | None, _port("--http-port", ports.HTTP, "Of the worker's health and metrics")] = None,
-    redis_port: Annotated[int | None, _port("--redis-port", ports.REDIS, "Of Valkey")] = None,
+    ses_port: Annotated[int | None, _port("--ses-port", ports.SES, "the simulated SES and its page")] = None,
+    http_port: Annotated[int | None, _port("--http-port", ports.HTTP, "the worker's health and metrics")] = None,
+    redis_port: Annotated[int | None, _port("--redis-port", ports.REDIS, "Valkey")] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep the same stack running. Prints the variables that point other programs at it."""
+    """Run the whole service with a simulated SES, for other programs.
+
+    Prints the variables that point them at it, and runs until Ctrl-C (exit status 130) or SIGTERM (143).
+    """
     chosen = Ports(ses=ses_port, http=http_port, redis=redis_port)
     run(_until_interrupted(_dev(folder.absolute(), rate, sandbox, chosen, as_json)))
 

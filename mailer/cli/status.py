@@ -19,7 +19,7 @@ from .workers import Serving
 
 
 def status(
-    id: Annotated[str, typer.Argument(help="Of a message, campaign or recipient.", metavar="ID")],
+    id: Annotated[str, typer.Argument(help="Id of a message, campaign or recipient.", metavar="ID")],
     as_json: Json = False,
 ) -> None:
     """Show one message, campaign or recipient."""
@@ -32,10 +32,13 @@ def status(
 
 
 def cancel(
-    id: Annotated[str, typer.Argument(help="Of a message or campaign.", metavar="ID")],
+    id: Annotated[str, typer.Argument(help="Id of a message or campaign.", metavar="ID")],
     as_json: Json = False,
 ) -> None:
-    """Send a message or campaign to nobody any more."""
+    """Cancel a message or campaign: nothing more of it is sent.
+
+    Exit status 1 if the message is on its way to SES, or was sent.
+    """
     run(_cancel_message(id, as_json) if is_message(id) else campaign.stop_for_good(id, as_json))
 
 

@@ -27,12 +27,12 @@ from .suppression_options import Local, ReasonOf, SenderOf, Stream, know_stream
 
 app = typer.Typer(
     add_completion=False,
-    help="Addresses that nothing is sent to.",
+    help="Manage the addresses that nothing is sent to.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS…")]
+Addresses = Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="One address or several.")]
 
 
 @app.command()
@@ -44,7 +44,10 @@ def add(
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Send nothing to these addresses any more."""
+    """Suppress addresses: nothing is sent to them any more.
+
+    Exit status 1 if SES's list could not be written. Our own list then has them all the same.
+    """
     run(_add(addresses, reason, stream or "", local, sender, as_json))
 
 
@@ -97,14 +100,16 @@ async def _put(
 def remove(
     addresses: Addresses,
     stream: Stream = None,
-    every_stream: Annotated[bool, typer.Option("--every-stream", help="Also what is for one sender's mail only.")] = False,
+    every_stream: Annotated[bool, typer.Option("--every-stream", help="Remove entries for one sender's mail, too.")] = False,
     local: Local = False,
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Take addresses off the list.
+    """Take addresses off our own list and SES's.
 
-    In whatever case SES has them. With --stream: what is for that sender's mail, here only.
+    Upper and lower case do not matter. With --stream, only the entry for that sender's mail is removed, from our own list.
+
+    Exit status 1 if SES's list could not be changed. Our own list then is, all the same.
     """
     if stream and every_stream:
         raise typer.BadParameter("give either --stream or --every-stream, not both")
@@ -165,11 +170,11 @@ async def _delete(
 @app.command()
 def check(
     addresses: Addresses,
-    ask_ses: Annotated[bool, typer.Option("--ses", help="Ask SES itself, and not only our copy of its list.")] = False,
+    ask_ses: Annotated[bool, typer.Option("--ses", help="Ask SES itself, instead of our copy of its list.")] = False,
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Say which of them are on a list, and why."""
+    """Show which addresses are on a list, and why."""
     run(_check(addresses, ask_ses, sender, as_json))
 
 
@@ -237,13 +242,13 @@ app.command("import")(import_)
 
 @app.command()
 def sync(
-    new: Annotated[bool, typer.Option("--new", help="Only what SES has added; what it has removed stays.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Read only what SES has added. What it has removed stays.")] = False,
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
     """Read SES's list now.
 
-    All of it: what was removed there is gone here, too. Workers do this by themselves once a day.
+    Reads all of it, so that what was removed there is removed from our copy. Workers do this once a day.
     """
     run(_sync(new, sender, as_json))
 

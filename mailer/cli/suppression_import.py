@@ -149,24 +149,25 @@ def _next(lines: Iterator[Row]) -> list[Row]:
 
 
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or NDJSON, plain or gzipped; - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or NDJSON file, plain or gzipped; - for standard input.")],
     format: FormatOf = None,
     email_column: options.EmailColumn = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
-    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Of lines that give none of ours.")] = Reason.MANUAL,
-    stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of lines that give none.")] = None,
+    reason: Annotated[Reason, options.one_of(Reason, "--reason", help="Reason of lines that have none of ours.")] = Reason.MANUAL,
+    stream: Annotated[
+        str | None, typer.Option("--stream", metavar="NAME", help="Sender to whose mail lines apply that name none.")
+    ] = None,
     local: Local = False,
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Add what a file lists.
+    """Suppress the addresses that a file lists.
 
-    An export of ours, of SES or of another service.
+    Reads exports of this service, of SES and of other services: a CSV with a column of addresses (and `reason`, `stream`,
+    `since`), NDJSON, or SES's own address,REASON.
 
-    A CSV with a column of addresses (and `reason`, `stream`, `since`), NDJSON, or SES's own address,REASON.
-
-    Exit status 1 where there are lines that cannot be used; the others are taken.
+    Exit status 1 if lines cannot be used, or SES's list cannot be written. The other lines are taken.
     """
     reading = options.a_reading(email_column=email_column, encoding=encoding, delimiter=delimiter)
     run(_import(file, format or format_of(file), reading, reason, checked_stream(stream or ""), local, sender, as_json))

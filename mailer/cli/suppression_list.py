@@ -29,13 +29,13 @@ def list_(
     reason: OnlyReason = None,
     stream: Stream = None,
     which: OnlyList = None,
-    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Number of entries.")] = 50,
     sender: SenderOf = None,
     as_json: Json = False,
 ) -> None:
-    """Show entries of both lists.
+    """List entries of our own list and SES's.
 
-    In no order that means anything; `export` has all of them.
+    Their order means nothing. `export` writes all of them.
     """
     run(_list(reason, stream, which, limit, sender, as_json))
 
@@ -93,7 +93,12 @@ def entry_table(rows: Sequence[dict[str, str | None]]) -> None:
 
 def export(
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", show_default=False, help="- for standard output, as without it; gzipped with .gz.")
+        str,
+        typer.Argument(
+            metavar="[FILE]",
+            show_default=False,
+            help="File to write, gzipped if its name ends in .gz. Without it, or with -, standard output.",
+        ),
     ] = STDIN,
     format: FormatOf = None,
     reason: OnlyReason = None,
@@ -101,9 +106,9 @@ def export(
     which: OnlyList = None,
     sender: SenderOf = None,
 ) -> None:
-    """Write all entries to standard output, or to a file.
+    """Write all entries to standard output or to a file.
 
-    `import` takes it again. CSV where nothing is said.
+    `import` reads it again. It is CSV unless the file's name or --format says otherwise.
     """
     run(_export(file, format or format_of(file) or Format.CSV, reason, stream, which, sender))
 

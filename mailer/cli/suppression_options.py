@@ -12,13 +12,16 @@ from ..suppression.lists import Reason
 from . import options
 from .output import hint
 
-ReasonOf = Annotated[Reason, options.one_of(Reason, "--reason", help="Why.")]
-OnlyReason = Annotated[Reason | None, options.one_of(Reason, "--reason", help="Only those with this reason.")]
-OnlyList = Annotated[List | None, options.one_of(List, "--list", help="Our own list only, or SES's only.")]
-Stream = Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Of this sender's mail only, not of all.")]
-Local = Annotated[bool, typer.Option("--local", help="Our own list only; SES's stays as it is.")]
-SenderOf = Annotated[str | None, typer.Option("--sender", metavar="NAME", help="Whose account's list; else our own account's.")]
-FormatOf = Annotated[Format | None, options.one_of(Format, "--format", help="Where the file's name does not say it.")]
+ReasonOf = Annotated[Reason, options.one_of(Reason, "--reason", help="Reason of the entries.")]
+OnlyReason = Annotated[Reason | None, options.one_of(Reason, "--reason", help="Only entries with this reason.")]
+OnlyList = Annotated[List | None, options.one_of(List, "--list", help="Only our own list, or only SES's.")]
+Stream = Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Only for this sender's mail.")]
+Local = Annotated[bool, typer.Option("--local", help="Change our own list only, not SES's.")]
+SenderOf = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="NAME", help="Sender profile whose SES account is used, instead of the own account."),
+]
+FormatOf = Annotated[Format | None, options.one_of(Format, "--format", help="Format of the file, if its name does not show it.")]
 
 
 def know_stream(settings: Settings, stream: str) -> None:

@@ -9,7 +9,12 @@ from .output import hint
 
 
 def worker() -> None:
-    """Serve the lanes of MAILER_LANES. Health and metrics are on MAILER_HTTP_PORT."""
+    """Run a worker, which sends what is queued.
+
+    It serves the lanes of MAILER_LANES, and health and metrics on MAILER_HTTP_PORT.
+
+    Exit status 0 after SIGTERM or Ctrl-C, 1 if it cannot start.
+    """
     # Become it, and not import it: the library and its commands know nothing of the worker's code.
     if other := other_worker():
         hint(f"{other} is another program, which `python -m worker` and arq would run here; this is the mailer's own worker")
