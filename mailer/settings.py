@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from .errors import ConfigError, UnknownSender
-from .message.checks import TOO_DEEP, explain_validation, written
+from .message.checks import TOO_DEEP, documented, explain_validation, written
 from .message.email import Lane, Rate
 from .message.sender import Sender
 from .redis.url import parse
@@ -36,7 +36,7 @@ DEFAULT_CONFIG = Path("mailer.toml")
 
 
 class Policy(StrEnum):
-    """What becomes of a recipient that SES may have accepted, when no event has said so."""
+    """What happens to a recipient in doubt when no event has decided it within the grace period."""
 
     RESEND = "resend"
     HOLD = "hold"  # stays `unknown`
@@ -44,11 +44,11 @@ class Policy(StrEnum):
 
 
 class Index(StrEnum):
-    """Whether SES's message ids of campaigns are kept, by which notifications without tags are matched."""
+    """Whether Redis keeps SES message ids, so that notifications without tags can be matched."""
 
-    AUTO = "auto"  # once such a notification has come
+    AUTO = "auto"  # those of messages; those of campaigns once such a notification has come
     ON = "on"
-    OFF = "off"  # nor those of messages
+    OFF = "off"
 
 
 class LogFormat(StrEnum):
@@ -60,7 +60,21 @@ MIN_KEY = 32  # characters of a key that signs unsubscribe tokens
 
 Namespace = Annotated[str, written(r"[A-Za-z0-9_.-]{1,32}", "must have 1 to 32 characters, each of A-Z a-z 0-9 _ . -")]
 
+# The subjects, in the order of the fields: the first field of each → its title in docs/settings.md and mailer.toml.example.
+SUBJECTS = {
+    "redis_url": "Redis",
+    "templates_dir": "Content and storage",
+    "http_host": "Worker",
+    "max_send_rate": "Rate and quota",
+    "suppression_sync_s": "Suppression and unsubscribing",
+    "events_sqs_url": "Events of SES",
+    "unknown_grace_s": "Recipients in doubt, and retention",
+    "log_format": "Log",
+    "senders": "Senders",
+}
 
+
+@documented
 class Settings(BaseSettings):
     """What an installation can set. Every field is an environment variable ``MAILER_<NAME>`` and a key of the TOML file."""
 
@@ -68,34 +82,179 @@ class Settings(BaseSettings):
         env_prefix="MAILER_", extra="forbid", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", repr=False)  # it may have a password in it
-    namespace: Namespace = "mailer"
-    templates_dir: Path = Path("templates")
-    store_url: str = "redis:"  # where payloads of chunks and archives live; also file:///dir, s3://bucket/prefix
-    intake_fsync: bool = False  # what is handed over is on Redis's disk when the call returns
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(8080, ge=0, le=65535)
-    lanes: Annotated[tuple[Lane, ...], NoDecode] = (Lane.TRANSACTIONAL, Lane.BULK)
-    max_send_rate: Rate | None = None  # recipients per second, where it should stay under the account's own
-    send_burst: int = Field(0, ge=0)  # recipients that a second may have above the account's rate
-    daily_reserve: int = Field(0, ge=0)  # recipients of the 24 h quota that only the transactional lane may use
-    bulk_calls_per_s: Literal["auto", "unlimited"] | Rate = "auto"  # SendBulkEmail calls of the whole account
-    secret_key: SecretStr | None = None  # signs unsubscribe tokens; of several, by commas, the last signs and all verify
-    unsubscribe_page: bool = False  # a worker serves /unsubscribe/{token}
-    account_refresh_s: float = Field(60, gt=0)
-    suppression_sync_s: float = Field(300, gt=0)  # how often what SES's suppression list has new is read
-    events_sqs_url: str | None = None  # the queue that carries SES's events
-    events_topic_arns: Annotated[tuple[str, ...], NoDecode] = ()  # SNS topics whose HTTP notifications are believed
-    events_index: Index = Index.AUTO  # whether SES's message ids are kept, for notifications that carry no tags
-    soft_bounces_suppress: int = Field(0, ge=0, le=100)  # soft bounces in a row after which an address is suppressed; 0: never
-    unknown_grace_s: float = Field(900, ge=0)  # how long who is in doubt waits for an event
-    unknown_transactional: Policy = Policy.RESEND  # and what happens then
-    unknown_bulk: Policy = Policy.HOLD
-    # How long Redis keeps what is finished: longer than the grace, or who is in doubt is forgotten before the policy acts.
-    retention_s: int = Field(7 * 86_400, ge=60, validate_default=True)
-    log_format: LogFormat | None = None  # console on a terminal, else json
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    senders: dict[str, Sender] = Field(default_factory=dict)
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,  # it may have a password in it
+        description=(
+            "URL of Redis or Valkey: `redis://`, `rediss://` (TLS), `unix:///path?db=0`, "
+            "`redis+sentinel://host:port,host:port/service/db` or `rediss+sentinel://`."
+        ),
+    )
+    namespace: Namespace = Field(
+        "mailer",
+        description=(
+            "Prefix of every Redis key, so that two installations can share a Redis. 1 to 32 letters, digits, `_`, `.` and `-`."
+        ),
+    )
+    intake_fsync: bool = Field(
+        False,
+        description=(
+            "With `true`, a call that hands over a message or campaign returns once Redis has it on disk. "
+            "With `false`, it returns once Redis has it in memory."
+        ),
+    )
+
+    templates_dir: Path = Field(
+        Path("templates"),
+        description=(
+            "Folder of the templates. Each template is a folder in it, with `subject.txt` and `body.html`, `body.txt` or both."
+        ),
+    )
+    store_url: str = Field(
+        "redis:",
+        description=(
+            "Where rows and archives of campaigns are stored: `redis:`, `file:///dir` or `s3://bucket/prefix`. "
+            "Applications and workers need the same value."
+        ),
+    )
+
+    http_host: str = Field(
+        "127.0.0.1",
+        description=(
+            "Address on which a worker serves HTTP: `/healthz`, `/readyz`, `/metrics` and, where they are switched on, "
+            "`/events/ses` and `/unsubscribe/…`. By default only this machine can connect."
+        ),
+    )
+    http_port: int = Field(8080, ge=0, le=65535, description="Port of that HTTP server. `0` takes any free port.")
+    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(
+        (Lane.TRANSACTIONAL, Lane.BULK), description="Lanes that a worker serves. By default it serves both."
+    )
+
+    max_send_rate: Rate | None = Field(
+        None,
+        examples=[14],
+        description="Upper limit of the send rate, in recipients per second. Unset, the rate of the SES account is the limit.",
+    )
+    send_burst: int = Field(
+        0,
+        ge=0,
+        description="Recipients that one second may have above the send rate. By default no second has more than the rate.",
+    )
+    daily_reserve: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Recipients of the 24-hour quota that only the transactional lane may use. By default both lanes share it all."
+        ),
+    )
+    bulk_calls_per_s: Literal["auto", "unlimited"] | Rate = Field(
+        "auto",
+        description=(
+            "Limit of `SendBulkEmail` calls per second, which AWS does not publish. `auto` learns it: it starts at 1 and doubles "
+            "after each second without a refusal. A number fixes it, and `unlimited` removes it."
+        ),
+    )
+    account_refresh_s: float = Field(
+        60,
+        gt=0,
+        description=(
+            "Seconds between two readings of the SES account: its quota, sandbox state, identities and configuration sets. "
+            "Sending stops when the state is older than three times this."
+        ),
+    )
+
+    suppression_sync_s: float = Field(
+        300,
+        gt=0,
+        description=(
+            "Seconds between two readings of new entries of SES's suppression list. The whole list is read once a day as well."
+        ),
+    )
+    soft_bounces_suppress: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description=(
+            "Consecutive soft bounces after which an address goes on our own suppression list. "
+            "`0` never suppresses for soft bounces."
+        ),
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        examples=["make one with: openssl rand -hex 32"],
+        description=(
+            "Key that signs unsubscribe tokens, at least 32 characters; make one with `openssl rand -hex 32`. "
+            "Of several keys, separated by commas, the last signs and all verify. Unset, no unsubscribe token can be made."
+        ),
+    )
+    unsubscribe_page: bool = Field(
+        False, description="With `true`, a worker serves the unsubscribe page at `/unsubscribe/{token}`. It needs a `secret_key`."
+    )
+
+    events_sqs_url: str | None = Field(
+        None,
+        examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/ses-events"],
+        description="URL of the SQS queue from which workers read SES's events. Unset, no queue is read.",
+    )
+    events_topic_arns: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        examples=[["arn:aws:sns:eu-west-1:123456789012:ses-events"]],
+        description=(
+            "ARNs of the SNS topics whose messages `POST /events/ses` of a worker accepts. "
+            "Empty, a worker does not serve that path."
+        ),
+    )
+    events_index: Index = Field(
+        Index.AUTO,
+        description=(
+            "Whether Redis keeps SES message ids, so that notifications without message tags can be matched. `on` keeps all, "
+            "`off` none. `auto` keeps those of single messages, and those of campaigns once such a notification has come."
+        ),
+    )
+
+    unknown_grace_s: float = Field(
+        900,
+        ge=0,
+        description=(
+            "Seconds that a recipient in doubt (state `unknown`: SES may have accepted the message) waits for an event. "
+            "Then the policy of its lane decides."
+        ),
+    )
+    unknown_transactional: Policy = Field(
+        Policy.RESEND,
+        description=(
+            "Policy of the transactional lane for recipients in doubt: `resend` sends again, which may send twice; `hold` leaves "
+            "them `unknown`; `assume_sent` counts them as sent."
+        ),
+    )
+    unknown_bulk: Policy = Field(Policy.HOLD, description="The same policy for the bulk lane.")
+    retention_s: int = Field(
+        7 * 86_400,
+        ge=60,
+        validate_default=True,
+        description=(
+            "Seconds that Redis keeps finished messages and campaigns. It must be longer than `unknown_grace_s`. "
+            "The default is 7 days."
+        ),
+    )
+
+    log_format: LogFormat | None = Field(
+        None,
+        examples=["json"],
+        description="Format of a worker's log on standard error. Unset, it is `console` on a terminal and `json` elsewhere.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO",
+        description=(
+            "Least level that a worker logs. With `MAILER_LOG_LEVEL=DEBUG` in the environment, commands log as well "
+            "and show tracebacks."
+        ),
+    )
+
+    senders: dict[str, Sender] = Field(
+        default_factory=dict,
+        description="Sender profiles by name: tables `[senders.NAME]` of the TOML file, or one JSON object in the variable.",
+    )
 
     def __init__(self, **values: Any) -> None:
         """Raises ConfigError, with one sentence instead of pydantic's report."""

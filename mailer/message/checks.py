@@ -17,7 +17,7 @@ from email.utils import formataddr
 from itertools import repeat
 from math import inf
 from reprlib import Repr
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,8 +38,18 @@ MAX_ADDRESS = 320  # characters of `Name <address>`, what SES answers beyond it
 TOO_DEEP = "a value has too many lists or objects in each other"
 MAX_WORD = 75  # characters of an encoded word, RFC 2047 section 2
 
+M = TypeVar("M", bound=BaseModel)
+
 _short = Repr()
 _short.maxstring = 80  # characters of what was given, in an error
+
+
+def documented(model: type[M]) -> type[M]:
+    """Add the descriptions of its fields to a model's docstring, so that `help` shows them."""
+    if model.__doc__:  # not under python -OO
+        lines = [f"    {field.alias or name}: {field.description}" for name, field in model.model_fields.items()]
+        model.__doc__ += "\n\nFields:\n" + "\n".join(lines)
+    return model
 
 
 def shown(value: object) -> str:

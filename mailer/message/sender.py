@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict, Unpack
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .checks import Arn, Mailbox, Mailboxes, Model, Name, OneLine, Tags, written
+from .checks import Arn, Mailbox, Mailboxes, Model, Name, OneLine, Tags, documented, written
 
 TOKEN = "{token}"  # noqa: S105  # where an unsubscribe address takes the recipient's token
 _MAILTO = re.compile(r"[^@\s<>,]+@[^@\s<>,?]+(\?[^\s<>,]*)?")
@@ -38,6 +38,7 @@ class ListUnsubscribeFields(TypedDict, total=False):
     mailto: str | None
 
 
+@documented
 class ListUnsubscribe(Model):
     """Where a recipient unsubscribes (RFC 2369, RFC 8058): `url` by one click, `mailto` by mail, or both."""
 
@@ -45,8 +46,16 @@ class ListUnsubscribe(Model):
 
         def __init__(self, **fields: Unpack[ListUnsubscribeFields]) -> None: ...
 
-    url: Annotated[OneLine, Field(max_length=300), AfterValidator(_https)] | None = None
-    mailto: Annotated[OneLine, Field(max_length=300), AfterValidator(_mailto)] | None = None
+    url: Annotated[OneLine, Field(max_length=300), AfterValidator(_https)] | None = Field(
+        None,
+        examples=["https://example.com/unsubscribe/{token}"],
+        description="`https://` address for one-click unsubscribing. `{token}` stands for the recipient's token.",
+    )
+    mailto: Annotated[OneLine, Field(max_length=300), AfterValidator(_mailto)] | None = Field(
+        None,
+        examples=["unsubscribe@example.com?subject={token}"],
+        description="Address for unsubscribing by mail. `?subject={token}` behind it names the recipient.",
+    )
 
     @model_validator(mode="after")
     def _something(self) -> ListUnsubscribe:
@@ -92,6 +101,7 @@ class SenderFields(TypedDict, total=False):
     endpoint_url: str | None
 
 
+@documented
 class Sender(Model):
     """A named profile: what goes on every message that is sent under it, and the account that sends it."""
 
@@ -99,19 +109,78 @@ class Sender(Model):
 
         def __init__(self, **fields: Unpack[SenderFields]) -> None: ...
 
-    from_: Mailbox = Field(alias="from")
-    reply_to: Mailboxes = ()
-    feedback_address: Mailbox | None = None
-    identity_arn: Arn | None = None
-    feedback_identity_arn: Arn | None = None
-    configuration_set: Name | None = None
-    tenant: Name | None = None
-    tags: Tags = Field(default_factory=dict)
-    list_unsubscribe: ListUnsubscribe | None = None
-    role_arn: RoleArn | None = None
-    external_id: ExternalId | None = None
-    region: Region | None = None
-    endpoint_url: EndpointUrl | None = None
+    from_: Mailbox = Field(
+        alias="from",
+        examples=["Example News <news@example.com>"],
+        description="From address of every message, with or without a name.",
+    )
+    reply_to: Mailboxes = Field(
+        (),
+        examples=[["editors@example.com"]],
+        description="Reply-To addresses of messages that have none of their own. By default replies go to the From address.",
+    )
+    feedback_address: Mailbox | None = Field(
+        None,
+        examples=["bounces@example.com"],
+        description="Address to which SES mails bounces and complaints. Unset, it is left to SES.",
+    )
+    identity_arn: Arn | None = Field(
+        None,
+        examples=["arn:aws:ses:eu-west-1:123456789012:identity/example.com"],
+        description=(
+            "ARN of the SES identity that covers `from`, for sending authorization: the identity may belong to another account. "
+            "Unset, an identity of the sending account is used."
+        ),
+    )
+    feedback_identity_arn: Arn | None = Field(
+        None,
+        examples=["arn:aws:ses:eu-west-1:123456789012:identity/example.com"],
+        description="ARN of the SES identity that covers `feedback_address`, in the same way.",
+    )
+    configuration_set: Name | None = Field(
+        None,
+        examples=["news"],
+        description=(
+            "SES configuration set of messages that name none. Unset, SES uses the default set of the identity, if it has one."
+        ),
+    )
+    tenant: Name | None = Field(
+        None, examples=["example"], description="SES tenant that the messages belong to. Unset, they belong to none."
+    )
+    tags: Tags = Field(
+        default_factory=dict,
+        examples=[{"stream": "news"}],
+        description="SES message tags of every message. A message's own tag of the same name replaces one.",
+    )
+    list_unsubscribe: ListUnsubscribe | None = Field(
+        None,
+        examples=[{"url": "https://example.com/unsubscribe/{token}", "mailto": "unsubscribe@example.com?subject={token}"}],
+        description=(
+            "Addresses for unsubscribing: `url`, `mailto` or both, with `{token}` where the recipient's token goes. They become "
+            "the List-Unsubscribe headers. Unset, messages have none."
+        ),
+    )
+    role_arn: RoleArn | None = Field(
+        None,
+        examples=["arn:aws:iam::210987654321:role/mailer"],
+        description=(
+            "ARN of the IAM role that a worker assumes to send, so that another account sends. Unset, a worker sends with "
+            "its own credentials."
+        ),
+    )
+    external_id: ExternalId | None = Field(
+        None,
+        examples=["shared-secret"],
+        description="External id for assuming `role_arn`, if the role's trust policy asks for one.",
+    )
+    region: Region | None = Field(
+        None, examples=["eu-west-1"], description="AWS region that sends. Unset, AWS's own variables decide."
+    )
+    endpoint_url: EndpointUrl | None = Field(
+        None,
+        examples=["https://vpce-0a1b2c.email.eu-west-1.vpce.amazonaws.com"],
+        description="URL of the SES API, such as a VPC endpoint. Unset, AWS's own variables decide.",
+    )
 
     @model_validator(mode="after")
     def _identities_fit(self) -> Sender:
