@@ -1,4 +1,6 @@
-"""Every metric of the service, declared once: name, unit, help, buckets; and the only functions that change them.
+"""Every metric of the service, declared once: name, help, labels, unit, buckets; and the only functions that change them.
+
+docs/metrics.md is generated from these declarations.
 
 All children of a metric are made when this module is imported. So a rate has its zero to start from, the number of series
 is what is written here and nothing that a caller passes can add one, and a record is a dictionary look-up and an addition.
@@ -8,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -63,65 +66,223 @@ DELIVERY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600,
 WAIT_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-def _gauge(name: str, text: str, *labels: str) -> Gauge:
+class About(NamedTuple):
+    """What docs/metrics.md says of a metric beside its help text."""
+
+    subject: str
+    unit: str
+    shared: bool  # every worker shows the same value, read from Redis; else it is of this process
+
+
+ABOUT: dict[str, About] = {}  # by name, without the `_total` of a counter
+WORK, SENDING, ACCOUNT, EVENTS_IN, REDIS = "work", "sending", "account", "events", "redis"  # subjects
+UNIX_TIME = "s, Unix time"
+
+
+def _counter(name: str, text: str, *labels: str, subject: str, unit: str) -> Counter:
+    ABOUT[name] = About(subject, unit, shared=False)
+    return Counter(name, text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, *labels: str, subject: str, buckets: Sequence[float]) -> Histogram:
+    ABOUT[name] = About(subject, "s", shared=False)
+    return Histogram(name, text, labels, buckets=buckets, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str, subject: str, unit: str, shared: bool = True) -> Gauge:
+    ABOUT[name] = About(subject, unit, shared)
     return Gauge(name, text, labels, registry=REGISTRY)
 
 
-_recipients = Counter("mailer_recipients", "Recipients that reached a state", ["lane", "state"], registry=REGISTRY)
-_calls = Counter("mailer_ses_calls", "Calls of SES, by what came of them", ["operation", "result"], registry=REGISTRY)
-_call_seconds = Histogram(
-    "mailer_ses_call_seconds", "Duration of a call of SES", ["operation"], buckets=CALL_BUCKETS, registry=REGISTRY
+_waiting = _gauge(
+    "mailer_recipients_waiting",
+    "Recipients that could be sent to now and wait. Paused campaigns and scheduled mail do not count.",
+    "lane",
+    subject=WORK,
+    unit="recipients",
 )
-_delivery_seconds = Histogram(
-    "mailer_delivery_seconds", "From accepted by us to accepted by SES", ["lane"], buckets=DELIVERY_BUCKETS, registry=REGISTRY
+_oldest = _gauge(
+    "mailer_waiting_oldest_seconds",
+    "How long the oldest of the waiting recipients has waited. 0 = none waits.",
+    "lane",
+    subject=WORK,
+    unit="s",
 )
-_wait_seconds = Histogram(
-    "mailer_admission_wait_seconds", "Wait for a share of the send rate", ["lane"], buckets=WAIT_BUCKETS, registry=REGISTRY
+_depth = _gauge(
+    "mailer_queue_depth",
+    "Messages and chunks of campaigns that wait: queued, deferred or still to be queued.",
+    "lane",
+    subject=WORK,
+    unit="jobs",
 )
-_throttled = Counter("mailer_throttled", "Recipients that SES refused because of the send rate", registry=REGISTRY)
-_events = Counter("mailer_events", "Events of SES that were taken in", ["type"], registry=REGISTRY)
-_unread = Counter("mailer_events_unread", "Messages that were not applied: no events of SES, or given up", registry=REGISTRY)
-_unmatched = Counter("mailer_events_unmatched", "Events of messages that the ledger does not know", registry=REGISTRY)
-_heard_at = Gauge(
-    "mailer_events_last_receive_timestamp_seconds",
-    "When the queue of SES's events last answered a receive, Unix time; 0 = not yet, or there is no queue",
-    registry=REGISTRY,
+_workers = _gauge("mailer_workers", "Live workers that serve the lane.", "lane", subject=WORK, unit="processes")
+_campaigns = _gauge(
+    "mailer_campaigns",
+    "Campaigns by state, without those that are over. Of stopped campaigns, only those among the newest 200 count.",
+    "state",
+    subject=WORK,
+    unit="campaigns",
 )
-_duplicates = Counter("mailer_duplicates", "Recipients that SES accepted twice, as its events tell", registry=REGISTRY)
-_depth = _gauge("mailer_queue_depth", "Messages and chunks that wait: queued, put off, or still to be queued", "lane")
-_waiting = _gauge("mailer_recipients_waiting", "Recipients that are to be sent to now and wait", "lane")
-_oldest = _gauge("mailer_waiting_oldest_seconds", "How long the oldest of them has waited; 0 = none waits", "lane")
-_workers = _gauge("mailer_workers", "Workers that are alive and serve the lane", "lane")
-_campaigns = _gauge("mailer_campaigns", "Campaigns by state, those that are over left out", "state")
-_parked = _gauge("mailer_campaigns_parked", "Parked campaigns, by what they wait for", "reason")
-_in_doubt = Gauge("mailer_in_doubt", "Recipients that SES may have accepted, and nobody can tell yet", registry=REGISTRY)
-_max_send_rate = Gauge("mailer_quota_max_send_rate", "The account's recipients per second", registry=REGISTRY)
-_max_24h = Gauge("mailer_quota_max_24h", "The account's recipients per rolling 24 hours, +Inf = unlimited", registry=REGISTRY)
-_used_24h = Gauge("mailer_quota_used_24h", "Recipients sent to in the last 24 hours", registry=REGISTRY)
-_sending = _gauge("mailer_sending_enabled", "1 = the SES account may send, 0 = it is paused or shut down, NaN = not known yet")
-_enforcement = _gauge("mailer_enforcement", "1 for the standing that AWS gives the account", "state")
-_account_at = _gauge("mailer_account_read_timestamp_seconds", "When the account's state was last read, Unix time; 0 = not yet")
-_bounce_rate = _gauge("mailer_bounce_rate", "Hard bounces, as a part of what was tried by the newest campaigns")
-_complaint_rate = _gauge("mailer_complaint_rate", "Complaints, as a part of what the newest campaigns delivered")
-_bounce_limit = _gauge("mailer_bounce_rate_limit", "Where SES reviews an account, and may pause it", "action")
-_complaint_limit = _gauge("mailer_complaint_rate_limit", "Where SES reviews an account, and may pause it", "action")
-_event_at = _gauge(
-    "mailer_last_event_timestamp_seconds", "When this process last applied an event of SES, Unix time; 0 = not yet"
+_parked = _gauge("mailer_campaigns_parked", "Parked campaigns, by what they wait for.", "reason", subject=WORK, unit="campaigns")
+_in_doubt = _gauge(
+    "mailer_in_doubt", "Recipients in doubt: SES may have accepted their message.", subject=WORK, unit="recipients"
+)
+
+_recipients = _counter(
+    "mailer_recipients", "Recipients that reached a state.", "lane", "state", subject=SENDING, unit="recipients"
+)
+_duplicates = _counter(
+    "mailer_duplicates", "Recipients that SES accepted twice, as its events tell.", subject=SENDING, unit="recipients"
+)
+_delivery_seconds = _histogram(
+    "mailer_delivery_seconds",
+    "Time from acceptance by this service to acceptance by SES. The wait for a scheduled time counts.",
+    "lane",
+    subject=SENDING,
+    buckets=DELIVERY_BUCKETS,
+)
+_wait_seconds = _histogram(
+    "mailer_admission_wait_seconds",
+    "Time that a call waits for its share of the send rate.",
+    "lane",
+    subject=SENDING,
+    buckets=WAIT_BUCKETS,
+)
+_throttled = _counter(
+    "mailer_throttled",
+    "Recipients that SES refused because the send rate or the rate of calls was exceeded.",
+    subject=SENDING,
+    unit="recipients",
+)
+_calls = _counter(
+    "mailer_ses_calls", "Calls of SES, by operation and result.", "operation", "result", subject=SENDING, unit="calls"
+)
+_call_seconds = _histogram(
+    "mailer_ses_call_seconds", "Duration of a call of SES.", "operation", subject=SENDING, buckets=CALL_BUCKETS
 )
 _settle_at = _gauge(
-    "mailer_last_settle_timestamp_seconds", "When this process last stored an answer of SES, Unix time; 0 = not yet"
+    "mailer_last_settle_timestamp_seconds",
+    "When this process last stored an answer of SES. 0 = not yet.",
+    subject=SENDING,
+    unit=UNIX_TIME,
+    shared=False,
+)
+
+_sending = _gauge(
+    "mailer_sending_enabled",
+    "1 = the SES account may send, 0 = it is paused or shut down, NaN = not known yet.",
+    subject=ACCOUNT,
+    unit="0 or 1",
+)
+_enforcement = _gauge(
+    "mailer_enforcement",
+    "1 for the enforcement status of the SES account, 0 for the others.",
+    "state",
+    subject=ACCOUNT,
+    unit="0 or 1",
+)
+_account_at = _gauge(
+    "mailer_account_read_timestamp_seconds",
+    "When the state of the SES account was last read. 0 = not yet.",
+    subject=ACCOUNT,
+    unit=UNIX_TIME,
+)
+_max_send_rate = _gauge(
+    "mailer_quota_max_send_rate", "Maximum send rate of the SES account.", subject=ACCOUNT, unit="recipients/s"
+)
+_max_24h = _gauge(
+    "mailer_quota_max_24h",
+    "Quota of the SES account for a rolling 24 hours. +Inf = unlimited.",
+    subject=ACCOUNT,
+    unit="recipients",
+)
+_used_24h = _gauge("mailer_quota_used_24h", "Recipients sent to in the last 24 hours.", subject=ACCOUNT, unit="recipients")
+_bounce_rate = _gauge(
+    "mailer_bounce_rate",
+    "Hard bounces of the newest 200 campaigns, as a share of the messages whose fate is known.",
+    subject=ACCOUNT,
+    unit="ratio",
+)
+_bounce_limit = _gauge(
+    "mailer_bounce_rate_limit",
+    "Bounce rate at which SES reviews an account, and at which it may pause it.",
+    "action",
+    subject=ACCOUNT,
+    unit="ratio",
+)
+_complaint_rate = _gauge(
+    "mailer_complaint_rate",
+    "Complaints of the newest 200 campaigns, as a share of the delivered messages.",
+    subject=ACCOUNT,
+    unit="ratio",
+)
+_complaint_limit = _gauge(
+    "mailer_complaint_rate_limit",
+    "Complaint rate at which SES reviews an account, and at which it may pause it.",
+    "action",
+    subject=ACCOUNT,
+    unit="ratio",
 )
 _suppression_at = _gauge(
-    "mailer_suppression_read_timestamp_seconds", "When SES's suppression list was last read, Unix time; 0 = not yet"
+    "mailer_suppression_read_timestamp_seconds",
+    "When SES's suppression list was last read. 0 = not yet.",
+    subject=ACCOUNT,
+    unit=UNIX_TIME,
 )
-_redis_up = _gauge("mailer_redis_up", "1 = Redis answers")
-_redis_writable = _gauge("mailer_redis_writable", "1 = Redis stores what it is given, 0 = it is full, read-only or has no disk")
-_redis_memory = _gauge("mailer_redis_memory_bytes", "Memory that Redis uses; NaN = this user may not see it")
-_redis_most = _gauge("mailer_redis_memory_max_bytes", "Redis's maxmemory; +Inf = none is set, NaN = this user may not see it")
+
+_events = _counter("mailer_events", "Events of SES that were applied, by type.", "type", subject=EVENTS_IN, unit="events")
+_unread = _counter(
+    "mailer_events_unread",
+    "Messages from SQS or SNS that were not applied: not an event of SES, not verified, or given up.",
+    subject=EVENTS_IN,
+    unit="messages",
+)
+_unmatched = _counter(
+    "mailer_events_unmatched", "Events whose message the ledger does not know.", subject=EVENTS_IN, unit="events"
+)
+_heard_at = _gauge(
+    "mailer_events_last_receive_timestamp_seconds",
+    "When the events queue last answered this process, with or without messages. 0 = not yet, or there is no queue.",
+    subject=EVENTS_IN,
+    unit=UNIX_TIME,
+    shared=False,
+)
+_event_at = _gauge(
+    "mailer_last_event_timestamp_seconds",
+    "When this process last applied an event of SES. 0 = not yet.",
+    subject=EVENTS_IN,
+    unit=UNIX_TIME,
+    shared=False,
+)
+
+_redis_up = _gauge("mailer_redis_up", "1 = Redis answers.", subject=REDIS, unit="0 or 1")
+_redis_writable = _gauge(
+    "mailer_redis_writable",
+    "1 = Redis takes writes, 0 = it is full, read-only or cannot write to its disk.",
+    subject=REDIS,
+    unit="0 or 1",
+)
+_redis_memory = _gauge(
+    "mailer_redis_memory_bytes", "Memory that Redis uses. NaN = this Redis user may not read it.", subject=REDIS, unit="bytes"
+)
+_redis_most = _gauge(
+    "mailer_redis_memory_max_bytes",
+    "The maxmemory of Redis. +Inf = none is set, NaN = this Redis user may not read it.",
+    subject=REDIS,
+    unit="bytes",
+)
 _redis_disk = _gauge(
-    "mailer_redis_persistence_ok", "1 = Redis's last writes to its disk went well, NaN = this user may not see it"
+    "mailer_redis_persistence_ok",
+    "1 = the last write of Redis to its disk succeeded, 0 = it failed, NaN = this Redis user may not read it.",
+    subject=REDIS,
+    unit="0 or 1",
 )
-_redis_aof = _gauge("mailer_redis_aof_enabled", "1 = Redis keeps an append-only file, NaN = this user may not see it")
+_redis_aof = _gauge(
+    "mailer_redis_aof_enabled",
+    "1 = Redis keeps an append-only file, 0 = it does not, NaN = this Redis user may not read it.",
+    subject=REDIS,
+    unit="0 or 1",
+)
 
 
 def _known(value: str, values: Iterable[str]) -> str:
