@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-redis chaos interop lint bench lock clean
+.PHONY: help demo dev test test-redis chaos interop lint bench docs-text lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, length and cycles of m
 
 bench: $(VENV)/.dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
+
+docs-text: $(VENV)/.run ## write the documents that are generated from the code: settings, commands, metrics
+	@$(BIN)/python -m tests.docs
 
 lock: interop ## resolve the dependencies anew (names, versions and hashes only)
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
