@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-redis chaos interop lint bench docs-text lock clean
+.PHONY: help demo dev test test-redis chaos interop lint bench docs-text docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,12 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing the project" >&2
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What builds the site of the documents.
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.run
+	@echo "installing what the site needs" >&2
+	@$(PIP) install --require-hashes -r requirements-docs.lock
 	@touch $@
 
 # What tests and checks it.
@@ -83,14 +89,19 @@ bench: $(VENV)/.dev ## the figures of the README
 docs-text: $(VENV)/.run ## write the documents that are generated from the code: settings, commands, metrics
 	@$(BIN)/python -m tests.docs
 
+docs: $(VENV)/.docs ## build the site of the documents, in site/
+	@$(BIN)/python -m tests.docs.site
+
 lock: interop ## resolve the dependencies anew (names, versions and hashes only)
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra embedded --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --extra embedded --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --group docs -c requirements-dev.lock -o requirements-docs.lock
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --group interop -o requirements-interop.lock
 	@$(BIN)/python -m tests.interop.node lock
 
 clean: ## remove what the targets made
-	@rm -rf $(VENV) tests/interop/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist
+	@rm -rf $(VENV) tests/interop/node_modules site .site .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist

@@ -20,6 +20,7 @@ from tests.docs.cli import commands
 from tests.docs.fields import fields_of
 from tests.docs.markdown import WIDTH, fill
 from tests.docs.metrics import families
+from tests.docs.site import documents, listed
 
 MODELS: tuple[type[BaseModel], ...] = (Settings, Sender, ListUnsubscribe)
 PAGES = [name for name in GENERATORS if name.endswith(".md")]
@@ -140,3 +141,12 @@ def test_every_metric_has_a_row() -> None:
 def test_the_lines_of_a_page_are_short_outside_of_tables(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > WIDTH and not line.startswith("| ")] == []
+
+
+# ---- the site --------------------------------------------------------------------------------------------------------
+
+
+def test_every_document_is_in_the_navigation_of_the_site_once() -> None:
+    pages = listed()
+    assert len(pages) == len(set(pages))
+    assert {str(path.relative_to(ROOT)) for path in documents()} <= set(pages)
