@@ -23,6 +23,7 @@ SOURCE, SITE = ROOT / ".site", ROOT / "site"
 CONFIG = ROOT / "zensical.toml"
 STYLE, SCRIPT = "assets/site.css", "assets/mermaid.min.js"  # as zensical.toml names them
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LOADED = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 _LINK = re.compile(r"\]\(<?([^)\s>#]+)(?:#[^)\s]*)?>?(?: \"[^\"]*\")?\)")
 
 
@@ -52,6 +53,12 @@ def linked(document: Path) -> Iterator[Path]:
             yield path
 
 
+def foreign() -> list[str]:
+    """What a page of the site would load from another host."""
+    pages = sorted(SITE.rglob("*.html"))
+    return [f"{page.name}: {url}" for page in pages for url in _LOADED.findall(page.read_text(encoding="utf-8"))]
+
+
 def stage() -> None:
     """Lay out what the generator takes."""
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -78,6 +85,9 @@ def main() -> int:
     if done.returncode:
         complaints = _COLOUR.sub("", done.stdout).partition("Traceback (most recent call last)")[0]
         print(complaints.strip() or done.stdout, file=sys.stderr)
+    elif found := foreign():
+        print(f"pages load something from another host: {', '.join(found)}", file=sys.stderr)
+        return 1
     else:
         print(f"the site is in {SITE.relative_to(ROOT)}/; open {(SITE / 'index.html').relative_to(ROOT)}")
     return done.returncode
