@@ -74,7 +74,7 @@ chaos: $(VENV)/.dev ## whole campaigns through crashes of everything, 20 seeds o
 interop: $(VENV)/.dev ## install node, if there is none, and the SES server on it that the tests send to
 	@$(BIN)/python -m tests.interop.node install
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, length and cycles of modules, deploy files
+lint: $(VENV)/.dev $(VENV)/.docs ## ruff, mypy --strict, import-linter, length and cycles of modules, deploy files, links of the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -82,6 +82,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter, length and cycles of m
 	@$(BIN)/python -m tests.structure
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@$(BIN)/python -m tests.docs.site
 
 bench: $(VENV)/.dev ## the figures of the README
 	@$(BIN)/python -m tests.bench
