@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         False,
         description=(
             "With `true`, a call that hands over a message or campaign returns once Redis has it on disk. "
-            "With `false`, it returns once Redis has it in memory."
+            "With `false`, it returns once Redis has answered."
         ),
     )
 

@@ -34,7 +34,7 @@ def _command(words: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
     if hasattr(command, "list_commands"):
-        parts.append(paragraphs(f"Commands: {codes(command.list_commands(None))}.") + "\n")
+        parts.append(_contents(words, command))
     else:
         usage = " ".join([words, *(["[OPTIONS]"] if options else []), *(_named(one) for one in arguments)])
         parts.append(f"```\n{usage}\n```\n")
@@ -43,6 +43,13 @@ def _command(words: str, command: Any) -> str:
     if options:
         parts.append(table(("option", "default", "meaning"), [(_option(one), _default(one), _meaning(one)) for one in options]))
     return "\n".join(parts)
+
+
+def _contents(words: str, group: Any) -> str:
+    """The commands of a group, each with its first sentence."""
+    names = [(f"{words} {name}", group.get_command(None, name)) for name in group.list_commands(None)]
+    rows = [(f"[{code(name)}](#{name.replace(' ', '-')})", with_code(one.help.partition("\n\n")[0])) for name, one in names]
+    return table(("command", "does"), rows)
 
 
 def _named(argument: Any) -> str:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from mailer.sender import Sender
+from mailer.message.sender import Sender
 
 from .fields import Described, fields_of
 from .settings import by_subject

@@ -13,9 +13,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from mailer.checks import Arn, Mailbox, Mailboxes, Name, Tags
-from mailer.email import Rate
-from mailer.sender import EndpointUrl, ExternalId, ListUnsubscribe, Region, RoleArn
+from mailer.message.checks import Arn, Mailbox, Mailboxes, Name, Tags
+from mailer.message.email import Rate
+from mailer.message.sender import EndpointUrl, ExternalId, ListUnsubscribe, Region, RoleArn
 
 from .markdown import codes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailer.sender import ListUnsubscribe, Sender
+from mailer.message.sender import ListUnsubscribe, Sender
 from mailer.settings import SUBJECTS, Settings
 
 from .fields import Described, fields_of

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from mailer.cli.app import COMMANDS
+from mailer.message.sender import ListUnsubscribe, Sender
 from mailer.metrics import ABOUT
-from mailer.sender import ListUnsubscribe, Sender
 from mailer.settings import SUBJECTS, Settings, load_settings
 from tests.docs import GENERATORS, ROOT, generated
 from tests.docs.cli import commands
