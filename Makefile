@@ -105,4 +105,4 @@ lock: interop ## resolve the dependencies anew (names, versions and hashes only)
 	@$(BIN)/python -m tests.interop.node lock
 
 clean: ## remove what the targets made
-	@rm -rf $(VENV) tests/interop/node_modules site .site .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist
+	@rm -rf $(VENV) tests/interop/node_modules site .site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench dist
