@@ -84,7 +84,7 @@ lint: $(VENV)/.dev $(VENV)/.docs ## ruff, mypy --strict, import-linter, length a
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(BIN)/python -m tests.docs.site
 
-bench: $(VENV)/.dev ## the figures of the README
+bench: $(VENV)/.dev ## the figures of docs/benchmarks.md
 	@$(BIN)/python -m tests.bench
 
 docs-text: $(VENV)/.run ## write the documents that are generated from the code: settings, commands, metrics

@@ -26,7 +26,7 @@ def events(settings: Settings) -> Finding:
     name = "events"
     if settings.events_sqs_url is None and not settings.events_topic_arns:
         found = "none come in: bounces and complaints stay unseen, and who is in doubt stays `unknown`"
-        return warning(name, found, "set MAILER_EVENTS_SQS_URL, or MAILER_EVENTS_TOPIC_ARNS (README, What SES reports)")
+        return warning(name, found, "set MAILER_EVENTS_SQS_URL, or MAILER_EVENTS_TOPIC_ARNS (docs/events.md)")
     topics = settings.events_topic_arns
     try:
         if topics:  # as a worker does when it starts
@@ -49,7 +49,7 @@ async def untagged(settings: Settings, ledger: Ledger) -> list[Finding]:
         return []
     age_s = max(0.0, await ledger.now_ms() - int(seen)) / 1000
     found = f"notifications of an identity come in, the last {age_s:,.0f} s ago"
-    do = "give each configuration set an event destination (README, What SES reports), and end the notifications of the identity"
+    do = "give each configuration set an event destination (docs/events.md), and end the notifications of the identity"
     if settings.events_index is Index.OFF:
         return [warning(name, f"{found}; they fit no message, because MAILER_EVENTS_INDEX is off", f"set it to auto, or {do}")]
     text = f"{found}; {int(matched or 0):,} of them were matched by SES's message id"

@@ -25,7 +25,7 @@ TYPES = frozenset(
     ("SEND", "REJECT", "BOUNCE", "COMPLAINT", "DELIVERY", "RENDERING_FAILURE", "DELIVERY_DELAY", "SUBSCRIPTION")
 )  # of events, that change what is known of a recipient
 READ = frozenset(("SnsDestination", "EventBridgeDestination"))  # what can bring them to a worker
-README = "README, What SES reports"
+PAGE = "docs/events.md"
 
 
 async def sender(settings: Settings, ledger: Ledger, ways: Ways, name: str, from_: str | None) -> list[Finding]:
@@ -70,7 +70,7 @@ async def _events(ways: Ways, route: Route, name: str, admitted: Admitted) -> Fi
     check, set_name = f"events of {name}", admitted.configuration_set
     if set_name is None:
         found = "it has no configuration set, so SES does not report what becomes of its mail"
-        return warning(check, found, f"set configuration_set, and give that set an event destination ({README})")
+        return warning(check, found, f"set configuration_set, and give that set an event destination ({PAGE})")
     gateway = (await ways.get(route)).gateway
     try:
         there = await asked(partial(gateway.event_destinations, set_name), "ses:GetConfigurationSetEventDestinations")
@@ -81,7 +81,7 @@ async def _events(ways: Ways, route: Route, name: str, admitted: Admitted) -> Fi
         return warning(check, f"of the set {set_name} it is not known: {error.refusal.said}", do)
     used = [one for one in there if one.enabled and one.kinds & READ]
     missing = TYPES.difference(*(one.types for one in used))
-    do = f"add them to an enabled destination of SNS or EventBridge ({README})"
+    do = f"add them to an enabled destination of SNS or EventBridge ({PAGE})"
     if not used:
         return warning(check, f"the set {set_name} has no enabled event destination that goes to SNS or EventBridge", do)
     if missing:

@@ -1,1 +1,1 @@
-"""The figures of the README: ``python -m tests.bench``."""
+"""The figures of docs/benchmarks.md: ``python -m tests.bench``."""

@@ -19,10 +19,10 @@ SECTIONS = ("delivery", "intake", "latency", "memory", "calls", "quota", "lanes"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures the figures of the README.")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures the figures of docs/benchmarks.md.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of: {', '.join(SECTIONS)}; all of them without one")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="a table for the README")
+    form.add_argument("--markdown", action="store_true", help="a table for docs/benchmarks.md")
     form.add_argument("--json", action="store_true", help="every run and the machine")
     parser.add_argument("--only", metavar="NAME", nargs="+", help=f"of the baselines: {', '.join(b.key for b in BASELINES)}")
     parser.add_argument("--rounds", type=int, default=3, help="of each compared figure (default 3)")

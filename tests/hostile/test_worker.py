@@ -28,7 +28,7 @@ WITHIN_S = 1.0  # in which an ordinary message is sent
 EVERY_S = 0.2
 MESSAGE_EVERY_S, CAMPAIGN_EVERY_S = 0.15, 0.6  # in which one more of the hostile ones is due
 STORING_S = 12.0  # in which all is stored
-MEMORY = 3 << 29  # bytes, of the worker and its children together: README
+MEMORY = 3 << 29  # bytes, of the worker and its children together: docs/limits.md
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from mailer import Mailer, SyncMailer
 
-from .test_readme import README, ROOT
+from ..documents import ROOT, Block, all_blocks
 
 CALLS = ROOT / "tests/typed/calls.py"
 BIN = Path(sys.executable).parent
@@ -50,9 +50,13 @@ mailer.Emial  # wrong
 
 
 def examples() -> dict[str, str]:
-    """The Python of the README, each block in a function that has what its text says is there."""
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return {f"readme_{number}.py": HEAD + textwrap.indent(block, " " * 4) for number, block in enumerate(blocks)}
+    """The Python of README and docs, each block in a function that has what its text says is there."""
+    blocks = [block for block in all_blocks("python") if not block.not_typed]
+    return {f"{_name(block)}.py": HEAD + textwrap.indent(block.source, " " * 4) for block in blocks}
+
+
+def _name(block: Block) -> str:
+    return re.sub(r"\W", "_", f"{Path(block.page).stem}_{block.line}")
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +106,8 @@ def test_every_public_call_is_among_the_calls_that_are_checked() -> None:
         assert {name for name in methods if not re.search(rf"\b{called}\.{name}\(", source)} == set()
 
 
-def test_every_python_block_of_the_readme_is_checked() -> None:
-    assert len(examples()) == README.count("```python") >= 5
+def test_the_python_blocks_of_readme_and_docs_are_checked() -> None:
+    assert len(examples()) >= 10
 
 
 def test_the_wheel_says_that_it_is_typed_and_has_all_files(tmp_path: Path) -> None:

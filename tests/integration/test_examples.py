@@ -1,4 +1,9 @@
-"""The examples of the README's "Ways to send", taken from it and run: real commands, a real Redis, a worker, a simulated SES."""
+"""The examples of README.md and docs/, taken from there and run: real commands, a real Redis, a worker, a simulated SES.
+
+Those of a page are run in turn, in one folder, as a reader would run them. What a page shows as the output of a command is
+compared with what it printed: line by line, in order, where `…` stands for anything and a number for any other. An id that a
+page shows stands for the one that was printed, also in the commands that follow.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ import base64
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr
@@ -25,15 +31,30 @@ from mailer.simulator.journal import RawContent, SimpleContent, TemplatedContent
 from mailer.unsubscribe.tokens import Tokens
 
 from ..conftest import running_worker, simulated_ses
+from ..documents import PAGES, ROOT, Block, all_blocks, blocks, steps
 from ..servers import RedisServer
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-WAYS = README[README.index("\n## Ways to send") : README.index("\n## Commands")]
-SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", WAYS, re.MULTILINE | re.DOTALL))
+WAYS = "docs/sending.md"  # each of its sections is run by itself, and what SES got is looked at
 SECRET = "a long random text of 32 characters"
 PDF, PNG = b"%PDF-1.4\n\x00\xff", b"\x89PNG\r\n\x1a\n\x00\xff"
 ICS = b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
 MIME = "From: News <news@example.com>\nTo: ana@example.org\nBcc: cy@example.org\nSubject: Whole\n\nDear Ana\n"
+FILES = {
+    "list.csv": b"email,name\nana@example.org,Ana\nbo@example.org,Bo\n",
+    "templates/newsletter/subject.txt": b"News for {{ name }}\n",
+    "templates/newsletter/body.html": "<p>Dear {{ name }}, …</p>\n".encode(),
+    "templates/welcome/subject.txt": b"Welcome, {{ name }}\n",
+    "templates/welcome/body.txt": b"Dear {{ name }}\n",
+    "invoice.pdf": PDF,
+    "terms.pdf": PDF,
+    "logo.png": PNG,
+    "lunch.ics": ICS,
+    "hallo.txt": b"Hallo {{ Vorname }},\nwir sind umgezogen.\n",
+    "message.eml": MIME.encode(),
+}
+ID = r"\b[mc]1[a-z0-9]{17}(?:-\d+)*\b"
+_SES_ID = r"\b[0-9a-f]{16}-[0-9a-f-]{20,}\b"
+_NUMBER = r"\d[\d,.:TZ+-]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +63,81 @@ class Ran:
     err: str
 
 
-def blocks(section: str) -> list[tuple[str, str]]:
-    """(language, source) of each block; of a console the commands, without what stands for their output."""
-    found = []
-    for language, source in re.findall(r"^```(\w+)\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
-        if language == "console":
-            found += [(language, command) for command in re.findall(r"^\$ ((?:.*\\\n)*.*)$", source, re.MULTILINE)]
-        else:
-            found.append((language, source))
-    return found
+@dataclass(slots=True)
+class Reader:
+    """Somebody who works through a page."""
+
+    ids: dict[str, str] = field(default_factory=dict)  # as the page shows it → as it was printed
+
+    async def read(self, block: Block) -> list[Ran]:
+        if block.not_run or block.language not in ("console", "python"):
+            return []
+        if block.language == "python":
+            return [await run(_program(self._real(block.source)), python=True)]
+        found = []
+        for command, shown in steps(block):
+            ran = await run(self._real(command), fails=any(line.startswith("mailer: ") for line in shown))
+            self._compare(f"{block}: {command!r}", shown, ran)
+            found.append(ran)
+        return found
+
+    def _real(self, source: str) -> str:
+        return re.sub(ID, lambda match: self.ids.get(match[0], match[0]), source)
+
+    def _compare(self, what: str, shown: Sequence[str], ran: Ran) -> None:
+        left = [ran.err.splitlines(), ran.out.splitlines()]  # which of them a reader sees first is not told
+        for line in filter(lambda line: line.strip("… "), shown):
+            for lines in left:
+                if (place := _place(line, lines)) is not None:
+                    self.ids |= zip(re.findall(ID, line), re.findall(ID, lines[place]), strict=False)
+                    del lines[: place + 1]
+                    break
+            else:
+                raise AssertionError(f"{what} does not print {line!r}, or not there:\n{ran.out}{ran.err}")
 
 
-def script(language: str, source: str) -> list[str]:
-    if language == "console":
-        return ["bash", "-c", source]
-    body = textwrap.indent(source, " " * 8)
-    head = "import asyncio\nfrom mailer import Attachment, Campaign, Email, Mailer\n"
-    main = f"async def main():\n    async with Mailer() as mailer:\n{body}\nasyncio.run(main())\n"
-    return [sys.executable, "-c", head + main]
+def _place(line: str, lines: Sequence[str]) -> int | None:
+    """Of the first of the lines that it stands for."""
+    pattern = re.compile(".*".join(re.escape(_plain(piece)) for piece in line.split("…")))
+    return next((place for place, other in enumerate(lines) if pattern.fullmatch(_plain(other))), None)
 
 
-async def run(language: str, source: str) -> Ran:
+def _plain(line: str) -> str:
+    line = re.sub(_SES_ID, "SES-ID", re.sub(ID, "ID", line))
+    return " ".join(re.sub(_NUMBER, "#", line).split())
+
+
+_PROGRAM = """\
+import asyncio
+from types import SimpleNamespace
+from mailer import Attachment, Campaign, Email, Mailer
+
+users = [SimpleNamespace(email="ana@example.org", name="Ana"), SimpleNamespace(email="bo@example.org", name="Bo")]
+
+async def example(mailer, users, token):
+{body}
+
+async def main():
+    async with Mailer() as mailer:
+        await example(mailer, users, mailer.unsubscribe_url("ana@example.org", "news").rpartition("/")[2])
+
+asyncio.run(main())
+"""
+
+
+def _program(source: str) -> str:
+    """The example, with what its page says is there: a Mailer that is open, users, an unsubscribe token."""
+    return _PROGRAM.format(body=textwrap.indent(source, " " * 4))
+
+
+async def run(source: str, *, python: bool = False, fails: bool = False) -> Ran:
+    """`fails`: the page shows that it ends with a sentence, and so with exit status 1."""
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *script(language, source), stdout=pipe, stderr=pipe, env={**os.environ, "PATH": here}
-    )
+    words = [sys.executable, "-c", source] if python else ["bash", "-c", source]
+    pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*words, stdin=none, stdout=pipe, stderr=pipe, env={**os.environ, "PATH": here})
     out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, err.decode()
+    assert process.returncode == int(fails), f"{source}\n{out.decode()}{err.decode()}"
     return Ran(out.decode(), err.decode())
 
 
@@ -77,35 +145,28 @@ async def run(language: str, source: str) -> Ran:
 async def installation(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: RedisServer, namespace: str
 ) -> AsyncIterator[Simulator]:
-    """The README's own sender, template and list, the files that the examples name, and the account that they assume."""
-    toml = re.search(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert toml is not None
-    (tmp_path / "mailer.toml").write_text(toml[1])
-    for name, content in {
-        "invoice.pdf": PDF,
-        "terms.pdf": PDF,
-        "logo.png": PNG,
-        "lunch.ics": ICS,
-        "message.eml": MIME.encode(),
-    }.items():
+    """The documents' own sender, the files that the examples name, and the account that they assume."""
+    (toml,) = [block.source for block in blocks(WAYS) if block.language == "toml"]
+    (tmp_path / "mailer.toml").write_text(toml)
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    campaign = README[README.index("### A campaign") : README.index("### From Python")]
-    for language, source in blocks(campaign):
-        if not source.startswith("mailer "):
-            await run(language, source)
+    shutil.copy(ROOT / "tests/lists/excel-german.csv", tmp_path / "kunden.csv")
     for name, value in {
         "MAILER_REDIS_URL": server.url,
         "MAILER_NAMESPACE": namespace,
         "MAILER_SECRET_KEY": SECRET,
         "MAILER_ACCOUNT_REFRESH_S": "1",
+        "COLUMNS": "120",
     }.items():
         monkeypatch.setenv(name, value)
     settings: Settings = load_settings(bulk_calls_per_s="unlimited")
     sender = settings.senders["news"]
     sets = (sender.configuration_set,) if sender.configuration_set else ()
-    async with simulated_ses(
-        monkeypatch, SimulatorConfig(max_send_rate=5000, configuration_sets=sets, contact_lists=("readers",))
-    ) as ses:
+    config = SimulatorConfig(
+        max_send_rate=5000, configuration_sets=sets, contact_lists=("readers",), verified=("example.com", "your-domain.com")
+    )
+    async with simulated_ses(monkeypatch, config) as ses:
         parts = {"Subject": "Welcome, {{name}}", "Text": "Dear {{name}}, …"}
         create_email_template(ses, {"TemplateName": "welcome", "TemplateContent": parts})
         async with running_worker(settings):
@@ -224,15 +285,28 @@ EXPECTED: dict[str, tuple[int, Callable[[list[Message], list[Ran]], None]]] = {
 }
 
 
+def sections(page: str) -> dict[str, list[Block]]:
+    """The blocks that are run, by the heading above them."""
+    found: dict[str, list[Block]] = {}
+    for block in blocks(page):
+        if not block.not_run and block.language in ("console", "python"):
+            found.setdefault(block.heading, []).append(block)
+    return found
+
+
+SECTIONS = sections(WAYS)
+OTHERS = [page for page in PAGES if page != WAYS and sections(page)]
+
+
 def test_every_way_to_send_is_run() -> None:
     assert SECTIONS.keys() == EXPECTED.keys()
-    assert all(blocks(section) for section in SECTIONS.values())
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
 async def test_the_examples_do_what_their_heading_says(installation: Simulator, heading: str) -> None:
     count, check = EXPECTED[heading]
-    ran = [await run(*block) for block in blocks(SECTIONS[heading])]
+    reader = Reader()
+    ran = [one for block in SECTIONS[heading] for one in await reader.read(block)]
     async with asyncio.timeout(20):
         while len(installation.log) < count:
             await asyncio.sleep(0.02)
@@ -240,7 +314,14 @@ async def test_the_examples_do_what_their_heading_says(installation: Simulator, 
     assert len(installation.log) == count
 
 
+@pytest.mark.parametrize("page", OTHERS)
+async def test_the_examples_of_a_page_run_one_after_the_other(installation: Simulator, page: str) -> None:
+    reader = Reader()
+    for block in blocks(page):
+        await reader.read(block)
+
+
 def test_no_example_is_written_here_again() -> None:
     own = Path(__file__).read_text(encoding="utf-8")
-    for _, source in (block for section in SECTIONS.values() for block in blocks(section)):
-        assert source.strip() not in own
+    for block in (*all_blocks("console"), *all_blocks("python")):
+        assert block.source.strip() not in own
