@@ -13,13 +13,14 @@ import pytest
 import typer.main
 
 import mailer
-from mailer import Mailer, Sender, SyncMailer, checks
+from mailer import Mailer, Sender, Settings, SyncMailer, checks, queue
 from mailer.cli.app import app
 from mailer.compose import limits
+from mailer.ledger import ledger, scripts
 from mailer.redis.access import rule
 from mailer.ses import gateway
 from mailer.templates import caps
-from worker import alike, child, children, render, settle
+from worker import alike, child, children, maintenance, render, runtime, settle, watchdog
 
 from ..documents import PAGES, ROOT, Block, all_blocks, anchors, blocks, links, prose, steps, text_of
 
@@ -212,6 +213,25 @@ def test_the_limits_are_those_of_the_program() -> None:
     templates = text_of("docs/templates.md")
     for bound in (caps.MAX_SOURCE, caps.MAX_TOKENS, caps.MAX_CHARS, caps.MAX_ITEMS, caps.MAX_WIDTH, caps.MAX_STEPS):
         assert re.search(rf"\b{bound:,}\b", templates), bound
+
+
+def test_the_times_are_those_of_the_program() -> None:
+    hour = 3600
+    for page, text, seconds, unit in (
+        ("durability", "takes over after {} s", runtime.LEASE_MS / 1000, 1),
+        ("durability", "event loop hangs for {} s", watchdog.HANGS_AFTER_S, 1),
+        ("durability", "does not answer within {} s", gateway.READ_TIMEOUT_S, 1),
+        ("durability", "call waits {} s for Redis", queue.APPLICATION_TIMEOUT_S, 1),
+        ("durability", "a command {} s", queue.COMMAND_TIMEOUT_S, 1),
+        ("python", "seconds without an answer is `Mailer(timeout=…)`, {} by default", queue.APPLICATION_TIMEOUT_S, 1),
+        ("events", "`MAILER_UNKNOWN_GRACE_S` ({} s by default)", Settings.model_fields["unknown_grace_s"].default, 1),
+        ("limits", "`MAILER_RETENTION_S`, {} days by default", Settings.model_fields["retention_s"].default, 24 * hour),
+        ("limits", "| {} days after their last use", ledger.CONTENT_KEEP_S, 24 * hour),
+        ("limits", "| an idempotency key | {} h", scripts.KEY_LIFE_S, hour),
+        ("running", "nothing has changed for {} minutes", maintenance.ARCHIVE_AFTER_S, 60),
+    ):
+        written = " ".join(text_of(f"docs/{page}.md").split())
+        assert text.format(f"{seconds / unit:g}") in written, text
 
 
 _CALLED = {
