@@ -88,7 +88,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(text_of("README.md").splitlines()) <= 150
+    assert len(text_of("README.md").splitlines()) <= 140
 
 
 # ---- examples --------------------------------------------------------------------------------------------------------
