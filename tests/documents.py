@@ -1,7 +1,7 @@
 """README.md and docs/: their blocks of code, their headings and links.
 
-A block that cannot run has a comment before it, which no reader sees: `<!-- not run: needs an AWS account -->`, and
-`<!-- not run, not typed: … -->` where it is Python that type checkers cannot follow either.
+A block that cannot run has a comment before it, which no reader sees: `<!-- not run: needs Docker -->`, and
+`<!-- not typed: … -->` where it is Python that type checkers cannot follow, `<!-- not run, not typed: … -->` for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 _FENCE = re.compile(r"^(`{3,})(\w*)[^\n]*\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (not run(?:, not typed)?): (.+) -->\n\Z")
+_MARK = re.compile(r"<!-- (not run|not typed|not run, not typed): (.+) -->\n\Z")
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^()\s]+)\)|!\[[^\]]*\]\(([^()\s]+)\)")
 _COMMAND = re.compile(r"\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)")
@@ -57,7 +57,7 @@ def blocks(page: str) -> list[Block]:
                 heading=headings[-1][1] if headings else "",
                 language=match[2],
                 source=match[3],
-                not_run=mark[2] if mark else "",
+                not_run=mark[2] if mark and mark[1].startswith("not run") else "",
                 not_typed=mark is not None and mark[1].endswith("not typed"),
             )
         )

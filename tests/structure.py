@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("mailer", "worker")
 MOST_LINES = 400
+TABLES = ("mailer.metrics", "mailer.settings")  # each is a table, long by its rows
 
 
 def main() -> int:
@@ -31,9 +32,9 @@ def name(path: Path) -> str:
 
 
 def too_long(paths: Mapping[str, Path]) -> Iterator[str]:
-    for path in paths.values():
+    for module, path in paths.items():
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        if lines > MOST_LINES:
+        if lines > MOST_LINES and module not in TABLES:
             yield f"{path.relative_to(ROOT)} has {lines} lines, and {MOST_LINES} are the most; split it by subject"
 
 

@@ -263,8 +263,8 @@ WORDS = {
     "resumed, before its window is fed": Word(say=resume, name="feed", when=BEFORE, first=pause, states=SENT),
     "before it is cancelled": Word(say=cancel, name="cancel", when=BEFORE, states=SENT),
     "cancelled, the answer lost": Word(say=cancel, name="cancel", when=LOST, states=CANCELLED),
-    "cancelled, before it is counted out": Word(say=cancel, name="sweep", when=BEFORE, states=CANCELLED),
-    "cancelled and counted out, the answer lost": Word(say=cancel, name="sweep", when=LOST, states=CANCELLED),
+    "cancelled, before it is counted out": Word(say=cancel, name="count_out", when=BEFORE, states=CANCELLED),
+    "cancelled and counted out, the answer lost": Word(say=cancel, name="count_out", when=LOST, states=CANCELLED),
     "before some are queued again": Word(say=retry, name="retry", when=BEFORE, doubt=True, states=NOT_RETRIED),
     "before some are queued again, and that is repeated": Word(
         say=retry, name="retry", when=BEFORE, doubt=True, again=True, states=SENT

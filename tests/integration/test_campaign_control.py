@@ -15,8 +15,7 @@ import pytest
 from mailer import Email, Lane, Mailer, Outcome, Settings, State
 from mailer.errors import CampaignGone, InvalidEmail, NotACampaign, NotFound, WrongState
 from mailer.ids import chunk_id, new_campaign_id
-from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeasedChunk, LeaseStatus, Ledger
-from mailer.ledger import ledger as ledger_module
+from mailer.ledger import CampaignStatus, ClaimStatus, Guard, LeasedChunk, LeaseStatus, Ledger, lifecycle
 from mailer.ledger.records import LETTERS
 from mailer.redis.client import RedisClient
 from mailer.simulator import Simulator, SimulatorConfig
@@ -141,7 +140,7 @@ async def test_what_a_dead_worker_had_claimed_stays_unknown_and_ends_a_cancelled
 async def test_a_stopped_campaign_that_was_to_be_forgotten_is_kept_whole_when_it_is_resumed(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "KEYS_CHUNKS", 3)
+    monkeypatch.setattr(lifecycle, "KEYS_CHUNKS", 3)
     control = ledger.control
     for turn in range(12):
         id = await campaign(ledger, *[1] * 20)

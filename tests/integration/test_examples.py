@@ -68,18 +68,27 @@ class Reader:
     """Somebody who works through a page."""
 
     ids: dict[str, str] = field(default_factory=dict)  # as the page shows it → as it was printed
+    of_django: str = ""  # the settings of a project
 
     async def read(self, block: Block) -> list[Ran]:
         if block.not_run or block.language not in ("console", "python"):
             return []
         if block.language == "python":
-            return [await run(_program(self._real(block.source)), python=True)]
+            return await self._read_python(block.source)
         found = []
         for command, shown in steps(block):
             ran = await run(self._real(command), fails=any(line.startswith("mailer: ") for line in shown))
             self._compare(f"{block}: {command!r}", shown, ran)
             found.append(ran)
         return found
+
+    async def _read_python(self, source: str) -> list[Ran]:
+        if source.startswith("EMAIL_BACKEND"):
+            self.of_django = source
+            return []
+        if source.startswith("from django"):
+            return [await run(_DJANGO.format(settings=self.of_django, source=source), python=True)]
+        return [await run(_program(self._real(source)), python=True)]
 
     def _real(self, source: str) -> str:
         return re.sub(ID, lambda match: self.ids.get(match[0], match[0]), source)
@@ -107,6 +116,12 @@ def _plain(line: str) -> str:
     return " ".join(re.sub(_NUMBER, "#", line).split())
 
 
+_DJANGO = """\
+from django.conf import settings
+{settings}
+settings.configure(**{{name: value for name, value in dict(vars()).items() if name.isupper()}})
+{source}
+"""
 _PROGRAM = """\
 import asyncio
 from types import SimpleNamespace

@@ -107,7 +107,7 @@ async def test_an_outage_before_anything_was_handed_over_says_that_nothing_was_s
     assert stored(settings) == set()
 
 
-@pytest.mark.parametrize("at", ["plan", "grow", "exists"])
+@pytest.mark.parametrize("at", ["plan", "keep_reading", "exists"])
 async def test_a_campaign_that_was_not_let_run_yet_is_not_sent_or_not_known(settings: Settings, at: str) -> None:
     expected = MaybeStored if at == "exists" else RedisUnavailable
     async with through(settings, apart(at)) as (_, cut), Mailer(cut) as sender:
@@ -177,7 +177,7 @@ async def test_a_refusal_hides_no_answer_that_got_lost(
             await add(*what, **more)
         raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
-    monkeypatch.setattr(mailer._ledger, "add_message", refused)
+    monkeypatch.setattr(mailer._ledger.intake, "add_message", refused)
     with pytest.raises(MaybeStored if repeated else RedisUnavailable) as raised:
         await mailer.send(letter())
     assert stored(settings) == ({raised.value.fields["id"]} if isinstance(raised.value, MaybeStored) else set())
@@ -198,8 +198,8 @@ async def test_a_redis_that_loads_its_data_after_an_answer_got_lost_does_not_say
     async def loading(*what: Any, **more: Any) -> None:
         raise BusyLoadingError("Redis is loading the dataset in memory")
 
-    monkeypatch.setattr(mailer._ledger, "add_message", loading)
-    monkeypatch.setattr(mailer._ledger, "message", loading)
+    monkeypatch.setattr(mailer._ledger.intake, "add_message", loading)
+    monkeypatch.setattr(mailer._ledger.report, "message", loading)
     with pytest.raises(MaybeStored, match="it is still loading its data"):
         await mailer.send(letter())
 

@@ -197,7 +197,7 @@ async def test_a_limit_of_bulk_calls_costs_nobody_and_the_rate_is_used_by_single
         assert ses.counts["throttled"] == 0
         operations = {entry.operation for entry in ses.log}
         assert operations == {"SendEmail", "SendBulkEmail"}
-        assert status.rate >= 0.75 * 200, "bulk calls alone would reach a quarter of it; `make bench` has the figure"
+        assert status.rate >= 0.7 * 200, "bulk calls alone would reach a quarter of it; `make bench` has the figure"
 
 
 async def test_what_was_admitted_and_may_not_be_claimed_any_more_is_given_back(

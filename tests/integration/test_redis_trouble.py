@@ -158,7 +158,7 @@ async def test_a_message_that_a_hanging_redis_was_given_is_in_doubt_and_its_id_i
         with hanging(own_server):
             return await add(*args, **fields)
 
-    monkeypatch.setattr(served._ledger, "add_message", hang)
+    monkeypatch.setattr(served._ledger.intake, "add_message", hang)
     with pytest.raises(MaybeStored, match="it does not answer in time") as caught:
         await served.send(EMAIL)
     status = await served.status(caught.value.fields["id"])  # it was, once Redis went on
@@ -175,7 +175,7 @@ async def test_a_message_that_no_connection_took_was_not_stored_though_redis_hun
         await asyncio.sleep(0.05)
         return await add(*args, **fields)
 
-    monkeypatch.setattr(served._ledger, "add_message", gone)
+    monkeypatch.setattr(served._ledger.intake, "add_message", gone)
     with pytest.raises(RedisUnavailable, match="Nothing was stored"):
         await served.send(EMAIL, idempotency_key="once")
 

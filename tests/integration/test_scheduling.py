@@ -257,7 +257,7 @@ async def test_a_campaign_that_runs_is_not_taken_back_when_only_the_answer_got_l
         await start(*args, **fields)
         raise error
 
-    monkeypatch.setattr(mailer._ledger, "start_campaign", answer_lost)
+    monkeypatch.setattr(mailer._ledger.intake, "start_campaign", answer_lost)
     id = await mailer.start_campaign(letter(), rows(5))
     assert (await mailer.campaign(id)).counts == {"queued": 5}
 
