@@ -106,7 +106,8 @@ def commands(group: Any, prefix: str = "mailer") -> dict[str, Any]:
     return found
 
 
-THERE = commands(typer.main.get_command(app))
+ALL = typer.main.get_command(app)
+THERE = commands(ALL)
 
 
 def test_every_option_in_an_example_is_there() -> None:
@@ -123,7 +124,7 @@ def test_every_option_in_an_example_is_there() -> None:
 
 def test_every_command_and_option_that_a_page_names_is_there() -> None:
     groups = {" ".join(words.split()[:2]) for words in THERE}
-    every = {option for command in THERE.values() for parameter in command.params for option in parameter.opts}
+    every = {option for command in (ALL, *THERE.values()) for parameter in command.params for option in parameter.opts}
     for page in OURS:
         for code in re.findall(r"`([^`\n]+)`", prose(page)):
             words = code.split()
