@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from .unit.test_lua import SCRIPTS, calls, split, tokens
+from .unit.test_lua import calls, split, tokens
 
+_FILES = {path: path.read_text() for path in (Path(__file__).parents[1] / "mailer").rglob("*.lua")}
+LIBRARIES = {path: text for path, text in _FILES.items() if path.parent.name == "lib" or path.stem in ("common", "clock")}
+SCRIPTS = {path.stem: text for path, text in _FILES.items() if path not in LIBRARIES}
 READ, WRITTEN, REMOVED = "read", "written", "removed"
 COMMANDS = {
     **dict.fromkeys(("HGET", "HMGET", "HEXISTS", "HGETALL", "HKEYS"), READ),
@@ -79,25 +83,25 @@ PREFIXES = {"n:": "n:<state>", "m:": "m:<state><manner>"}
 
 
 class Access(NamedTuple):
-    where: str  # a script, or a function of common.lua with brackets: `finish()`
+    where: str  # a script, or with brackets a function that scripts share: `finish()`
     key: str
     field: str  # `*`: those that Python hands over
     how: str
 
 
 _FUNCTION = re.compile(r"^local function (\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
-COMMON = {match[1]: tokens(match[0]) for match in _FUNCTION.finditer(SCRIPTS["common.lua"])}
+SHARED = {match[1]: tokens(match[0]) for text in LIBRARIES.values() for match in _FUNCTION.finditer(text)}
 
 
 def bodies(script: str) -> dict[str, list[str]]:
-    """What runs where the script does: its own text, and as `finish()` the functions of common.lua that this comes to call."""
-    own = tokens(SCRIPTS[f"{script}.lua"])
+    """What runs where the script does: its own text, and as `finish()` the shared functions that this comes to call."""
+    own = tokens(SCRIPTS[script])
     found, waiting = {script: own}, [own]
     while waiting:
         for token in waiting.pop():
-            if token in COMMON and f"{token}()" not in found:
-                found[f"{token}()"] = COMMON[token]
-                waiting.append(COMMON[token])
+            if token in SHARED and f"{token}()" not in found:
+                found[f"{token}()"] = SHARED[token]
+                waiting.append(SHARED[token])
     return found
 
 
@@ -149,4 +153,4 @@ def field(body: str, expression: str) -> Sequence[str]:
 
 
 def scripts() -> list[str]:
-    return sorted(name.removesuffix(".lua") for name in SCRIPTS if name not in ("common.lua", "clock.lua"))
+    return sorted(SCRIPTS)

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import fields as fields_of
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ def test_its_type_is_that_of_keys_py(name: str) -> None:
 # ---- fields ----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def in_lua() -> dict[str, dict[str, set[str]]]:
     """Key → field → where a script writes or removes it; nowhere, where it is only read."""
     found = defaultdict[str, dict[str, set[str]]](lambda: defaultdict(set))
@@ -111,6 +113,7 @@ THEN: dict[str, set[str]] = {
 }
 
 
+@cache
 def in_python() -> dict[str, set[str]]:
     found = defaultdict[str, set[str]](set)
     for path in SOURCES:
@@ -226,7 +229,7 @@ def text(node: ast.AST) -> str:
 # ---- scripts ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_functions_of_common_lua_are_listed_with_the_scripts_that_call_them() -> None:
+def test_the_functions_that_scripts_share_are_listed_with_those_that_call_them() -> None:
     found = {name.strip("`()"): set(re.findall(r"`(\w+)`", scripts)) for name, scripts in rows("| function | scripts |")}
     reached = {
         function: {script for script in lua_fields.scripts() if f"{function}()" in lua_fields.bodies(script)}

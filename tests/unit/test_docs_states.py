@@ -11,7 +11,7 @@ from mailer.email import Outcome, State
 
 from .. import lua_fields
 from ..states_page import Arrow, changes, diagram, rows, section
-from .test_lua import SCRIPTS, calls, split
+from .test_lua import calls, split
 
 SECTIONS = ("Recipient", "Chunk", "Campaign")
 # Scripts that change no state of one. What is taken away and put back stays as it was. `add` and `cancel_message` are of
@@ -84,8 +84,9 @@ def test_the_first_arrows_are_of_the_scripts_that_store_something_new(title: str
 
 def test_what_is_written_for_a_state_is_one_of_the_states() -> None:
     """The letters and words that stand in the scripts themselves."""
-    letters = {one for text in SCRIPTS.values() for one in re.findall(r"record\('(.)'", text)}
-    words = {one for text in SCRIPTS.values() for one in re.findall(r"HSET', \w+, 'state', '(\w+)'", text)}
+    texts = [*lua_fields.SCRIPTS.values(), *lua_fields.LIBRARIES.values()]
+    letters = {one for text in texts for one in re.findall(r"record\('(.)'", text)}
+    words = {one for text in texts for one in re.findall(r"HSET', \w+, 'state', '(\w+)'", text)}
     assert letters <= {outcome.value for outcome in Outcome}
     assert words <= {state.value for state in State}
     assert letters
