@@ -39,7 +39,7 @@ ELSEWHERE: Mapping[tuple[str, str], Sequence[str]] = {
     ("add", "key"): ["idempotency"],
     ("plan", "key"): ["idempotency"],
     ("plan", "prefix..earlier[1]"): ["container"],
-    ("drop", "c[5]"): ["idempotency"],
+    ("abandon", "c[5]"): ["idempotency"],
     ("change_spec", "KEYS[1]"): ["container"],
     ("halt", "KEYS[1]"): ["container"],
     ("rate", "KEYS[1]"): ["account"],

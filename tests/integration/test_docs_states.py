@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from mailer.email import Mode, Outcome, State
 from mailer.ids import new_campaign_id, new_message_id
-from mailer.ledger import Happening, Ledger, Settlement
-from mailer.ledger.records import Record, pack_message_id
-from mailer.ledger.scripts import Manner, Sent
+from mailer.ledger import Ledger, Settlement
+from mailer.ledger.archive import Archive
+from mailer.ledger.records import LETTERS, OUTCOMES, Record, pack_message_id
 from mailer.ledger.spec import Guard
+from mailer.ledger.work import EventUpdate, Manner, Sent
+from mailer.message.email import Mode, Outcome, State
 
 from ..states_page import Arrow, changes, diagram
 from .test_ledger import SPEC, campaign
@@ -60,7 +61,7 @@ async def look(stage: Stage) -> Look:
     if not record:
         return Look("", "archived", state.decode())
     word = "over" if int(left or 0) <= 0 else "leased" if int(until) > seconds * 1000 else "waiting" if window else "stored"
-    return Look(Outcome(record.decode()).label, word, state.decode())
+    return Look(OUTCOMES[record.decode()], word, state.decode())
 
 
 async def staged(
@@ -78,13 +79,13 @@ async def staged(
     open_, in_doubt = sum(one in OPEN for one in states), states.count(Outcome.UNKNOWN)
     id = await campaign(ledger, len(states))
     chunk, keys, redis, fence = f"{id}-0", ledger.keys, ledger.redis, 7
-    now = (await ledger.scripts.lease(chunk, owner="me", lease_ms=60_000)).now_ms
+    now = (await ledger.work.lease(chunk, owner="me", lease_ms=60_000)).now_ms
     async with redis.pipeline(transaction=True) as pipe:
         pipe.set(keys.records(chunk), b"".join(Record(one, Mode.BULK, 0, 1, now // 1000).pack() for one in states))
         pipe.hset(keys.chunk(chunk), mapping={"fence": fence, "until": LATER_MS if leased else 0, "open": open_})
         pipe.hset(keys.container(id), mapping={"state": state.value, "doubt": policy, "n:q": 0})
         for one in states:
-            pipe.hincrby(keys.container(id), f"n:{one.value}", 1)
+            pipe.hincrby(keys.container(id), f"n:{LETTERS[one]}", 1)
         pipe.hset(keys.details(chunk), "k0", f"{fence}:1")
         if manner is not Manner.PLAIN:
             pipe.hset(keys.details(chunk), "b0", manner.value)
@@ -107,22 +108,27 @@ async def staged(
 
 def settle(outcome: Outcome, attempt: int) -> Action:
     row = Settlement(position=0, attempt=attempt, outcome=outcome)
-    return lambda one: one.ledger.scripts.settle(one.chunk, [row], Sent(account="a", recipients=1))
+    return lambda one: one.ledger.work.settle(one.chunk, [row], Sent(account="a", recipients=1))
 
 
 def event(outcome: Outcome, manner: Manner, attempt: int) -> Action:
-    heard = Happening(0, attempt, outcome, MESSAGE_ID, "", manner)
-    return lambda one: one.ledger.scripts.hear({one.chunk: [heard]})
+    heard = EventUpdate(0, attempt, outcome, MESSAGE_ID, "", manner)
+    return lambda one: one.ledger.work.hear({one.chunk: [heard]})
 
 
 def doubt(policy: str) -> Action:
-    return lambda one: one.ledger.scripts.settle_doubt(one.chunk, grace_ms=-2000, policy=policy, reason="why")
+    return lambda one: one.ledger.work.settle_doubt(one.chunk, grace_ms=-2000, policy=policy, reason="why")
+
+
+def archive(ledger: Ledger) -> Archive:
+    """Its scripts, without a store."""
+    return Archive(ledger.redis, ledger.keys, ledger.scripts, ledger.store, cast(Any, None))
 
 
 async def archived(one: Stage) -> None:
-    read = await one.ledger.scripts.archive_read(one.chunk, quiet_ms=-2000, doubt_quiet_ms=-2000)
+    read = await archive(one.ledger)._run_read(one.chunk, quiet_ms=-2000, doubt_quiet_ms=-2000)
     if read.digest:
-        await one.ledger.scripts.archive_drop(one.chunk, digest=read.digest, token=b"abcd")
+        await archive(one.ledger)._run_drop(one.chunk, digest=read.digest, token=b"abcd")
 
 
 async def ran_out(one: Stage) -> None:
@@ -131,17 +137,17 @@ async def ran_out(one: Stage) -> None:
 
 
 async def renew(one: Stage) -> object:
-    return await one.ledger.scripts.renew(one.chunk, fence=one.fence, lease_ms=60_000)
+    return await one.ledger.work.renew(one.chunk, fence=one.fence, lease_ms=60_000)
 
 
 async def claim(one: Stage) -> object:
     rows = [(0, 2)]
-    return await one.ledger.scripts.claim(one.chunk, fence=one.fence, mode=Mode.BULK, rows=rows, lease_ms=60_000)
+    return await one.ledger.work.claim(one.chunk, fence=one.fence, mode=Mode.BULK, rows=rows, lease_ms=60_000)
 
 
 def halt(to: State) -> Action:
     allowed = (State.RUNNING, State.PARKED)
-    return lambda one: one.ledger.scripts.halt(one.id, to=to, reason="why", allowed=allowed)
+    return lambda one: one.ledger.lifecycle.halt(one.id, to=to, reason="why", allowed=allowed)
 
 
 ACTIONS: Sequence[tuple[str, Action]] = (
@@ -150,18 +156,18 @@ ACTIONS: Sequence[tuple[str, Action]] = (
     *(("event", event(outcome, Manner.PLAIN, attempt)) for outcome in HEARD for attempt in (1, 2)),
     *(("event", event(Outcome.BOUNCED, manner, 1)) for manner in (Manner.NOTICE, Manner.SOFT, Manner.UNTRIED)),
     *(("doubt", doubt(policy)) for policy in ("resend", "assume_sent", "hold")),
-    ("unclaim", lambda one: one.ledger.scripts.unclaim(one.chunk, fence=one.fence, rows=[(0, 1)], reason="why")),
-    ("retry", lambda one: one.ledger.scripts.retry(one.id, [0], (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED))),
-    ("sweep", lambda one: one.ledger.scripts.sweep(one.id, [0], reason="why")),
-    ("lease", lambda one: one.ledger.scripts.lease(one.chunk, owner="you", lease_ms=60_000)),
+    ("unclaim", lambda one: one.ledger.work._unclaim(one.chunk, fence=one.fence, rows=[(0, 1)], reason="why")),
+    ("retry", lambda one: one.ledger.control._run_retry(one.id, [0], (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED))),
+    ("count_out", lambda one: one.ledger.control._run_count_out(one.id, [0], reason="why")),
+    ("lease", lambda one: one.ledger.work.lease(one.chunk, owner="you", lease_ms=60_000)),
     ("renew", renew),
-    ("release", lambda one: one.ledger.scripts.release(one.chunk, fence=one.fence)),
-    ("feed", lambda one: one.ledger.scripts.feed(one.id, window=16, patience_ms=1000)),
-    ("pause", lambda one: one.ledger.scripts.pause(one.id, reason="why")),
-    ("resume", lambda one: one.ledger.scripts.resume(one.id, patience_ms=1000)),
-    ("reschedule", lambda one: one.ledger.scripts.reschedule(one.id, at_ms=LATER_MS, at_text="later")),
-    ("cancel", lambda one: one.ledger.scripts.cancel(one.id, reason="why")),
-    ("guard", lambda one: one.ledger.scripts.guard(one.id)),
+    ("release", lambda one: one.ledger.work.release(one.chunk, fence=one.fence)),
+    ("feed", lambda one: one.ledger.lifecycle.feed(one.id, window=16, patience_ms=1000)),
+    ("pause", lambda one: one.ledger.control._run_pause(one.id, reason="why")),
+    ("resume", lambda one: one.ledger.control._run_resume(one.id, patience_ms=1000)),
+    ("reschedule", lambda one: one.ledger.control._run_reschedule(one.id, at_ms=LATER_MS, at_text="later")),
+    ("cancel", lambda one: one.ledger.control._run_cancel(one.id, reason="why")),
+    ("guard", lambda one: one.ledger.lifecycle.guard(one.id)),
     ("halt", halt(State.STOPPED)),
     ("halt", halt(State.PARKED)),
     ("archive_drop", archived),
@@ -197,10 +203,12 @@ async def of_messages(ledger: Ledger) -> list[Try]:
     found = []
     for was in Outcome:
         id = new_message_id()
-        await ledger.add_message(id, SPEC, keep_s=60, patience_ms=1000)
+        await ledger.intake.add_message(id, SPEC, keep_s=60, patience_ms=1000)
         stage, keys = Stage(ledger, id, 0), ledger.keys
         await ledger.redis.setrange(keys.records(stage.chunk), 0, Record(was, attempts=1).pack())
-        found.append(await tried(stage, "cancel_message", lambda one: one.ledger.scripts.cancel_message(one.id, reason="why")))
+        found.append(
+            await tried(stage, "cancel_message", lambda one: one.ledger.control._run_cancel_message(one.id, reason="why"))
+        )
     return found
 
 
@@ -238,7 +246,7 @@ async def of_lists(ledger: Ledger) -> list[Try]:
         id = await planned(ledger)
         found.append(await tried(Stage(ledger, id, 0), "start", start(rows)))
     id = await planned(ledger)
-    found.append(await tried(Stage(ledger, id, 0), "drop", lambda one: one.ledger.scripts.drop(one.id, reason="why")))
+    found.append(await tried(Stage(ledger, id, 0), "abandon", lambda one: one.ledger.intake._drop(one.id, reason="why")))
     stage = await staged(ledger, Outcome.QUEUED, State.PAUSED, beside=None, leased=False)
     await ledger.redis.hset(ledger.keys.container(stage.id), mapping={"at": LATER_MS, "at_text": "later"})
     found.append(await tried(stage, "resume", ACTION["resume"]))
@@ -253,20 +261,20 @@ async def of_lists(ledger: Ledger) -> list[Try]:
 
 async def planned(ledger: Ledger) -> str:
     id = new_campaign_id()
-    await ledger.plan_campaign(id, SPEC)
+    await ledger.intake.plan_campaign(id, SPEC)
     return id
 
 
 def start(rows: int) -> Action:
     counts = {Outcome.QUEUED: rows} if rows else {Outcome.REJECTED: 1}
-    return lambda one: one.ledger.scripts.start(one.id, rows=1, chunks=1, counts=counts, reasons={})
+    return lambda one: one.ledger.intake._start(one.id, rows=1, chunks=1, counts=counts, reasons={})
 
 
 async def of_guards(ledger: Ledger) -> list[Try]:
     found = []
     for state in State:
         id = new_campaign_id()
-        await ledger.plan_campaign(id, SPEC, guard=Guard(max_bounce_rate=0.05, max_complaint_rate=0.1, after=1))
+        await ledger.intake.plan_campaign(id, SPEC, guard=Guard(max_bounce_rate=0.05, max_complaint_rate=0.1, after=1))
         await ledger.redis.hset(ledger.keys.container(id), mapping={"state": state.value, "n:b": 5})
         found.append(await tried(Stage(ledger, id, 0), "guard", ACTION["guard"]))
     return found
@@ -289,7 +297,7 @@ async def of_chunks(ledger: Ledger) -> list[Try]:
                 await ledger.redis.hset(ledger.keys.container(stage.id), "next", 0)
                 found.append(await tried(stage, "feed", ACTION["feed"]))
                 await ledger.redis.delete(ledger.keys.window(stage.id))
-                found.append(await tried(stage, "sweep", ACTION["sweep"]))
+                found.append(await tried(stage, "count_out", ACTION["count_out"]))
             if was is Outcome.FAILED:
                 await archived(stage)
                 found.append(await tried(stage, "unarchive", unarchived))
@@ -298,7 +306,7 @@ async def of_chunks(ledger: Ledger) -> list[Try]:
 
 async def unarchived(one: Stage) -> object:
     record = Record(Outcome.FAILED, Mode.BULK, 0, 1, 1)
-    return await one.ledger.scripts.unarchive(one.chunk, token=b"abcd", records=[record], message_ids=b"", details={})
+    return await archive(one.ledger)._run_unarchive(one.chunk, token=b"abcd", records=[record], message_ids=b"", details={})
 
 
 def arrows(found: Iterable[tuple[str, str, str]]) -> set[Arrow]:

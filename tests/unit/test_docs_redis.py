@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mailer.email import Lane
 from mailer.ledger.keys import Keys
-from mailer.ses.gateway import AccountState
+from mailer.message.email import Lane
+from mailer.ses.questions import AccountState
 
 from .. import lua_fields
 from ..redis_page import FIELDS, KEYS, pattern, rows

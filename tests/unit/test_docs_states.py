@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from mailer.email import Outcome, State
+from mailer.ledger.records import LETTERS
+from mailer.message.email import Outcome, State
 
 from .. import lua_fields
 from ..states_page import Arrow, changes, diagram, rows, section
@@ -15,8 +16,8 @@ from .test_lua import calls, split
 
 SECTIONS = ("Recipient", "Chunk", "Campaign")
 # Scripts that change no state of one. What is taken away and put back stays as it was. `add` and `cancel_message` are of
-# messages, of which the page tells by their recipient. `sweep` is of campaigns that are cancelled, and stay so.
-NOT_ON_AN_ARROW = {"Recipient": {"unarchive", "archive_drop"}, "Campaign": {"add", "cancel_message", "sweep"}}
+# messages, of which the page tells by their recipient. `count_out` is of campaigns that are cancelled, and stay so.
+NOT_ON_AN_ARROW = {"Recipient": {"unarchive", "archive_drop"}, "Campaign": {"add", "cancel_message", "count_out"}}
 FROM_NOTHING = {"Recipient": {"add", "put"}, "Chunk": {"add", "put"}, "Campaign": {"plan"}}
 
 
@@ -44,7 +45,7 @@ def on_arrows(title: str) -> set[str]:
 
 def test_every_outcome_is_in_the_table_with_its_byte_and_no_other() -> None:
     found = {row[0].strip("`"): row[1].strip("`") for row in rows("Recipient", "outcome")}
-    assert found == {outcome.label: outcome.value for outcome in Outcome}
+    assert found == {outcome.value: LETTERS[outcome] for outcome in Outcome}
 
 
 def test_every_campaign_state_is_in_the_table_and_no_other() -> None:
@@ -87,7 +88,7 @@ def test_what_is_written_for_a_state_is_one_of_the_states() -> None:
     texts = [*lua_fields.SCRIPTS.values(), *lua_fields.LIBRARIES.values()]
     letters = {one for text in texts for one in re.findall(r"record\('(.)'", text)}
     words = {one for text in texts for one in re.findall(r"HSET', \w+, 'state', '(\w+)'", text)}
-    assert letters <= {outcome.value for outcome in Outcome}
+    assert letters <= set(LETTERS.values())
     assert words <= {state.value for state in State}
     assert letters
     assert words
