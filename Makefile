@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-redis chaos interop lint bench docs-text docs lock clean
+.PHONY: help demo dev test test-fast test-redis chaos interop lint bench docs-text docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,10 @@ test: $(VENV)/.dev ## every test
 	@$(BIN)/python -m tests.interop.node install-if-node
 	@$(BIN)/python -m pytest $(AT_ONCE) -m "not alone"
 	@$(BIN)/python -m pytest -m alone
+
+# What takes the processor for seconds, or asks another program, is marked `slow` and left to `make test`.
+test-fast: $(VENV)/.dev ## the unit tests but the slow ones, in less than a minute
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone and not slow" tests/unit
 
 # A server is not the same as the next one in its scripts, streams, time-outs, persistence and access control.
 SERVER_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,scripts redis_access redis_commands redis_reach failover queue ledger limiter_model events_model \

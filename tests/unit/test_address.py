@@ -80,6 +80,7 @@ _edge = st.sampled_from([""] * 12 + [" ", "\n", "\t", ".", "<", ">", "\u00a0", "
 near_valid = st.tuples(_edge, _local, _seam, _domain, _edge).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=3000, deadline=None)
 @given(near_valid)
 @example("a@\u212aelvin.com")
@@ -95,6 +96,7 @@ _plain_label = st.text(string.ascii_lowercase + string.digits, min_size=1, max_s
 _tld = st.text(string.ascii_lowercase, min_size=1, max_size=5) | st.sampled_from(SPECIAL_USE_DOMAIN_NAMES)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(
     st.lists(_atom, min_size=1, max_size=4).map(".".join),
@@ -233,6 +235,7 @@ def test_two_addresses_in_a_cell_are_called_so(text: str, many: str) -> None:
         cell(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.one_of(st.text(max_size=80), st.text("a@.\"<>()[]\\ ,;'é\u200b\ud800\x00\n💌", max_size=40), near_valid))
 def test_a_cell_gives_a_name_in_one_line_and_an_address_that_is_one(text: str) -> None:

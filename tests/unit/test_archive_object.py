@@ -6,6 +6,7 @@ import gzip
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def plain(entries: list[Entry]) -> list[Any]:
     return [[e.row, e.to, dict(e.data), list(e.cc), list(e.bcc), dict(e.tags)] for e in entries]
 
 
+@pytest.mark.slow
 @given(chunks())
 def test_a_chunk_comes_back_as_it_was(chunk: tuple[list[Entry], Chunk]) -> None:
     entries, known = chunk

@@ -40,6 +40,7 @@ def test_what_one_operation_makes_is_bounded(name: str) -> None:
     ), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.STEPS)
 def test_loops_and_calls_end(name: str) -> None:
     began = time.thread_time()

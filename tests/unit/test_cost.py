@@ -95,6 +95,7 @@ def test_what_is_not_known_to_be_cheap_is_not(source: str) -> None:
     assert measure(content(source)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*hostile.SIZES, *hostile.STEPS, *hostile.SLOW, *hostile.MEMORY, *hostile.CONSTANTS, *hostile.SOURCES]
 )

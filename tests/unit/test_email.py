@@ -52,6 +52,7 @@ CONTROLS = [chr(code) for code in (*range(32), 127)]
 around = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -75,6 +75,7 @@ def test_an_error_can_be_pickled_and_copied_and_says_the_same_afterwards() -> No
         check(kind)
 
 
+@pytest.mark.slow
 def test_every_error_speaks_and_can_be_pickled_where_python_removes_docstrings_and_asserts() -> None:
     ran = subprocess.run([sys.executable, "-OO", "-W", "ignore", "-c", EVERY_ONE], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr[-800:]

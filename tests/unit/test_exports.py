@@ -36,6 +36,7 @@ def test_an_editor_is_told_of_each_name_before_it_is_used() -> None:
     assert python("import mailer; print(set(mailer.__all__) <= set(dir(mailer)))") == "True\n"
 
 
+@pytest.mark.slow
 def test_each_name_can_be_imported_and_each_module_of_them_first() -> None:
     program = """
 import sys

@@ -168,6 +168,7 @@ def bulk_texts(source: str, data: Sequence[dict[str, str]]) -> tuple[list[str], 
     return each(found or ["\n"], len(rows)), [html_to_text("".join(row)) for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @pytest.mark.parametrize("source", FRAMES)
 @given(rows=st.lists(st.tuples(names, names, st.integers(1, 6).map(str)), min_size=1, max_size=3))

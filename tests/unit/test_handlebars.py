@@ -54,6 +54,7 @@ values = st.fixed_dictionaries({}, optional={"a": json_values, "b": json_values,
 )
 
 
+@pytest.mark.slow
 @given(sources, values)
 @settings(max_examples=500)
 def test_any_source_compiles_or_is_refused(source: str, data: dict[str, Any]) -> None:
@@ -64,6 +65,7 @@ def test_any_source_compiles_or_is_refused(source: str, data: dict[str, Any]) ->
         compile_template(source, inline=True).render(data)
 
 
+@pytest.mark.slow
 @given(sources, values)
 @settings(max_examples=500)
 def test_check_says_what_render_would(source: str, data: dict[str, Any]) -> None:
@@ -81,6 +83,7 @@ def test_check_says_what_render_would(source: str, data: dict[str, Any]) -> None
     assert len(set(said)) <= 1
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, json_values), st.dictionaries(names, json_values))
 def test_merge(defaults: dict[str, Any], entry: dict[str, Any]) -> None:
     merged = merge(defaults, entry)

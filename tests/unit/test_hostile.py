@@ -133,6 +133,7 @@ def tried(model: type[Model], fields: dict[str, Any]) -> None:
         told(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "name"), FIELDS, ids=lambda one: getattr(one, "__name__", one))
 def test_a_hostile_value_of_a_field_is_refused_in_a_sentence_or_taken(model: type[Model], name: str) -> None:
     for value in VALUES:
@@ -151,6 +152,7 @@ def test_anything_at_all_is_refused_in_a_sentence_or_taken(field: tuple[type[Mod
     tried(model, {**WHOLE[model], name: value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_hostile_setting_is_refused_in_a_sentence_or_taken(name: str) -> None:
     for value in VALUES:

@@ -112,6 +112,7 @@ async def test_long_rows_wait_in_a_few_megabytes() -> None:
     assert peak < 3 * STORE_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["[],", "{},", "0.5,", '"",', '{"a":1},', "[[[]]],"])
 async def test_what_a_chunk_becomes_in_a_worker_is_bounded(piece: str) -> None:
     value = orjson.loads(f"[{piece * ((MAX_ROW_BYTES - 200) // len(piece))}0]")

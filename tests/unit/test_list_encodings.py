@@ -225,6 +225,7 @@ def test_how_far_down_the_first_letter_outside_ascii_is_does_not_matter(at: int,
 # ---- what does not fit costs its row -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [b"\xff", b"\xf6", b"\x80", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xc0\xaf"])
 @pytest.mark.parametrize("quote", [b"", b'"'])
 def test_a_byte_in_a_list_of_utf8_that_is_not_costs_its_row(bad: bytes, quote: bytes, tmp_path: Path) -> None:

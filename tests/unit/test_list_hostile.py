@@ -182,6 +182,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Taken]:
         return {name: pool.apply(measure, (name, folder)) for name in HOSTILE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_time_grows_with_the_list_and_memory_does_not(name: str, taken: dict[str, Taken]) -> None:
     found = taken[name]

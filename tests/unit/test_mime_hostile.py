@@ -49,6 +49,7 @@ def grows_with_the_size_only(name: str, sizes: tuple[int, int], most_s: float, r
     assert large < most_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_time_grows_with_the_size_only(name: str) -> None:
     why = ""
@@ -64,6 +65,7 @@ def test_the_time_grows_with_the_size_only(name: str) -> None:
     assert re.fullmatch(r"(Email: [^\n]{1,300})?", why)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_simulated_ses_takes_a_time_that_grows_with_the_size_only(name: str) -> None:
     def read(mime: bytes) -> None:

@@ -285,6 +285,7 @@ def batches(draw: st.DrawFn) -> list[Item]:
     return items
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(specs, batches())
 def test_every_plan_is_whole_and_botocore_takes_it(spec: Spec, items: list[Item]) -> None:

@@ -175,6 +175,7 @@ _json = st.recursive(
 _key = st.text().filter(lambda key: key not in {"data", "cc", "bcc", "tags", "send_at"} and rank(key) is None)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.dictionaries(_key, _json, max_size=4), st.booleans()), min_size=1, max_size=20))
 def test_what_was_written_is_read_as_it_was(table: list[tuple[dict[str, Any], bool]]) -> None:

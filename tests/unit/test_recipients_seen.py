@@ -84,6 +84,7 @@ def test_what_is_on_disk_is_gone_after_a_crash(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of resident memory from /proc")
 def test_memory_does_not_grow_with_the_list() -> None:
     grown_kib = int(

@@ -238,6 +238,7 @@ class Endless(io.RawIOBase):
         return b"x" * size
 
 
+@pytest.mark.slow
 def test_a_line_that_does_not_end_takes_no_more_memory_than_a_row_may_have() -> None:
     source = ByteSource("list", Endless(1 << 28), None)  # type: ignore[arg-type]
     tracemalloc.start()

@@ -160,6 +160,7 @@ def test_limits_are_reached_before_they_refuse(ses: Checked) -> None:
     ses.do("SendEmail", raw(b"From: news@example.com\r\nTo: a@example.org\r\n\r\n" + b"x" * 1000 + b"\r\n"))
 
 
+@pytest.mark.slow
 def test_message_size(ses: Checked) -> None:
     fits = MAX_MESSAGE // 4 * 3 - 300
     head = b"From: news@example.com\nTo: a@example.org\n\n"

@@ -98,6 +98,7 @@ files = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     subject=texts,

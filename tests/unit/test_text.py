@@ -209,6 +209,7 @@ VALUE = st.sampled_from(["", "120.00", "$9", "9 €", " 5 ", ", x", "&", "Ana", 
 WORDED = st.sampled_from(["120.00", "$9", "9 €", "Ana", "-5", "O'Neill & Sons"])  # of which the frame has the marks
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=2) | st.lists(st.tuples(WORDED, WORDED, WORDED), min_size=2))
 def test_struck_out_values_and_boxes_have_the_same_text_in_a_bulk_call(rows: list[tuple[str, str, str]]) -> None:
@@ -242,6 +243,7 @@ def seconds(html: str) -> float:
     return min(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIECES)
 def test_the_time_for_it_grows_with_the_length_and_no_faster(name: str) -> None:
     short, long = seconds(body(name, 8_000)), seconds(body(name, 64_000))
@@ -249,6 +251,7 @@ def test_the_time_for_it_grows_with_the_length_and_no_faster(name: str) -> None:
     assert long < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIECES)
 def test_the_text_is_not_much_longer_than_the_html(name: str) -> None:
     html = body(name, 50_000)

@@ -82,6 +82,7 @@ def expected() -> set[tuple[str, int]]:
     return {("wrong.py", number) for number, line in enumerate(WRONG.splitlines(), 1) if "# wrong" in line}
 
 
+@pytest.mark.slow
 def test_mypy_in_strict_mode_finds_what_is_wrong_and_nothing_else(programs: Path) -> None:
     cache = ROOT / ".mypy_cache/without-plugins"  # of the installed packages: a second run takes a second
     options = [
@@ -94,6 +95,7 @@ def test_mypy_in_strict_mode_finds_what_is_wrong_and_nothing_else(programs: Path
     assert found([BIN / "mypy", *options, *sorted(path.name for path in programs.glob("*.py"))], programs) == expected()
 
 
+@pytest.mark.slow
 def test_pyright_finds_what_is_wrong_and_nothing_else(programs: Path) -> None:
     (programs / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "standard"}))
     assert found([BIN / "basedpyright", "--pythonpath", sys.executable, "."], programs) == expected()

@@ -7,6 +7,8 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 
+import pytest
+
 from worker.watchdog import EXIT_CODE
 
 PROGRAM = """
@@ -42,6 +44,7 @@ async def ended(process: Process) -> tuple[int, str]:
     return process.returncode, (out + err).decode()
 
 
+@pytest.mark.slow
 async def test_a_loop_that_hangs_ends_its_process_and_the_log_says_where_it_hung() -> None:
     status, text = await ended(await worker("time.sleep(60)", hangs_s=2))
     assert status == EXIT_CODE
@@ -49,6 +52,7 @@ async def test_a_loop_that_hangs_ends_its_process_and_the_log_says_where_it_hung
     assert "in main" in text
 
 
+@pytest.mark.slow
 async def test_a_loop_that_is_stuck_in_one_operation_of_python_ends_its_process_too() -> None:
     """No other thread of it runs then."""
     status, text = await ended(await worker("sum(range(10**12))", hangs_s=2, stuck_s=1))
@@ -56,6 +60,7 @@ async def test_a_loop_that_is_stuck_in_one_operation_of_python_ends_its_process_
     assert "in main" in text
 
 
+@pytest.mark.slow
 async def test_a_process_that_is_stopped_and_goes_on_later_is_not_ended() -> None:
     process = await worker("await asyncio.sleep(4)", hangs_s=3)
     process.send_signal(signal.SIGSTOP)
@@ -64,6 +69,7 @@ async def test_a_process_that_is_stopped_and_goes_on_later_is_not_ended() -> Non
     assert await ended(process) == (0, "")
 
 
+@pytest.mark.slow
 async def test_a_loop_that_is_busy_but_moves_is_not_ended() -> None:
     status, text = await ended(
         await worker("[(time.sleep(0.4), await asyncio.sleep(0)) for _ in range(8)]", hangs_s=2, stuck_s=1)
