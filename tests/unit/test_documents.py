@@ -26,20 +26,6 @@ from worker import alike, child, children, maintenance, render, runtime, settle,
 from ..documents import PAGES, ROOT, Block, all_blocks, anchors, blocks, links, prose, steps, text_of
 
 MAX_LINE = 120  # characters; tables and code excepted
-# Pages that are linked to and not written yet. Delete this, and what asks for it, when they are.
-WRITTEN_ELSEWHERE = {
-    "docs/settings.md",
-    "docs/cli.md",
-    "docs/metrics.md",
-    "docs/architecture.md",
-    "docs/glossary.md",
-    "docs/states.md",
-    "docs/redis.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "LICENSE",
-}
-OURS = [page for page in PAGES if page not in WRITTEN_ELSEWHERE]
 # Why a block of code may not be run by the tests.
 REASONS = {
     "needs Docker",
@@ -54,14 +40,12 @@ REASONS = {
 
 def test_every_link_leads_to_a_file_and_heading_that_are_there() -> None:
     wrong = []
-    for page in OURS:
+    for page in PAGES:
         for file, heading in links(page):
             target = _resolved(page, file)
-            if target in WRITTEN_ELSEWHERE and not (ROOT / target).exists():
-                continue
             if not (ROOT / target).exists():
                 wrong.append(f"{page}: there is no {target}")
-            elif heading and target not in WRITTEN_ELSEWHERE and heading not in anchors(target):
+            elif heading and heading not in anchors(target):
                 wrong.append(f"{page}: {target} has no heading #{heading}")
     assert wrong == []
 
@@ -72,7 +56,7 @@ def _resolved(page: str, file: str) -> str:
     return os.path.normpath(PurePosixPath(page).parent / file)
 
 
-@pytest.mark.parametrize("page", OURS)
+@pytest.mark.parametrize("page", PAGES)
 def test_no_line_is_longer_than_a_reader_likes(page: str) -> None:
     lines = enumerate(prose(page).splitlines(), 1)
     assert [f"{page}:{number}" for number, line in lines if len(line) > MAX_LINE and not line.startswith("|")] == []
@@ -125,7 +109,7 @@ def test_every_option_in_an_example_is_there() -> None:
 def test_every_command_and_option_that_a_page_names_is_there() -> None:
     groups = {" ".join(words.split()[:2]) for words in THERE}
     every = {option for command in (ALL, *THERE.values()) for parameter in command.params for option in parameter.opts}
-    for page in OURS:
+    for page in PAGES:
         for code in re.findall(r"`([^`\n]+)`", prose(page)):
             words = code.split()
             if words[0] == "mailer" and len(words) > 1 and words[1].isalpha():
@@ -138,17 +122,17 @@ def test_every_command_and_option_that_a_page_names_is_there() -> None:
 OF_OTHERS = {"--help", "--host", "--port", "--allow-host", "--markdown", "--jobs"}
 
 
-@pytest.mark.parametrize("page", OURS)
+@pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_that_is_named_is_there(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"(?:`|\$ )make ([a-z]+(?:-[a-z]+)*)\b", text_of(page)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("page", OURS)
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_of_the_repository_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"`((?:deploy|tests|docs|mailer|worker)/[\w./-]+\.\w+)`", prose(page))
-    assert [name for name in named if not (ROOT / name).exists() and name not in WRITTEN_ELSEWHERE] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("block", [block for block in all_blocks("python") if block.page != "docs/testing-your-app.md"], ids=str)
