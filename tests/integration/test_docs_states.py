@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from mailer.ids import new_campaign_id, new_message_id
-from mailer.ledger import Ledger, Settlement
-from mailer.ledger.archive import Archive
-from mailer.ledger.records import LETTERS, OUTCOMES, Record, pack_message_id
-from mailer.ledger.spec import Guard
-from mailer.ledger.work import EventUpdate, Manner, Sent
 from mailer.message.email import Mode, Outcome, State
+from mailer.ids import new_campaign_id, new_message_id
+from mailer.ledger import Ledger
+from mailer.ledger.records import LETTERS, MESSAGE_ID_BYTES, OUTCOMES, STATE_BYTES, Record
 
 from ..states_page import Arrow, changes, diagram
-from .test_ledger import SPEC, campaign
+from .test_ledger import campaign
 
-MESSAGE_ID = "0106018a1b2c3d4e-1f2e3d4c-1234-5678-9abc-def012345678-000001"
+ID = b"a message id of SES's, 27 by"[:MESSAGE_ID_BYTES]
+MANNERS = ("n", "s", "x")  # of a bounce: a notice, soft, not tried
 LATER_MS = 10**15
 SETTLED = (
     *(Outcome.SENT, Outcome.QUEUED, Outcome.UNKNOWN, Outcome.REJECTED, Outcome.FAILED),
@@ -72,14 +71,14 @@ async def staged(
     beside: Outcome | None,  # the state of the other recipient, where there is one
     leased: bool,
     accepted: bool = False,  # SES had accepted it, and did not send it
-    manner: Manner = Manner.PLAIN,
+    manner: str = "-",
     policy: str = "hold",
 ) -> Stage:
     states = [was] if beside is None else [was, beside]
     open_, in_doubt = sum(one in OPEN for one in states), states.count(Outcome.UNKNOWN)
     id = await campaign(ledger, len(states))
     chunk, keys, redis, fence = f"{id}-0", ledger.keys, ledger.redis, 7
-    now = (await ledger.work.lease(chunk, owner="me", lease_ms=60_000)).now_ms
+    now = 1000 * (await redis.time())[0]
     async with redis.pipeline(transaction=True) as pipe:
         pipe.set(keys.records(chunk), b"".join(Record(one, Mode.BULK, 0, 1, now // 1000).pack() for one in states))
         pipe.hset(keys.chunk(chunk), mapping={"fence": fence, "until": LATER_MS if leased else 0, "open": open_})
@@ -87,12 +86,10 @@ async def staged(
         for one in states:
             pipe.hincrby(keys.container(id), f"n:{LETTERS[one]}", 1)
         pipe.hset(keys.details(chunk), "k0", f"{fence}:1")
-        if manner is not Manner.PLAIN:
-            pipe.hset(keys.details(chunk), "b0", manner.value)
+        if manner != "-":
+            pipe.hset(keys.details(chunk), "b0", manner)
         if accepted:
-            packed = pack_message_id(MESSAGE_ID)
-            assert packed is not None
-            pipe.set(keys.message_ids(chunk), packed)
+            pipe.set(keys.message_ids(chunk), ID)
         if in_doubt:
             pipe.hset(keys.chunk(chunk), "doubt", in_doubt)
             pipe.zadd(keys.doubt, {chunk: now})
@@ -106,29 +103,46 @@ async def staged(
     return Stage(ledger, id, fence)
 
 
-def settle(outcome: Outcome, attempt: int) -> Action:
-    row = Settlement(position=0, attempt=attempt, outcome=outcome)
-    return lambda one: one.ledger.work.settle(one.chunk, [row], Sent(account="a", recipients=1))
+async def run(stage: Stage, script: str, keys: Iterable[str], *args: object) -> Any:
+    """The script itself, with these keys by their names in keys.py and these arguments."""
+    given = {"campaign": stage.id, "chunk": stage.chunk, "account": "an account"}
+    whose = dict.fromkeys(("container", "window", "tokens"), "campaign") | dict.fromkeys(OF_ACCOUNT, "account")
+    names = [getattr(stage.ledger.keys, key) for key in keys]
+    made = [name if isinstance(name, str) else name(given[whose.get(name.__name__, "chunk")]) for name in names]
+    return await stage.ledger.scripts.run(script, made, *args)
 
 
-def event(outcome: Outcome, manner: Manner, attempt: int) -> Action:
-    heard = EventUpdate(0, attempt, outcome, MESSAGE_ID, "", manner)
-    return lambda one: one.ledger.work.hear({one.chunk: [heard]})
+def action(script: str, keys: Iterable[str], args: Callable[[Stage], Sequence[object]]) -> tuple[str, Action]:
+    return script, lambda stage: run(stage, script, keys, *args(stage))
 
 
-def doubt(policy: str) -> Action:
-    return lambda one: one.ledger.work.settle_doubt(one.chunk, grace_ms=-2000, policy=policy, reason="why")
+def settle(outcome: Outcome, attempt: int) -> tuple[str, Action]:
+    row = struct.pack(">HHcB", 0, attempt, STATE_BYTES[outcome], 0)
+    return action("settle", SETTLE, lambda one: (one.chunk, 1, 0, "", row, bytes(MESSAGE_ID_BYTES), "", "ids", 60))
 
 
-def archive(ledger: Ledger) -> Archive:
-    """Its scripts, without a store."""
-    return Archive(ledger.redis, ledger.keys, ledger.scripts, ledger.store, cast(Any, None))
+def event(outcome: Outcome, manner: str, attempt: int) -> tuple[str, Action]:
+    row = struct.pack(">HHcc", 0, attempt, STATE_BYTES[outcome], manner.encode())
+    return action("event", CHUNK, lambda one: (one.chunk, row, ID))
+
+
+def doubt(policy: str) -> tuple[str, Action]:
+    return action("doubt", (*CHUNK, "active"), lambda one: (one.chunk, -2000, policy, "why"))
+
+
+def halt(to: State) -> tuple[str, Action]:
+    return action("halt", ("container",), lambda _: (to.value, "why", State.RUNNING.value, State.PARKED.value))
 
 
 async def archived(one: Stage) -> None:
-    read = await archive(one.ledger)._run_read(one.chunk, quiet_ms=-2000, doubt_quiet_ms=-2000)
-    if read.digest:
-        await archive(one.ledger)._run_drop(one.chunk, digest=read.digest, token=b"abcd")
+    status, *read = await run(one, "archive_read", (*ARCHIVED, "tokens", "over"), one.chunk, 0, -2000, -2000)
+    if status == b"over":
+        await run(one, "archive_drop", (*ARCHIVED, "payload", "tokens", "doubt"), one.chunk, 0, read[0], b"abcd")
+
+
+async def unarchived(one: Stage) -> None:
+    record = Record(Outcome.FAILED, Mode.BULK, 0, 1, 1).pack()
+    await run(one, "unarchive", (*ARCHIVED, "tokens", "over", "doubt"), one.chunk, 0, b"abcd", record, b"", 0, 0)
 
 
 async def ran_out(one: Stage) -> None:
@@ -136,44 +150,38 @@ async def ran_out(one: Stage) -> None:
     await one.ledger.redis.hset(one.ledger.keys.chunk(one.chunk), "until", 1)
 
 
-async def renew(one: Stage) -> object:
-    return await one.ledger.work.renew(one.chunk, fence=one.fence, lease_ms=60_000)
-
-
-async def claim(one: Stage) -> object:
-    rows = [(0, 2)]
-    return await one.ledger.work.claim(one.chunk, fence=one.fence, mode=Mode.BULK, rows=rows, lease_ms=60_000)
-
-
-def halt(to: State) -> Action:
-    allowed = (State.RUNNING, State.PARKED)
-    return lambda one: one.ledger.lifecycle.halt(one.id, to=to, reason="why", allowed=allowed)
-
-
+CHUNK = (
+    *("container", "chunk", "records", "window", "details", "message_ids", "payload"),
+    *("due", "doubt", "outcomes"),
+)
+OF_ACCOUNT = ("account", "limiter", "places", "history")
+SETTLE = (*CHUNK, *OF_ACCOUNT, "active")
+ARCHIVED = ("container", "chunk", "records", "message_ids", "details")
 ACTIONS: Sequence[tuple[str, Action]] = (
-    ("claim", claim),
-    *(("settle", settle(outcome, attempt)) for outcome in SETTLED for attempt in (1, 2)),
-    *(("event", event(outcome, Manner.PLAIN, attempt)) for outcome in HEARD for attempt in (1, 2)),
-    *(("event", event(Outcome.BOUNCED, manner, 1)) for manner in (Manner.NOTICE, Manner.SOFT, Manner.UNTRIED)),
-    *(("doubt", doubt(policy)) for policy in ("resend", "assume_sent", "hold")),
-    ("unclaim", lambda one: one.ledger.work._unclaim(one.chunk, fence=one.fence, rows=[(0, 1)], reason="why")),
-    ("retry", lambda one: one.ledger.control._run_retry(one.id, [0], (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED))),
-    ("count_out", lambda one: one.ledger.control._run_count_out(one.id, [0], reason="why")),
-    ("lease", lambda one: one.ledger.work.lease(one.chunk, owner="you", lease_ms=60_000)),
-    ("renew", renew),
-    ("release", lambda one: one.ledger.work.release(one.chunk, fence=one.fence)),
-    ("feed", lambda one: one.ledger.lifecycle.feed(one.id, window=16, patience_ms=1000)),
-    ("pause", lambda one: one.ledger.control._run_pause(one.id, reason="why")),
-    ("resume", lambda one: one.ledger.control._run_resume(one.id, patience_ms=1000)),
-    ("reschedule", lambda one: one.ledger.control._run_reschedule(one.id, at_ms=LATER_MS, at_text="later")),
-    ("cancel", lambda one: one.ledger.control._run_cancel(one.id, reason="why")),
-    ("guard", lambda one: one.ledger.lifecycle.guard(one.id)),
-    ("halt", halt(State.STOPPED)),
-    ("halt", halt(State.PARKED)),
+    action(
+        *("claim", ("container", "chunk", "records", "due")),
+        lambda one: (one.fence, "b", struct.pack(">HH", 0, 2), one.chunk, 60_000),
+    ),
+    *(settle(outcome, attempt) for outcome in SETTLED for attempt in (1, 2)),
+    *(event(outcome, "-", attempt) for outcome in HEARD for attempt in (1, 2)),
+    *(event(Outcome.BOUNCED, manner, 1) for manner in MANNERS),
+    *(doubt(policy) for policy in ("resend", "assume_sent", "hold")),
+    action("unclaim", (*CHUNK, "active"), lambda one: (one.chunk, one.fence, struct.pack(">HH", 0, 1), "why")),
+    action("retry", (*CHUNK, "active"), lambda one: (one.chunk, "fkr")),
+    action("count_out", CHUNK, lambda one: (one.chunk, 0, "why")),
+    action("lease", CHUNK, lambda one: (one.chunk, "you", 60_000, "", "")),
+    action("renew", ("chunk", "due"), lambda one: (one.chunk, one.fence, 60_000)),
+    action("release", ("chunk", "due"), lambda one: (one.chunk, one.fence, 0, 1)),
+    action("feed", ("container", "window", "due"), lambda one: (one.id, 16, 1000)),
+    action("pause", ("container",), lambda _: ("why",)),
+    action("resume", ("container", "window", "due", "active"), lambda one: (one.id, 1000, one.ledger.keys.chunk(""))),
+    action("reschedule", ("container",), lambda _: (LATER_MS, "later")),
+    action("cancel", ("container", "window", "active"), lambda one: (one.id, "why")),
+    action("guard", ("container",), lambda _: ()),
+    halt(State.STOPPED),
+    halt(State.PARKED),
     ("archive_drop", archived),
 )
-
-
 ACTION = dict(ACTIONS)
 PLAINLY = [action for name, action in ACTIONS if name in ("settle", "event")][::2]  # of the first attempt
 
@@ -185,9 +193,9 @@ async def tried(stage: Stage, name: str, action: Action) -> Try:
 
 
 async def of_recipients(ledger: Ledger) -> list[Try]:
-    variants = [(was, False, Manner.PLAIN) for was in Outcome]
-    variants += [(Outcome.REJECTED, True, Manner.PLAIN), (Outcome.FAILED, True, Manner.PLAIN)]
-    variants += [(Outcome.BOUNCED, False, manner) for manner in (Manner.NOTICE, Manner.SOFT, Manner.UNTRIED)]
+    variants = [(was, False, "-") for was in Outcome]
+    variants += [(Outcome.REJECTED, True, "-"), (Outcome.FAILED, True, "-")]
+    variants += [(Outcome.BOUNCED, False, manner) for manner in MANNERS]
     found, beside = [], Outcome.QUEUED
     for was, accepted, manner in variants:
         for state in (State.RUNNING, State.CANCELLED):
@@ -199,16 +207,15 @@ async def of_recipients(ledger: Ledger) -> list[Try]:
 
 
 async def of_messages(ledger: Ledger) -> list[Try]:
-    """A single message, as it waits and in each state that it can have."""
+    """A single message, in each state that it can have."""
+    name, cancel = action("cancel_message", CHUNK, lambda one: (one.chunk, "why"))
     found = []
     for was in Outcome:
-        id = new_message_id()
-        await ledger.intake.add_message(id, SPEC, keep_s=60, patience_ms=1000)
-        stage, keys = Stage(ledger, id, 0), ledger.keys
-        await ledger.redis.setrange(keys.records(stage.chunk), 0, Record(was, attempts=1).pack())
-        found.append(
-            await tried(stage, "cancel_message", lambda one: one.ledger.control._run_cancel_message(one.id, reason="why"))
-        )
+        stage = Stage(ledger, new_message_id(), 0)
+        keys = ("container", "chunk", "records", "payload", "window", "due")
+        await run(stage, "add", ("idempotency", *keys), stage.id, stage.chunk, "", 60, 1000, b"", "", "keep", 60)
+        await ledger.redis.setrange(ledger.keys.records(stage.chunk), 0, Record(was, attempts=1).pack())
+        found.append(await tried(stage, name, cancel))
     return found
 
 
@@ -242,41 +249,33 @@ async def of_campaigns(ledger: Ledger) -> list[Try]:
 async def of_lists(ledger: Ledger) -> list[Try]:
     """Campaigns whose list is being read, or waits for its time."""
     found = []
-    for rows in (0, 1):
-        id = await planned(ledger)
-        found.append(await tried(Stage(ledger, id, 0), "start", start(rows)))
-    id = await planned(ledger)
-    found.append(await tried(Stage(ledger, id, 0), "abandon", lambda one: one.ledger.intake._drop(one.id, reason="why")))
+    for queued in (0, 1):
+        _, start = action("start", ("container",), lambda _, queued=queued: (1, 1, 1, "q" if queued else "r", 1))  # type: ignore[misc]
+        found.append(await tried(await planned(ledger), "start", start))
+    found.append(await tried(await planned(ledger), *action("abandon", ("container",), lambda _: ("why", 0))))
     stage = await staged(ledger, Outcome.QUEUED, State.PAUSED, beside=None, leased=False)
     await ledger.redis.hset(ledger.keys.container(stage.id), mapping={"at": LATER_MS, "at_text": "later"})
     found.append(await tried(stage, "resume", ACTION["resume"]))
     for name in ("feed", "lease"):
-        for rows in (0, 1):
-            stage = await staged(ledger, Outcome.QUEUED, State.PLANNED, beside=None, leased=False)
-            if not rows:
-                await ledger.redis.hset(ledger.keys.container(stage.id), "n:q", 0)
+        for was in (Outcome.QUEUED, Outcome.REJECTED):
+            stage = await staged(ledger, was, State.PLANNED, beside=None, leased=False)
             found.append(await tried(stage, name, ACTION[name]))
     return found
 
 
-async def planned(ledger: Ledger) -> str:
-    id = new_campaign_id()
-    await ledger.intake.plan_campaign(id, SPEC)
-    return id
-
-
-def start(rows: int) -> Action:
-    counts = {Outcome.QUEUED: rows} if rows else {Outcome.REJECTED: 1}
-    return lambda one: one.ledger.intake._start(one.id, rows=1, chunks=1, counts=counts, reasons={})
+async def planned(ledger: Ledger, **fields: object) -> Stage:
+    stage, pairs = Stage(ledger, new_campaign_id(), 0), [part for pair in {"lane": "bulk", **fields}.items() for part in pair]
+    keys = ("idempotency", "container", "campaigns", "active")
+    await run(stage, "plan", keys, stage.id, "", 60, ledger.keys.container(""), *pairs)
+    return stage
 
 
 async def of_guards(ledger: Ledger) -> list[Try]:
     found = []
     for state in State:
-        id = new_campaign_id()
-        await ledger.intake.plan_campaign(id, SPEC, guard=Guard(max_bounce_rate=0.05, max_complaint_rate=0.1, after=1))
-        await ledger.redis.hset(ledger.keys.container(id), mapping={"state": state.value, "n:b": 5})
-        found.append(await tried(Stage(ledger, id, 0), "guard", ACTION["guard"]))
+        stage = await planned(ledger, max_bounce=0.05, max_complaint=0.1, guard_after=1)
+        await ledger.redis.hset(ledger.keys.container(stage.id), mapping={"state": state.value, "n:b": 5})
+        found.append(await tried(stage, "guard", ACTION["guard"]))
     return found
 
 
@@ -302,11 +301,6 @@ async def of_chunks(ledger: Ledger) -> list[Try]:
                 await archived(stage)
                 found.append(await tried(stage, "unarchive", unarchived))
     return found
-
-
-async def unarchived(one: Stage) -> object:
-    record = Record(Outcome.FAILED, Mode.BULK, 0, 1, 1)
-    return await archive(one.ledger)._run_unarchive(one.chunk, token=b"abcd", records=[record], message_ids=b"", details={})
 
 
 def arrows(found: Iterable[tuple[str, str, str]]) -> set[Arrow]:
