@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 
@@ -26,6 +27,10 @@ from worker.runtime import Runtime, cancel
 
 from . import aws_models, lua
 from .servers import RedisServer
+
+# How long an example takes says more of the machine than of the program. What may take how long has tests of its own.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(wrapper=True)

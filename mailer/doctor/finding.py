@@ -47,9 +47,13 @@ def because(found: str, do: str) -> str:
 
 
 def told(check: str, error: MailerError) -> Finding:
-    """Of an error whose sentence has both in it, with a semicolon between them."""
-    found, _, do = str(error).rstrip(".").rpartition("; ")
-    return wrong(check, found or do, do if found else "")
+    """Of an error that says what is wrong, and behind a semicolon or in the next sentence what to do."""
+    text = str(error).rstrip(".")
+    found, _, do = text.rpartition("; ")
+    if not found:
+        found, _, do = text.partition(". ")
+        do = do[:1].lower() + do[1:]
+    return wrong(check, found, do)
 
 
 def each_once(findings: Sequence[Finding]) -> Iterator[Finding]:

@@ -40,6 +40,8 @@ class Tokens:
 
     def read(self, token: str) -> Unsubscribed:
         """Raises InvalidToken where it was not signed with one of the keys; ConfigError where there is none."""
+        if not isinstance(token, str):
+            raise InvalidToken
         try:
             address, stream = self._needed().loads(token)
             return Unsubscribed(str(address), str(stream))

@@ -69,7 +69,7 @@ async def test_what_ses_may_have_or_has_is_too_late(mailer: Mailer, settings: Se
     id = await mailer.send(email())
     work = await taken(ledger, id)
     await ledger.work.claim(work.chunk, fence=work.fence, mode=Mode.SIMPLE, rows=[(0, 1)])
-    with pytest.raises(TooLate, match=f"Message {id} is on its way to SES, so it cannot be cancelled; only what"):
+    with pytest.raises(TooLate, match=f"Message {id} is on its way to SES, so it cannot be cancelled; that is"):
         await mailer.cancel(id)
     async with running_worker(settings):
         sent = await mailer.send(email())

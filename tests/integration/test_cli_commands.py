@@ -166,7 +166,7 @@ BAD: dict[tuple[str, ...], str] = {
     (*TO_LIST, "empty.csv"): f"empty.csv has no recipients; {NONE}",
     (*TO_LIST, "-"): f"standard input has no recipients; {NONE}",
     (*TO_LIST, "cyrillic.csv"): "cyrillic.csv is not UTF-8 (line 2 has the byte 0xc0), and does not look like Windows-1252 "
-    "either. Save it as UTF-8, in Excel as “CSV UTF-8”, or say which encoding it is with --encoding, as in windows-1250, "
+    "either. Save it as UTF-8, in Excel as “CSV UTF-8”, or name its encoding with --encoding, such as windows-1250, "
     "windows-1251 or mac-roman.",
     (*TO_LIST, "cut.csv.gz"): "cut.csv.gz is incomplete: its gzip data ends or breaks after 2 lines. Copy the file again.",
     (*TO_LIST, "none.csv"): "none.csv cannot be read: there is no such file.",
@@ -856,7 +856,7 @@ def test_a_campaign_under_the_same_key_is_the_same(here: Installation) -> None:
     assert (again.status, again.out, again.err) == (0, first.out, "")
     other = here.mailer(*TO_LIST, "mixed.csv", "--idempotency-key", "july")
     assert (other.status, other.out) == (1, "")
-    assert other.err.startswith("mailer: The idempotency key 'july' stands for ")
+    assert other.err.startswith("mailer: The idempotency key 'july' was used for ")
 
 
 def test_a_campaign_with_a_contact_list_and_modes(here: Installation) -> None:

@@ -434,7 +434,9 @@ async def test_attempts_have_an_end(runtime: Runtime, ses: Simulator, mailer: Ma
     assert (status.state, status.reason) == ("failed", "given up after 65,535 attempts")
 
 
-@pytest.mark.parametrize(("set_name", "state", "words"), [("gone", "stopped", "does not exist"), ("news", "parked", "paused")])
+@pytest.mark.parametrize(
+    ("set_name", "state", "words"), [("gone", "stopped", "SES has no configuration set"), ("news", "parked", "paused")]
+)
 async def test_a_configuration_set_that_is_not_there_or_paused_halts_the_campaign_with_one_reason(
     runtime: Runtime, ses: Simulator, mailer: Mailer, set_name: str, state: str, words: str
 ) -> None:

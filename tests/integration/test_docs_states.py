@@ -6,10 +6,10 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mailer.message.email import Mode, Outcome, State
 from mailer.ids import new_campaign_id, new_message_id
 from mailer.ledger import Ledger
 from mailer.ledger.records import LETTERS, MESSAGE_ID_BYTES, OUTCOMES, STATE_BYTES, Record
+from mailer.message.email import Mode, Outcome, State
 
 from ..states_page import Arrow, changes, diagram
 from .test_ledger import campaign

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mailer import Settings
 from mailer.ledger import ClaimStatus, EventUpdate, LeasedChunk, LeaseStatus, Ledger
+from mailer.ledger.records import LETTERS
 from mailer.ledger.work import Manner, Settlement
 from mailer.message.email import Mode, Outcome, State
 from mailer.queue import connect, disconnect
@@ -288,7 +289,7 @@ class Sending(RuleBasedStateMachine):
         assert await counts(ledger, self.id) == dict(Counter(person.state.value for person in self.people))
         assert status.twice == self.twice()
         kept = await ledger.redis.hgetall(ledger.keys.container(self.id))
-        manners = Counter(f"m:{p.state.value}{p.manner.value}" for p in self.people if p.manner is not PLAIN)
+        manners = Counter(f"m:{LETTERS[p.state]}{p.manner.value}" for p in self.people if p.manner is not PLAIN)
         assert status.delayed == sum(person.delayed for person in self.people)
         assert ["still trying" in line.reason for line in found] == [person.delayed for person in self.people]
         assert {k.decode(): int(v) for k, v in kept.items() if k.startswith(b"m:") and v != b"0"} == manners

@@ -407,7 +407,7 @@ async def test_the_default_set_of_the_senders_identity_counts(settings: Settings
         del ses.configuration_sets["news"]
         await runtime.own.register.refresh()
         gone = await mailer.start_campaign(letter(), rows(10))
-        assert "The configuration set news does not exist" in (await until(mailer, gone, State.STOPPED)).reason
+        assert "SES has no configuration set news" in (await until(mailer, gone, State.STOPPED)).reason
         ses.identities[whose].configuration_set = None
         await runtime.own.register.refresh()
         assert (await finished(mailer, await mailer.start_campaign(letter(), rows(10)))).counts == {"sent": 10}

@@ -22,7 +22,7 @@ from worker.runtime import Runtime
 from ..conftest import running_worker
 from .test_delivery import FROM, accepted, finished, letter, rows, settled, until
 
-SAME = "give worker and application the same [senders]"
+SAME = "Give the worker and the application the same [senders]"
 MIME = f"From: {FROM}\r\nTo: ana@example.org\r\nSubject: s\r\n\r\nt\r\n".encode()
 ROLE = "arn:aws:iam::444455556666:role/mailer"
 
@@ -169,7 +169,7 @@ async def test_a_campaigns_template_that_was_altered_stops_it_and_it_goes_on_wit
     await put_evil(mailer, "its template", evil())
     async with running_worker(settings):
         status = await until(mailer, id, State.STOPPED)
-        assert ("its template is not what was stored" in status.reason, status.counts) == (True, {"queued": 10})
+        assert ("other content for its template than was stored" in status.reason, status.counts) == (True, {"queued": 10})
         await finished(mailer, await mailer.start_campaign(letter(name="again"), rows(1)))  # stores it
         await mailer.resume(id)
         assert (await finished(mailer, id)).counts == {"sent": 10}

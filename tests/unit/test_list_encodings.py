@@ -210,7 +210,7 @@ def test_a_list_in_another_encoding_is_refused_and_not_sent_garbled(language: st
         read(listed(people).encode(encoding), tmp_path)
     sentence = str(caught.value)
     assert "is not UTF-8 (line 2 has the byte 0x" in sentence
-    assert "in Excel as “CSV UTF-8”, or say which encoding it is with --encoding" in sentence
+    assert "in Excel as “CSV UTF-8”, or name its encoding with --encoding" in sentence
     rows, _ = read(listed(people).encode(encoding), tmp_path, encoding=encoding)
     assert names(rows) == [line.partition(";")[0] for line in people.split("\n")]
 
