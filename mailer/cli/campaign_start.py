@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .. import Campaign, Lane, Mailer, Mode, load_settings
+from .. import Campaign, Lane, Mailer, load_settings
 from ..errors import MailerError, NotConfirmed
 from ..intake.selection import ALL, Selection
 from ..intake.summary import Summary
@@ -19,42 +19,22 @@ from ..recipients.reading import AS_IT_IS
 from . import options
 from .asking import Asked
 from .campaign_watch import watched
+from .groups import spread
 from .options import Json
 from .output import campaign_json, hint, is_terminal, one_line, print_json, progress_bar, say
 from .parsers import STDIN
 from .run import on_interrupt, run, stored
 
 
+@spread
 def start(
     recipients: Annotated[str, typer.Option("--recipients", metavar="FILE", help=options.LIST)],
-    template: options.Template = None,
-    subject: options.SubjectOfEach = None,
-    html_file: options.HtmlFile = None,
-    text_file: options.TextFile = None,
-    ses_template: options.SesTemplate = None,
-    attach: options.Attach = None,
+    content: options.Content,
+    manner: options.Manner,
+    limits: options.Limits,
+    form: options.ListForm,
     name: options.CampaignName = "",
-    sender: options.Sender = None,
-    from_: options.From = None,
-    reply_to: options.ReplyTo = None,
-    configuration_set: options.ConfigurationSet = None,
-    header: options.Header = None,
-    tag: options.Tag = None,
-    data: options.Data = None,
     lane: options.LaneOf = Lane.BULK,
-    mode: options.ModeOf = Mode.AUTO,
-    contact_list: options.ContactList = None,
-    topic: options.Topic = None,
-    send_at: options.SendAt = None,
-    expires_at: options.ExpiresAt = None,
-    max_rate: options.MaxRate = None,
-    max_bounce_rate: options.MaxBounceRate = None,
-    max_complaint_rate: options.MaxComplaintRate = None,
-    guard_after: options.GuardAfter = None,
-    email_column: options.EmailColumn = None,
-    column: options.Columns = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
     idempotency_key: options.Key = None,
     to_name: options.ToName = None,
     allow_repeats: options.AllowRepeats = False,
@@ -72,8 +52,8 @@ def start(
 
     Exit status 1 with --watch if the campaign was stopped or cancelled, or if nobody got it.
     """
-    campaign = options.a_campaign(locals(), name=name, lane=lane)
-    reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
+    campaign = options.a_campaign(content, manner, limits, lane=lane, name=name, to_name=to_name)
+    reading = options.a_reading(form)
     selection = Selection(exclude=exclude or (), exclude_campaigns=exclude_campaign or (), allow_repeats=allow_repeats)
     if test_to is not None:
         for option, given in (("--watch", watch), ("--idempotency-key", idempotency_key)):

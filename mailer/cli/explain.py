@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import Campaign, Explanation, Lane, Mailer, Mode, load_settings
+from .. import Campaign, Explanation, Lane, Mailer, load_settings
 from ..recipients import Reading
 from . import options
+from .groups import given, spread
 from .options import Json
 from .output import facts, out, print_json, printable
 from .run import run
@@ -21,61 +22,24 @@ PAGE_CHARS = 160  # of any text, on a page
 PAGE_ITEMS = 5  # of a list, on a page; of a longer one only the first is shown: the entries of a call are all alike
 PAGE_WIDTH = 96  # columns
 _BASE64 = re.compile(rf'"([A-Za-z0-9+/]{{{SHOWN_CHARS}}})([A-Za-z0-9+/]+={{0,2}})"')
-_OF_A_CAMPAIGN = (
-    "max_rate",
-    "max_bounce_rate",
-    "max_complaint_rate",
-    "guard_after",
-    "email_column",
-    "column",
-    "encoding",
-    "delimiter",
-)
-_OF_A_MESSAGE = ("to", "cc", "bcc", "raw")
 
 
+@spread
 def explain(
-    to: options.To = None,
+    addressees: options.Addressees,
+    content: options.Content,
+    manner: options.Manner,
+    limits: options.Limits,
+    form: options.ListForm,
     recipients: Annotated[
         str | None, typer.Option("--recipients", metavar="FILE", help=f"Explain a campaign. {options.LIST}")
     ] = None,
-    from_: options.From = None,
-    sender: options.Sender = None,
-    cc: options.Cc = None,
-    bcc: options.Bcc = None,
-    reply_to: options.ReplyTo = None,
-    subject: options.Subject = None,
-    text: options.Text = None,
-    html: options.Html = None,
-    html_file: options.HtmlFile = None,
-    text_file: options.TextFile = None,
-    template: options.Template = None,
-    data: options.Data = None,
-    ses_template: options.SesTemplate = None,
-    raw: options.RawFile = None,
-    attach: options.Attach = None,
-    header: options.Header = None,
-    tag: options.Tag = None,
-    configuration_set: options.ConfigurationSet = None,
     lane: Annotated[
         Lane | None,
         options.one_of(
             Lane, "--lane", help="Lane of the message or campaign.", show_default="bulk with --recipients, else transactional"
         ),
     ] = None,
-    mode: options.ModeOf = Mode.AUTO,
-    contact_list: options.ContactList = None,
-    topic: options.Topic = None,
-    send_at: options.SendAt = None,
-    expires_at: options.ExpiresAt = None,
-    max_rate: options.MaxRate = None,
-    max_bounce_rate: options.MaxBounceRate = None,
-    max_complaint_rate: options.MaxComplaintRate = None,
-    guard_after: options.GuardAfter = None,
-    email_column: options.EmailColumn = None,
-    column: options.Columns = None,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
     full: Annotated[bool, typer.Option("--full", help="Show the whole request on a terminal, too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,19 +47,17 @@ def explain(
 
     Takes the options of `send`, or with --recipients those of `campaign start`. Sends nothing, and asks neither Redis nor SES.
     """
-    words = locals()
     if recipients is None:
-        for name in _OF_A_CAMPAIGN:
-            if words[name] is not None:
+        for group in (limits, form):
+            for name in given(group):
                 raise typer.BadParameter(f"--{name.replace('_', '-')} goes with --recipients")
-        email = options.an_email(words, lane=lane or Lane.TRANSACTIONAL)
+        email = options.an_email(addressees, content, manner, lane=lane or Lane.TRANSACTIONAL)
         _show(Mailer(load_settings()).explain(email), full, as_json)
         return
-    for name in _OF_A_MESSAGE:
-        if words[name]:
-            raise typer.BadParameter(f"--{name} goes with one message, not with --recipients")
-    reading = options.a_reading(email_column=email_column, column=column, encoding=encoding, delimiter=delimiter)
-    run(_campaign(options.a_campaign(words, lane=lane or Lane.BULK), recipients, reading, full, as_json))
+    for name in given(addressees):
+        raise typer.BadParameter(f"--{name} goes with one message, not with --recipients")
+    campaign = options.a_campaign(content, manner, limits, lane=lane or Lane.BULK)
+    run(_campaign(campaign, recipients, options.a_reading(form), full, as_json))
 
 
 async def _campaign(campaign: Campaign, recipients: str, reading: Reading, full: bool, as_json: bool) -> None:

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from .. import Email, Lane, Mailer, Mode, Settings, load_settings
+from .. import Email, Lane, Mailer, Settings, load_settings
 from ..doubt import doubt_ends
 from ..errors import MailerError
 from ..ledger import MessageStatus
 from ..settings import Policy
 from . import options
+from .groups import spread
 from .options import Json
 from .output import hint, message_json, print_json, say, when
 from .run import on_interrupt, run, stored
@@ -25,32 +26,12 @@ PATIENCE_S = 3.0  # a message whose turn comes at once has been sent long before
 POLICY_WORDS = {Policy.RESEND: "it is sent again", Policy.ASSUME_SENT: "it counts as sent", Policy.HOLD: "it is given up"}
 
 
+@spread
 def send(
-    to: options.To = None,
-    from_: options.From = None,
-    sender: options.Sender = None,
-    cc: options.Cc = None,
-    bcc: options.Bcc = None,
-    reply_to: options.ReplyTo = None,
-    subject: options.Subject = None,
-    text: options.Text = None,
-    html: options.Html = None,
-    html_file: options.HtmlFile = None,
-    text_file: options.TextFile = None,
-    template: options.Template = None,
-    data: options.Data = None,
-    ses_template: options.SesTemplate = None,
-    raw: options.RawFile = None,
-    attach: options.Attach = None,
-    header: options.Header = None,
-    tag: options.Tag = None,
-    configuration_set: options.ConfigurationSet = None,
+    addressees: options.Addressees,
+    content: options.Content,
+    manner: options.Manner,
     lane: options.LaneOf = Lane.TRANSACTIONAL,
-    mode: options.ModeOf = Mode.AUTO,
-    contact_list: options.ContactList = None,
-    topic: options.Topic = None,
-    send_at: options.SendAt = None,
-    expires_at: options.ExpiresAt = None,
     idempotency_key: options.Key = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until SES has accepted the message, or will not get it.")] = False,
     as_json: Json = False,
@@ -59,7 +40,7 @@ def send(
 
     Exit status 1 with --wait if the message was not sent, or if nobody can tell whether SES accepted it.
     """
-    email = options.an_email(locals(), lane=lane)
+    email = options.an_email(addressees, content, manner, lane=lane)
     run(_send(email, idempotency_key, wait, as_json))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,36 +55,12 @@ CampaignId = Annotated[str, typer.Argument(help="Id of the campaign.", metavar="
 AnyId = Annotated[str, typer.Argument(help="Id of the campaign.", metavar="ID")]
 
 # ---- who ---------------------------------------------------------------------------------------
-To = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--to", metavar="ADDRESS", help="Recipient; may be repeated. Optional with --raw, whose headers name recipients."
-    ),
-]
-Cc = Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="Cc recipient; may be repeated.")]
-Bcc = Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="Bcc recipient; may be repeated.")]
-From = Annotated[
-    str | None, typer.Option("--from", metavar="ADDRESS", help="From address, with or without a name. Give this or --sender.")
-]
-Sender = Annotated[
-    str | None,
-    typer.Option("--sender", metavar="NAME", help="Sender profile: a [senders.NAME] of mailer.toml. Give this or --from."),
-]
-ReplyTo = Annotated[list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="Reply-To address; may be repeated.")]
 LIST = "Recipients: a CSV or NDJSON file, plain or gzipped, s3://bucket/key, or - for standard input."
 
 # ---- how a list is read ------------------------------------------------------------------------
 EmailColumn = Annotated[
     str | None,
     typer.Option("--email-column", metavar="NAME", help="Column of the addresses, if its name does not show it."),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        metavar="N=COLUMN",
-        help="Call COLUMN N in templates; may be repeated. cc=, bcc= or tags= alone makes that column data.",
-    ),
 ]
 Encoding = Annotated[
     str | None,
@@ -93,51 +70,8 @@ Delimiter = Annotated[
     str | None, typer.Option("--delimiter", metavar="CHAR", help="Character between the cells of a CSV. Detected by default.")
 ]
 
-# ---- what --------------------------------------------------------------------------------------
-Subject = Annotated[
-    str | None,
-    typer.Option("--subject", metavar="TEXT", help="Subject, with --text or --html. A Jinja2 template if --data is given."),
-]
-Text = Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Text body.")]
-Html = Annotated[str | None, typer.Option("--html", metavar="TEXT", help="HTML body.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body from a file.")]
-TextFile = Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body from a file.")]
-Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="Template: a folder in the templates folder.")]
-SesTemplate = Annotated[
-    str | None, typer.Option("--ses-template", metavar="NAME", help="Template that SES stores, by name or ARN.")
-]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", metavar="JSON", help="Template variables, as a JSON object. In a campaign all rows share them."),
-]
-RawFile = Annotated[
-    str | None, typer.Option("--raw", metavar="FILE", help="File with a whole MIME message; - for standard input.")
-]
-Attach = Annotated[
-    list[str] | None,
-    typer.Option("--attach", metavar="FILE", help="Attachment: FILE or 'FILE;type=image/png;cid=logo'; may be repeated."),
-]
-
 # ---- how ---------------------------------------------------------------------------------------
-Header = Annotated[list[str] | None, typer.Option("--header", metavar="N:V", help="Header, as 'Name: value'; may be repeated.")]
-Tag = Annotated[list[str] | None, typer.Option("--tag", metavar="N=V", help="SES message tag, as name=value; may be repeated.")]
-ConfigurationSet = Annotated[
-    str | None, typer.Option("--configuration-set", metavar="NAME", help="SES configuration set, instead of the sender's.")
-]
 LaneOf = Annotated[Lane, one_of(Lane, "--lane", help="Lane. Each lane has its own queue and its own share of the quota.")]
-ModeOf = Annotated[
-    Mode, one_of(Mode, "--mode", help="SES call that carries the message. `mailer explain` shows what auto chooses.")
-]
-ContactList = Annotated[
-    str | None, typer.Option("--contact-list", metavar="NAME", help="SES contact list. SES then keeps who has unsubscribed.")
-]
-Topic = Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Topic of the contact list.")]
-SendAt = Annotated[
-    str | None, typer.Option("--send-at", metavar="T", help="Earliest time of sending, such as '2026-12-24 18:00 Europe/Berlin'.")
-]
-ExpiresAt = Annotated[
-    str | None, typer.Option("--expires-at", metavar="T", help="Latest time of sending, such as 2026-12-24T17:00:00Z.")
-]
 Key = Annotated[
     str | None,
     typer.Option(
@@ -149,9 +83,6 @@ Key = Annotated[
 
 # ---- of a campaign -----------------------------------------------------------------------------
 CampaignName = Annotated[str, typer.Option("--name", metavar="TEXT", help="Name of the campaign in lists.")]
-SubjectOfEach = Annotated[
-    str | None, typer.Option("--subject", metavar="TEXT", help="Subject, a Jinja2 template, with --html-file or --text-file.")
-]
 ToName = Annotated[
     str | None,
     typer.Option("--to-name", metavar="TEXT", help="Name of each recipient in To, a Jinja2 template such as '{{ name }}'."),
@@ -176,108 +107,238 @@ TestTo = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the list, show what would be sent, and send nothing.")]
-MaxRate = Annotated[
-    str | None,
-    typer.Option(
-        "--max-rate", metavar="N", help="Send rate of this campaign, in recipients per second, below the account's rate."
-    ),
-]
-MaxBounceRate = Annotated[
-    str | None,
-    typer.Option(
-        "--max-bounce-rate", metavar="PERCENT", show_default="5%", help="Pause the campaign if more of its messages bounce."
-    ),
-]
-MaxComplaintRate = Annotated[
-    str | None,
-    typer.Option(
-        "--max-complaint-rate",
-        metavar="PERCENT",
-        show_default="0.1%",
-        help="Pause the campaign if more of its recipients complain.",
-    ),
-]
-GuardAfter = Annotated[
-    int | None,
-    typer.Option(
-        "--guard-after",
-        metavar="N",
-        min=1,
-        show_default="200",
-        help="Messages whose fate must be known before that can pause it.",
-    ),
-]
-
-_AS_THEY_ARE = (
-    "sender",
-    "from_",
-    "subject",
-    "template",
-    "ses_template",
-    "reply_to",
-    "configuration_set",
-    "contact_list",
-    "topic",
-    "mode",
-)
 
 
-def a_reading(
-    *,
-    email_column: str | None = None,
-    column: list[str] | None = None,
-    encoding: str | None = None,
-    delimiter: str | None = None,
-) -> Reading:
+# ---- in groups -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressees:
+    """Who gets one message."""
+
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to", metavar="ADDRESS", help="Recipient; may be repeated. Optional with --raw, whose headers name recipients."
+        ),
+    ] = None
+    cc: Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="Cc recipient; may be repeated.")] = None
+    bcc: Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="Bcc recipient; may be repeated.")] = None
+    raw: Annotated[
+        str | None, typer.Option("--raw", metavar="FILE", help="File with a whole MIME message; - for standard input.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a message says."""
+
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="TEXT",
+            help="Subject, with a text or HTML body. A Jinja2 template with --data, and in a campaign.",
+        ),
+    ] = None
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Text body.")] = None
+    html: Annotated[str | None, typer.Option("--html", metavar="TEXT", help="HTML body.")] = None
+    html_file: Annotated[Path | None, typer.Option("--html-file", metavar="FILE", help="HTML body from a file.")] = None
+    text_file: Annotated[Path | None, typer.Option("--text-file", metavar="FILE", help="Text body from a file.")] = None
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="NAME", help="Template: a folder in the templates folder.")
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="JSON", help="Template variables, as a JSON object. In a campaign all rows share them."),
+    ] = None
+    ses_template: Annotated[
+        str | None, typer.Option("--ses-template", metavar="NAME", help="Template that SES stores, by name or ARN.")
+    ] = None
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("--attach", metavar="FILE", help="Attachment: FILE or 'FILE;type=image/png;cid=logo'; may be repeated."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """By whom, how and when it is sent."""
+
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="From address, with or without a name. Give this or --sender.")
+    ] = None
+    sender: Annotated[
+        str | None,
+        typer.Option("--sender", metavar="NAME", help="Sender profile: a [senders.NAME] of mailer.toml. Give this or --from."),
+    ] = None
+    reply_to: Annotated[
+        list[str] | None, typer.Option("--reply-to", metavar="ADDRESS", help="Reply-To address; may be repeated.")
+    ] = None
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="N:V", help="Header, as 'Name: value'; may be repeated.")
+    ] = None
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="N=V", help="SES message tag, as name=value; may be repeated.")
+    ] = None
+    configuration_set: Annotated[
+        str | None, typer.Option("--configuration-set", metavar="NAME", help="SES configuration set, instead of the sender's.")
+    ] = None
+    mode: Annotated[
+        Mode, one_of(Mode, "--mode", help="SES call that carries the message. `mailer explain` shows what auto chooses.")
+    ] = Mode.AUTO
+    contact_list: Annotated[
+        str | None, typer.Option("--contact-list", metavar="NAME", help="SES contact list. SES then keeps who has unsubscribed.")
+    ] = None
+    topic: Annotated[str | None, typer.Option("--topic", metavar="NAME", help="Topic of the contact list.")] = None
+    send_at: Annotated[
+        str | None,
+        typer.Option("--send-at", metavar="T", help="Earliest time of sending, such as '2026-12-24 18:00 Europe/Berlin'."),
+    ] = None
+    expires_at: Annotated[
+        str | None, typer.Option("--expires-at", metavar="T", help="Latest time of sending, such as 2026-12-24T17:00:00Z.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What holds a campaign back."""
+
+    max_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--max-rate", metavar="N", help="Send rate of this campaign, in recipients per second, below the account's rate."
+        ),
+    ] = None
+    max_bounce_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--max-bounce-rate", metavar="PERCENT", show_default="5%", help="Pause the campaign if more of its messages bounce."
+        ),
+    ] = None
+    max_complaint_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--max-complaint-rate",
+            metavar="PERCENT",
+            show_default="0.1%",
+            help="Pause the campaign if more of its recipients complain.",
+        ),
+    ] = None
+    guard_after: Annotated[
+        int | None,
+        typer.Option(
+            "--guard-after",
+            metavar="N",
+            min=1,
+            show_default="200",
+            help="Messages whose fate must be known before that can pause it.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListForm:
+    """How a list is to be read, where it does not say so itself."""
+
+    email_column: EmailColumn = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="N=COLUMN",
+            help="Call COLUMN N in templates; may be repeated. cc=, bcc= or tags= alone makes that column data.",
+        ),
+    ] = None
+    encoding: Encoding = None
+    delimiter: Delimiter = None
+
+
+# ---- what becomes of them ------------------------------------------------------------------------
+
+
+def a_reading(form: ListForm) -> Reading:
     """Raises WrongWords."""
-    columns = parse_pairs(column, "=", "--column")
+    columns = parse_pairs(form.column, "=", "--column")
     try:
-        return Reading(email_column=email_column, columns=columns, encoding=encoding, delimiter=delimiter)
+        return Reading(email_column=form.email_column, columns=columns, encoding=form.encoding, delimiter=form.delimiter)
     except InvalidEmail as error:
         option = {"Reading.columns": "--column"}.get(error.fields["field"], f"--{error.fields['field'].partition('.')[2]}")
         raise WrongWords(option=option, why=error.fields["why"]) from None
 
 
-def an_email(words: Mapping[str, Any], **others: Any) -> Email:
-    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where one is missing."""
-    if not (words["to"] or words["raw"]):
+def an_email(addressees: Addressees, content: Content, manner: Manner, *, lane: Lane) -> Email:
+    """Raises MailerError; typer.BadParameter where an option is missing."""
+    if not (addressees.to or addressees.raw):
         raise typer.BadParameter("give --to ADDRESS, once for each recipient")
-    _check_whose(words)
+    _check_whose(manner, is_raw=bool(addressees.raw))
     return Email(
-        **_both(words),
-        **_bodies(words),
-        to=words["to"],
-        cc=words["cc"],
-        bcc=words["bcc"],
-        data=parse_data(words["data"]),
-        raw=read_mime(words["raw"]),
-        **others,
+        **_both(content, manner),
+        to=addressees.to,
+        cc=addressees.cc,
+        bcc=addressees.bcc,
+        data=parse_data(content.data),
+        raw=read_mime(addressees.raw),
+        lane=lane,
     )
 
 
-def a_campaign(words: Mapping[str, Any], **others: Any) -> Campaign:
-    """From the options by the names of their parameters. Raises MailerError; typer.BadParameter where one is missing."""
-    bodies = _bodies(words)
-    _check_whose(words)
-    return Campaign(
-        **_both(words),
-        **bodies,
-        data=parse_data(words["data"]) or {},
-        to_name=words.get("to_name"),
-        **{name: value for name, value in _limits(words).items() if value is not None},
-        **others,
-    )
+def a_campaign(
+    content: Content, manner: Manner, limits: Limits, *, lane: Lane, name: str = "", to_name: str | None = None
+) -> Campaign:
+    """Raises MailerError; typer.BadParameter where an option is missing."""
+    both = _both(content, manner)
+    _check_whose(manner, is_raw=False)
+    return Campaign(**both, **_given(limits), data=parse_data(content.data) or {}, to_name=to_name, lane=lane, name=name)
 
 
-def _bodies(words: Mapping[str, Any]) -> dict[str, Any]:
-    """HTML and text, each in the words or in a file. Raises ConfigError; typer.BadParameter where it is given twice."""
-    found = {}
-    for name in ("html", "text"):
-        file, said = words.get(f"{name}_file"), words.get(name)
-        if file is not None and said is not None:
-            raise typer.BadParameter(f"give either --{name} or --{name}-file, not both")
-        found[name] = said if file is None else read_text(file, f"--{name}-file")
-    return found
+def _both(content: Content, manner: Manner) -> dict[str, Any]:
+    """Fields of Email and Campaign. Raises ConfigError; typer.BadParameter where a body is given twice."""
+    as_they_are = {
+        "subject": content.subject,
+        "template": content.template,
+        "ses_template": content.ses_template,
+        "sender": manner.sender,
+        "from_": manner.from_,
+        "reply_to": manner.reply_to,
+        "configuration_set": manner.configuration_set,
+        "contact_list": manner.contact_list,
+        "topic": manner.topic,
+        "mode": manner.mode,
+    }
+    return {
+        **{name: value for name, value in as_they_are.items() if value is not None},
+        "html": _body("html", content.html, content.html_file),
+        "text": _body("text", content.text, content.text_file),
+        "headers": parse_pairs(manner.header, ":", "--header"),
+        "tags": parse_pairs(manner.tag, "=", "--tag"),
+        "attachments": parse_attachments(content.attach),
+        "send_at": parse_time(manner.send_at, "--send-at"),
+        "expires_at": parse_time(manner.expires_at, "--expires-at"),
+    }
+
+
+def _body(name: str, said: str | None, file: Path | None) -> str | None:
+    if file is not None and said is not None:
+        raise typer.BadParameter(f"give either --{name} or --{name}-file, not both")
+    return said if file is None else read_text(file, f"--{name}-file")
+
+
+def _check_whose(manner: Manner, *, is_raw: bool) -> None:
+    if manner.from_ is not None and manner.sender is not None:
+        raise typer.BadParameter("give either --from or --sender, not both")
+    if manner.from_ is None and manner.sender is None and not is_raw:
+        raise typer.BadParameter("give --from ADDRESS or --sender NAME")
+
+
+def _given(limits: Limits) -> dict[str, Any]:
+    found = {
+        "max_rate": parse_rate(limits.max_rate, "--max-rate"),
+        "max_bounce_rate": parse_share(limits.max_bounce_rate, "--max-bounce-rate"),
+        "max_complaint_rate": parse_share(limits.max_complaint_rate, "--max-complaint-rate"),
+        "guard_after": limits.guard_after,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def states(text: str, known: Sequence[str]) -> list[str]:
@@ -288,30 +349,3 @@ def states(text: str, known: Sequence[str]) -> list[str]:
             f"'{text}' is not one of {', '.join(known)}, or several of them with commas", param_hint="--state"
         )
     return found
-
-
-def _check_whose(words: Mapping[str, Any]) -> None:
-    if words["from_"] is not None and words["sender"] is not None:
-        raise typer.BadParameter("give either --from or --sender, not both")
-    if words["from_"] is None and words["sender"] is None and not words.get("raw"):
-        raise typer.BadParameter("give --from ADDRESS or --sender NAME")
-
-
-def _limits(words: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "max_rate": parse_rate(words["max_rate"], "--max-rate"),
-        "max_bounce_rate": parse_share(words["max_bounce_rate"], "--max-bounce-rate"),
-        "max_complaint_rate": parse_share(words["max_complaint_rate"], "--max-complaint-rate"),
-        "guard_after": words["guard_after"],
-    }
-
-
-def _both(words: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: words[name] for name in _AS_THEY_ARE if words[name] is not None},
-        "headers": parse_pairs(words["header"], ":", "--header"),
-        "tags": parse_pairs(words["tag"], "=", "--tag"),
-        "attachments": parse_attachments(words["attach"]),
-        "send_at": parse_time(words["send_at"], "--send-at"),
-        "expires_at": parse_time(words["expires_at"], "--expires-at"),
-    }

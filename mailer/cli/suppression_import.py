@@ -169,7 +169,7 @@ def import_(
 
     Exit status 1 if lines cannot be used, or SES's list cannot be written. The other lines are taken.
     """
-    reading = options.a_reading(email_column=email_column, encoding=encoding, delimiter=delimiter)
+    reading = options.a_reading(options.ListForm(email_column=email_column, encoding=encoding, delimiter=delimiter))
     run(_import(file, format or format_of(file), reading, reason, checked_stream(stream or ""), local, sender, as_json))
 
 
