@@ -29,7 +29,7 @@ NAMES = {
     "ses": "suppressed_ses",
     "own": "suppressed_own",
     "removed": "suppressed_removed",
-    "keys[2]": "chunk",
+    "keys.chunk": "chunk",
     "prefix..day": "sent_ids",
     "prefix..set": "configuration_set",
 }
@@ -40,10 +40,6 @@ ELSEWHERE: Mapping[tuple[str, str], Sequence[str]] = {
     ("plan", "key"): ["idempotency"],
     ("plan", "prefix..earlier[1]"): ["container"],
     ("abandon", "c[5]"): ["idempotency"],
-    ("change_spec", "KEYS[1]"): ["container"],
-    ("halt", "KEYS[1]"): ["container"],
-    ("rate", "KEYS[1]"): ["account"],
-    ("rate", "KEYS[2]"): ["limiter"],
     ("reap", "ARGV[3]..chunk_id"): ["chunk"],
     ("resume", "prefix..chunk_id"): ["chunk"],
     ("locate", "prefix..day"): ["sent_ids"],
@@ -54,7 +50,7 @@ ELSEWHERE: Mapping[tuple[str, str], Sequence[str]] = {
     ("suppressed", "ses..name"): ["ses bucket"],
     **{(script, "key"): ["own bucket"] for script in ("suppress", "unsuppress", "resubscribe")},
     **{(script, "key"): ["ses bucket"] for script in ("delisted", "listed", "sweep_listed")},
-    ("walk", "KEYS[1]..bucket(number)"): ["own bucket", "ses bucket"],
+    ("walk", "addresses..bucket(number)"): ["own bucket", "ses bucket"],
 }
 # An expression → the fields that it stands for; `None`: those that Python hands over.
 FIELDS: Mapping[str, Sequence[str] | None] = {

@@ -5,6 +5,7 @@ They take lists of keys of one installation, so they run on one Redis (or one Se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -16,6 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 from .client import RedisClient
 from .errors import note_unanswered, unanswered
 
+_KEYS = re.compile(r"^-- KEYS: ([a-z_]+(?:, [a-z_]+)*)(?:, \.\.\.)?$", re.MULTILINE)
 _INCLUDE = "-- include "  # then a path from the folder that has `mailer`; that file stands in place of the line, once
 CLOCK = "mailer/redis/lua/lib/clock.lua"
 
@@ -61,7 +63,20 @@ def texts(room: str) -> Mapping[str, str]:
     """Name → text of each script of a room, and of those that all rooms have, with what it includes but the clock."""
     folders = [files(package) / "lua" for package in dict.fromkeys(("mailer.redis", room))]
     paths = [path for folder in folders for path in folder.iterdir() if path.name.endswith(".lua")]
-    return {path.name.removesuffix(".lua"): _whole(path.read_text(), set()) for path in paths}
+    return {path.name.removesuffix(".lua"): _whole(_with_keys(path.read_text()), set()) for path in paths}
+
+
+def _with_keys(text: str) -> str:
+    """Behind the line `-- KEYS: a, b` each key is a local of its name; where the script says `keys`, that is a table of them."""
+
+    def named(match: re.Match[str]) -> str:
+        names = match[1].split(", ")
+        lines = [match[0], f"local {match[1]} = unpack(KEYS, 1, {len(names)})"]
+        if re.search(r"\bkeys\b", text[match.end() :]):
+            lines.append(f"local keys = {{{', '.join(f'{name} = {name}' for name in names)}}}")
+        return "\n".join(lines)
+
+    return _KEYS.sub(named, text, count=1)
 
 
 def _whole(text: str, there: set[str]) -> str:

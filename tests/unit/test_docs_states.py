@@ -29,13 +29,10 @@ def scripts_that_write(what: str) -> set[str]:
             for call in calls(body):
                 command, *rest = ("".join(argument) for argument in split(call, ","))
                 records = command in ("'SET'", "'SETRANGE'", "'DEL'") and "records" in rest
-                state = command == "'HSET'" and "'state'" in rest[1::2] and rest[0] in ("container", HALTED.get(script))
+                state = command == "'HSET'" and "'state'" in rest[1::2] and rest[0] == "container"
                 if records if what == "Recipient" else state:
                     found.add(script)
     return found
-
-
-HALTED = {"halt": "KEYS[1]"}  # what it calls the container
 
 
 def on_arrows(title: str) -> set[str]:

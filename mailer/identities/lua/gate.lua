@@ -1,12 +1,12 @@
 -- What the gate has to know of a sender, in one look: its account, its identities, and the configuration set that holds.
 -- What is used of that is marked, so that it is read again with every refresh.
--- KEYS: account, identities, in use, then what it may be held by
+-- KEYS: account, identities, in_use, ...
+--       ...: what it may be held by
 -- ARGV: oldest account state that is believed (ms), prefix of the configuration sets' keys, set that the message names or '',
 --       how many of the names may give a default set, names (in lower case; the From identity's first, the most special first)
 -- Returns {now (ms), believed, production, suppressed reasons, listed at or nil, set or '', {the set's fields}, {the names' values},
 -- how long it is held (ms), why, 1 where it is the caller's turn to try one all the same}
 -- include mailer/ledger/lua/lib/holds.lua
-local account, identities, in_use = unpack(KEYS)
 local oldest, prefix, set, from = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
 

@@ -1,8 +1,8 @@
 -- Give up a campaign whose list was not read to its end; one that was started stays as it is.
--- KEYS: container   ARGV: reason, silence (ms): only where its reader has not been heard of for so long
+-- KEYS: container
+-- ARGV: reason, silence (ms): only where its reader has not been heard of for so long
 -- Returns how many chunks have to be deleted, or -1 where the campaign is not given up.
 -- include mailer/redis/lua/lib/numbers.lua
-local container = KEYS[1]
 local c = redis.call('HMGET', container, 'state', 'ready', 'chunks', 'intake', 'once', 'id')
 if c[1] ~= 'planned' or c[2] or now_ms() - tonumber(c[4]) < tonumber(ARGV[2]) then
   return -1

@@ -1,10 +1,9 @@
 -- Store one message: all of it, or, where its idempotency key stands for an earlier one, nothing.
--- KEYS: idempotency key, container, chunk, records, payload, window, due
+-- KEYS: key, container, chunk, records, payload, window, due
 -- ARGV: id, chunk id, digest of what the caller gave or '' (no key), life of the key (s), patience (ms), payload,
 --       time to send at (ms) or '', then pairs field, value of the container
 -- Returns {id, 1 where it is new}: the earlier one's id, and 0 or (other content) -1, where there is one.
 -- include mailer/ledger/lua/lib/common.lua
-local key, container, chunk, records, payload, window, due = unpack(KEYS)
 local id, chunk_id, digest, life, patience, packed, at = unpack(ARGV, 1, 7)
 local now = now_ms()
 if redis.call('EXISTS', container) == 1 then

@@ -1,13 +1,12 @@
 -- SES refuses recipients of a campaign for a reason that may hold for all: shall they be given up, or be tried once more?
 -- Whoever is refused the first time is tried again, after the others. `limit` different recipients refused alike, and nobody
 -- accepted since the first of them, hold the campaign: one at a time is tried then, until one is accepted.
--- KEYS: container, alike
+-- KEYS: container, key
 -- ARGV: what is alike, '1' where SES accepted others at the same time, limit, tries, first and longest pause (ms), reason, then pairs
 --       recipient, attempt
 -- Returns {pause until the next is tried (ms), 0: it is not held; the most tries of any of them; then for each 1: give it up}.
 -- Doing it twice changes nothing but that a recipient that was to be given up is tried once more.
 -- include mailer/ledger/lua/lib/holds.lua
-local container, key = unpack(KEYS)
 local what, others, limit, most, first, longest, reason = unpack(ARGV, 1, 7)
 limit, most = tonumber(limit), tonumber(most)
 local now = now_ms()

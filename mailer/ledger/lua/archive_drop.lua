@@ -1,9 +1,8 @@
 -- The archive of a chunk is in the store: let go of what Redis has of it, where that is still what was archived.
--- KEYS: container, chunk, records, message ids, details, payload, tokens, doubt
+-- KEYS: container, chunk, records, ids, details, payload, tokens, doubt
 -- ARGV: chunk id, its number, digest of what was archived, token
 -- Returns {1, token of the archive before this or ''}, or {0, ''} where something has been said of it in the meantime.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, ids, details, payload, tokens, doubt = unpack(KEYS)
 local chunk_id, number, digest, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 if redis.call('EXISTS', records) == 0 then
   return {0, ''}

@@ -1,10 +1,9 @@
 -- All that is known of a chunk's recipients, where it is to be archived.
--- KEYS: container, chunk, records, message ids, details, tokens, over
+-- KEYS: container, chunk, records, ids, details, tokens, over
 -- ARGV: chunk id, its number, for how long nothing has changed in it (ms), the same where a recipient is in doubt (ms)
 -- Returns {'over', digest, records, message ids, {details}} | {'early'}: it has changed lately, or a worker has it | {'open'}
 -- | {'archived'}: it is, and what it leaves in the store may still be there | {'gone'}.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, ids, details, tokens, over = unpack(KEYS)
 local chunk_id, number, quiet, doubt_quiet = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local all = redis.call('GET', records)

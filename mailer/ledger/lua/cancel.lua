@@ -1,9 +1,9 @@
 -- Nothing more of a campaign is sent, ever. What is still queued is counted out afterwards, chunk by chunk: count_out.lua.
--- KEYS: container, window, active   ARGV: id, reason
+-- KEYS: container, window, active
+-- ARGV: id, reason
 -- Returns {its state afterwards, 1 where this changed it, 1 where its list has been read to the end}; a planned one whose list
 -- has not been is left to abandon.lua.
 -- include mailer/ledger/lua/lib/common.lua
-local container, window, active = unpack(KEYS)
 local c = redis.call('HMGET', container, 'state', 'ready', 'n:q', 'n:c')
 local ready = c[2] and 1 or 0
 if not c[1] or c[1] == 'finished' or c[1] == 'cancelled' or not c[2] then

@@ -1,8 +1,8 @@
 -- A message that has not been handed to SES is not sent, and one that is in doubt is not sent again.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes   ARGV: chunk id, reason
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes
+-- ARGV: chunk id, reason
 -- Returns {the recipient's state afterwards, 1 where this changed something}; {'', 0} where Redis does not have it.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, details, outcomes = KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[10]
 local chunk_id, reason = ARGV[1], ARGV[2]
 local now = now_ms()
 local all, state = redis.call('GET', records), redis.call('HGET', container, 'state')
@@ -23,5 +23,5 @@ count_moves(container, {qn = 1})
 redis.call('HINCRBY', chunk, 'open', '-1')
 publish(outcomes, chunk_id, 0, 'n', attempts, reason)
 if state == 'planned' then redis.call('HSET', container, 'state', 'running') end  -- so that it is over now
-close_what_is_over(KEYS, chunk_id, now)
+close_what_is_over(keys, chunk_id, now)
 return {'n', 1}

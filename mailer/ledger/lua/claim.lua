@@ -5,7 +5,6 @@
 -- Returns 'ok' | 'lost' (the lease) | 'conflict' (a recipient is not ours to send) | 'expired' | the container's state, if it
 -- is not sending.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, due = unpack(KEYS)
 local fence, mode, rows, chunk_id, lease = unpack(ARGV)
 local now = now_ms()
 

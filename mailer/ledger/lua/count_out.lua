@@ -1,9 +1,9 @@
 -- Count out what is still queued in one chunk of a cancelled campaign. What is claimed settles as it comes. May be repeated.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes   ARGV: chunk id, its number,
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes
+-- ARGV: chunk id, its number,
 -- reason, for the stream of outcomes only: the same for all, so that it is not kept with each
 -- Returns how many recipients were counted out.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, outcomes = KEYS[1], KEYS[2], KEYS[3], KEYS[10]
 local chunk_id, number = ARGV[1], tonumber(ARGV[2])
 local c = redis.call('HMGET', container, 'state', 'sweep')
 if c[1] ~= 'cancelled' or not c[2] then
@@ -27,7 +27,7 @@ if n > 0 then
   count_moves(container, {qn = n})
   redis.call('HINCRBY', chunk, 'open', digits(-n))
 end
-close_what_is_over(KEYS, chunk_id, now)
+close_what_is_over(keys, chunk_id, now)
 if tonumber(c[2]) == number then  -- the others that sweep go on from here, too, and from here after a crash
   redis.call('HSET', container, 'sweep', digits(number + 1))
 end

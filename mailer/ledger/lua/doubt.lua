@@ -1,9 +1,8 @@
 -- Recipients of one chunk have been in doubt for longer than the grace, and no event of SES has come: what the lane says then.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, grace (ms), 'resend' | 'hold' | 'assume_sent', reason of those that are assumed to be sent
 -- Returns how many recipients that was done to. The index then has the time from which on the chunk is to be looked at again.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, grace, policy, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
 local c = redis.call('HMGET', container, 'state', 'expires')
@@ -40,7 +39,7 @@ if n > 0 then
   forget_with(records, details)
   if policy == 'resend' then
     count_moves(container, {kq = n})
-    reopen(KEYS, active, chunk_id, n, now)
+    reopen(keys, active, chunk_id, n, now)
   else
     count_moves(container, {ks = n})
   end

@@ -1,11 +1,10 @@
 -- Apply what SES's events say of recipients of one chunk. Events come late, early, twice and in any order: what counts is how
 -- strong a state is (RANK), and SES's message id, which tells whether a recipient was sent to once or twice.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes
 -- ARGV: chunk id; packed rows: position (2), attempt (2), state (1), manner (1); message ids, 27 bytes a row (zeros: see below);
 --       then pairs: row -> reason, `i<row>` -> a message id that does not have SES's usual form
 -- Returns {1 where the chunk is known, recipients found to be sent to twice, position, old state and new state, ...}
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, window, details, ids, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, rows, packed_ids = unpack(ARGV, 1, 3)
 local now = now_ms()
 local size = redis.call('STRLEN', records) / RECORD
@@ -105,7 +104,7 @@ forget_with(records, ids, details)
 note_accepted(container, answered, now)
 if opened ~= 0 then
   redis.call('HINCRBY', chunk, 'open', digits(opened))
-  close_what_is_over(KEYS, chunk_id, now)
+  close_what_is_over(keys, chunk_id, now)
 end
 if doubtful ~= 0 then decided(container, now) end
 return out

@@ -1,8 +1,8 @@
 -- Fill a campaign's window: put its next chunks among those that are owed work.
--- KEYS: container, window, due   ARGV: campaign id, size of the window, patience (ms)
+-- KEYS: container, window, due
+-- ARGV: campaign id, size of the window, patience (ms)
 -- Returns the numbers of the chunks that were added. Their wake-ups are the caller's to queue; the reaper's, if it dies first.
 -- include mailer/ledger/lua/lib/common.lua
-local container, window, due = unpack(KEYS)
 local id, size, patience = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
 local state = begin_when_due(container, now)

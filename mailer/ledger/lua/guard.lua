@@ -1,8 +1,8 @@
 -- Pause a campaign when too many of its e-mails have bounced, or too many of its recipients complained. One that is paused for
 -- another reason gets this one, so that whoever resumes it knows.
--- KEYS: container   Returns the reason, where this call found it, or ''.
+-- KEYS: container
+-- Returns the reason, where this call found it, or ''.
 -- include mailer/ledger/lua/lib/common.lua
-local container = KEYS[1]
 local c = redis.call('HMGET', container, 'state', 'guarded', 'max_bounce', 'max_complaint', 'guard_after', 'id',
                      'g:known', 'g:bounced', 'g:delivered', 'g:complained')
 if c[2] or not c[5] or (c[1] ~= 'running' and c[1] ~= 'parked' and c[1] ~= 'paused') then

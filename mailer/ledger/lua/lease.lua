@@ -1,12 +1,11 @@
 -- Take a chunk for one worker. A claim that an earlier lease left without a settle becomes `unknown` here, and nowhere else.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes
 -- ARGV: chunk id, owner, lease (ms), what becomes of a campaign's recipients in doubt, in the transactional lane and in bulk; ''
 --       where the caller does not say it
 -- Returns {status, fence, records, now (ms), starts, suspects, deaths}: 'ok' | 'busy' | 'over' (nothing open) | 'gone' | 'early' (its
 -- time has not come)
 -- | the container's state, if not sending.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, window, details, _, _, due, doubt, outcomes = unpack(KEYS)
 local chunk_id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 note_policy(container, ARGV[4], ARGV[5])
@@ -48,7 +47,7 @@ if doubtful > 0 then
   all = redis.call('GET', records)
 end
 
-local closed = close_what_is_over(KEYS, chunk_id, now)
+local closed = close_what_is_over(keys, chunk_id, now)
 if closed == 1 then
   return {'over', 0, '', now}
 end

@@ -1,8 +1,8 @@
 -- Let nothing more of a campaign be claimed, until it is resumed.
--- KEYS: container   ARGV: reason
+-- KEYS: container
+-- ARGV: reason
 -- Returns {its state afterwards, 1 where this changed it, 1 where its list has been read to the end}.
 -- include mailer/ledger/lua/lib/common.lua
-local container = KEYS[1]
 local c = redis.call('HMGET', container, 'state', 'ready')
 local ready = c[2] and 1 or 0
 if c[1] == 'running' or c[1] == 'parked' or (c[1] == 'planned' and c[2]) then

@@ -1,11 +1,10 @@
 -- Open a campaign for its list, or, where its idempotency key stands for an earlier one, say which.
--- KEYS: idempotency key, container, campaigns, active
+-- KEYS: key, container, campaigns, active
 -- ARGV: id, digest of what the caller gave or '' (no key), life of the key (s), key prefix of containers,
 --       then pairs field, value of the container
 -- Returns {id, 1 where it is new, else 0 or (other content) -1, whether the earlier one's list is still being read (1),
 -- digest of its list}.
 -- include mailer/redis/lua/lib/numbers.lua
-local key, container, campaigns, active = unpack(KEYS)
 local id, digest, life, prefix = unpack(ARGV, 1, 4)
 local now = digits(now_ms())
 if redis.call('EXISTS', container) == 1 then

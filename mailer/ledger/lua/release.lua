@@ -3,7 +3,6 @@
 -- ARGV: chunk id, fence, delay (ms) until somebody should look at it again, 1 where it turned out to be harmless
 -- Returns 1 when there is work left and the caller held the lease, else 0.
 -- include mailer/ledger/lua/lib/common.lua
-local chunk, due = unpack(KEYS)
 local meta = redis.call('HMGET', chunk, 'fence', 'open')
 if meta[1] ~= ARGV[2] then
   was_not_lost(chunk, ARGV[2])

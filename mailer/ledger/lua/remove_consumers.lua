@@ -1,7 +1,7 @@
 -- Consumers of a group that have not been heard of for so long, and hold nothing, are removed from it.
--- KEYS: stream; ARGV: group, milliseconds
+-- KEYS: stream
+-- ARGV: group, milliseconds
 -- Returns how many.
-local stream = KEYS[1]
 local group, idle_ms = ARGV[1], tonumber(ARGV[2])
 local consumers, removed = redis.pcall('XINFO', 'CONSUMERS', stream, group), 0
 if consumers.err then return 0 end  -- there is no such stream or group yet

@@ -1,6 +1,7 @@
--- Heartbeat of a lease. KEYS: chunk, due   ARGV: chunk id, fence, lease (ms)   Returns 1, or 0 when the lease is lost.
+-- Heartbeat of a lease.
+-- KEYS: chunk, due
+-- ARGV: chunk id, fence, lease (ms)   Returns 1, or 0 when the lease is lost.
 -- include mailer/ledger/lua/lib/common.lua
-local chunk, due = unpack(KEYS)
 if not held_until(chunk, ARGV[2]) then
   was_not_lost(chunk, ARGV[2])
   return 0

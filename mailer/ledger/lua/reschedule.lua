@@ -1,8 +1,8 @@
 -- A campaign that has not begun gets another time to be sent at. A paused one stays paused, and waits for that time once resumed.
--- KEYS: container   ARGV: time (ms), the same as text
+-- KEYS: container
+-- ARGV: time (ms), the same as text
 -- Returns {its state afterwards, 1 where it has that time now, 1 where its list has been read to the end}. Instead of the state:
 -- 'begun' where a part of a paused one was queued before, 'expired' where its expires_at comes first. May be repeated.
-local container = KEYS[1]
 local c = redis.call('HMGET', container, 'state', 'ready', 'expires', 'next')
 local ready = c[2] and 1 or 0
 if not c[2] or (c[1] ~= 'planned' and c[1] ~= 'paused') then return {c[1] or 'gone', 0, ready} end

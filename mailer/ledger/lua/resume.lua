@@ -4,7 +4,6 @@
 -- Returns {its state afterwards, 1 where this changed it, 1 where its list has been read to the end,
 -- then chunk id, fence, ...: what has to be woken}. The keys of its chunks may have been told to expire: see revive.lua.
 -- include mailer/ledger/lua/lib/common.lua
-local container, window, due, active = unpack(KEYS)
 local id, patience, prefix = unpack(ARGV)
 local now = now_ms()
 local c = redis.call('HMGET', container, 'state', 'ready', 'at', 'at_text', 'guarded')

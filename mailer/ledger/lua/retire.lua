@@ -1,9 +1,9 @@
 -- Let some chunks of a campaign that is over be forgotten after a while; with the last of them, the campaign.
--- KEYS: container, window, active, tokens, then the keys of chunks
+-- KEYS: container, window, active, tokens, ...
+--       ...: the keys of chunks
 -- ARGV: id, how long its chunks are kept (s), how long the campaign is known (s), 1 with the last of them
 -- Returns 0, with nothing done, where it is not over (any more).
 -- include mailer/ledger/lua/lib/common.lua
-local container, window, active = KEYS[1], KEYS[2], KEYS[3]
 if not is_over(container) then
   return 0
 end

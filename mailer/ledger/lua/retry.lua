@@ -1,9 +1,8 @@
 -- Somebody wants some recipients of a chunk sent to again.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, the states of those recipients, a byte each: f, k, r
 -- Returns {the container's state before, or 'expired', how many are queued again; -1 where Redis does not have the chunk}
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, _, details, ids, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, states = ARGV[1], ARGV[2]
 local now = now_ms()
 local c = redis.call('HMGET', container, 'state', 'expires', 'ready')
@@ -37,6 +36,6 @@ end
 if n > 0 then
   count_moves(container, moves)
   change_doubt(chunk, doubt, chunk_id, doubtful, now)
-  reopen(KEYS, active, chunk_id, n, now)
+  reopen(keys, active, chunk_id, n, now)
 end
 return {c[1], n}

@@ -1,8 +1,9 @@
 -- Take back what retire.lua did to some chunks of a campaign that goes on.
--- KEYS: container, tokens, then the keys of chunks   ARGV: `retired` when this was begun, 1 with the last of them
+-- KEYS: container, tokens, ...
+--       ...: the keys of chunks
+-- ARGV: `retired` when this was begun, 1 with the last of them
 -- Returns 0, with nothing done, where it is over.
 -- include mailer/ledger/lua/lib/common.lua
-local container = KEYS[1]
 if is_over(container) then
   return 0
 end

@@ -1,7 +1,6 @@
 -- Persist what became of claimed recipients. It does not ask for the lease: a recipient is told by its attempt number, so
 -- the holder of a lost lease may still say what it learnt, and saying it twice changes nothing.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, account, limiter, places, history,
---       active
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes, account, limiter, places, history, active
 -- ARGV: chunk id, recipients of SES calls that were answered, of them those that SES accepted, their place in the rate or '',
 --       packed rows: position (2), attempt (2), state (1), failures to add (1); message ids, 27 bytes a row (zeros: none);
 --       marks of the same, 7 bytes a row, or '' where they are not to be noted; key prefix of the index, its life (s);
@@ -10,8 +9,6 @@
 -- somebody who knew as much. A row whose event came before the answer is not late: what the answer counts is counted here.
 -- include mailer/ledger/lua/lib/sent_ids.lua
 -- include mailer/quota/lua/lib/places.lua
-local container, chunk, records, window, details, ids, _, due, doubt, outcomes, account, limiter, places, history,
-  active = unpack(KEYS)
 local chunk_id, answered, accepted, place, rows, packed_ids, marks = unpack(ARGV, 1, 7)
 local now = now_ms()
 answer_place(limiter, places, place, now_us())
@@ -126,7 +123,7 @@ if answered ~= '0' and late < #rows / 6 then  -- else it was said before
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
-change_open(KEYS, active, chunk_id, opened, now)
+change_open(keys, active, chunk_id, opened, now)
 note_accepted(container, sent, now)
-local closed, finished = close_what_is_over(KEYS, chunk_id, now)
+local closed, finished = close_what_is_over(keys, chunk_id, now)
 return {late, closed, finished, twice}

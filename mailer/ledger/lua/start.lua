@@ -1,9 +1,9 @@
 -- The list is read to its end: let the campaign run, now or at its time.
--- KEYS: container   ARGV: rows, chunks, how many states, then pairs state, count, then pairs reason, count of the rows that
+-- KEYS: container
+-- ARGV: rows, chunks, how many states, then pairs state, count, then pairs reason, count of the rows that
 -- cannot be used
 -- Returns the campaign's state afterwards; it is 'finished' at once when no row can be sent. Doing it twice changes nothing.
 -- include mailer/ledger/lua/lib/common.lua
-local container = KEYS[1]
 local state = redis.call('HGET', container, 'state')
 if state ~= 'planned' then
   return state or 'gone'

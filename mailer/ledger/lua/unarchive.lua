@@ -1,10 +1,9 @@
 -- Take an archived chunk back into Redis, for something is to be said of it; it is archived again later.
--- KEYS: container, chunk, records, message ids, details, tokens, over, doubt
+-- KEYS: container, chunk, records, ids, details, tokens, over, doubt
 -- ARGV: chunk id, its number, token of the archive that this is from, records, message ids, recipients still open, in doubt,
 --       then pairs field, value of the details
 -- Returns 'live' where Redis has it, by this or before | 'changed': it has been archived anew | 'gone': so has its campaign.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, ids, details, tokens, over, doubt = unpack(KEYS)
 local chunk_id, number, token, all, known, open, doubtful = unpack(ARGV, 1, 7)
 if redis.call('EXISTS', records) == 1 then
   return 'live'

@@ -1,11 +1,10 @@
 -- A worker whose claim was not given made no call by it. The claim may be stored all the same: its answer was lost, and when it
 -- was repeated the lease was. Its recipients are queued again, also where another lease has found them in doubt since; those of
 -- another worker's claim with the same attempt number are left alone. May be repeated.
--- KEYS: container, chunk, records, window, details, message ids, payload, due, doubt, outcomes, active
+-- KEYS: container, chunk, records, window, details, ids, payload, due, doubt, outcomes, active
 -- ARGV: chunk id, fence, packed rows: position (2), attempt (2), what the stream of outcomes says where the campaign is cancelled
 -- Returns how many recipients that was done to; -1 where Redis does not have the chunk.
 -- include mailer/ledger/lua/lib/common.lua
-local container, chunk, records, _, details, _, _, _, doubt, outcomes, active = unpack(KEYS)
 local chunk_id, fence, rows, reason = unpack(ARGV)
 local now = now_ms()
 local all, campaign = redis.call('GET', records), redis.call('HGET', container, 'state')
@@ -36,6 +35,6 @@ for i = 1, #rows, 4 do
 end
 count_moves(container, moves)
 change_doubt(chunk, doubt, chunk_id, doubtful, now)
-change_open(KEYS, active, chunk_id, opened, now)
-if opened < 0 then close_what_is_over(KEYS, chunk_id, now) end
+change_open(keys, active, chunk_id, opened, now)
+if opened < 0 then close_what_is_over(keys, chunk_id, now) end
 return n

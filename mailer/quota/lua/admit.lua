@@ -7,7 +7,7 @@
 -- A SendBulkEmail call needs a place among those calls, too. Where there is none at the very time that the rate has room,
 -- nothing is taken and the answer is 'singles': SendEmail calls use the room meanwhile.
 --
--- KEYS: account, limiter, places, urgent, waiting, share, calls, pace of the campaign
+-- KEYS: account, limiter, places, urgent, waiting, share, calls_key, pace
 -- ARGV: lane, n, least of them that are worth it, who asks, whose turn it is (campaign), lower rate or '', burst (recipients),
 --       oldest account state that is believed (ms), reserve of the 24 h quota, campaign's own rate or '',
 --       bulk calls/s: number | 'auto' | 'unlimited', or '' where it is not a bulk call
@@ -16,7 +16,6 @@
 -- Returns {status, us, recipients, place}: 'go' with so many of them, after us | 'wait' us, then ask again | 'singles' |
 -- 'stale' | 'paused' | 'suspended' | 'daily', where how long is not this limiter's to say
 -- include mailer/quota/lua/lib/places.lua
-local account, limiter, places, urgent, waiting, share, calls_key, pace = unpack(KEYS)
 local bulk, n, least, flow = ARGV[1] == 'bulk', tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
 local asker = ARGV[4]
 local lower, burst, stale_ms, reserve, own_rate, bulk_calls =

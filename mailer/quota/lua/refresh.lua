@@ -1,9 +1,10 @@
 -- Store what GetAccount said. What had been answered by SES before it was asked is in its count; what was on its way, and what
--- was admitted since, is not. KEYS: account   ARGV: `answered` before it was asked, then pairs field, value
+-- was admitted since, is not.
+-- KEYS: account
+-- ARGV: `answered` before it was asked, then pairs field, value
 -- A call whose answer is never counted (its worker died) is taken for counted once a whole refresh has passed over it, and
 -- never sooner than a minute.
 -- include mailer/redis/lua/lib/numbers.lua
-local account = KEYS[1]
 local now = now_ms()
 local a = redis.call('HMGET', account, 'admitted', 'answered', 'before', 'before_at')
 local admitted, answered, base = tonumber(a[1] or '0'), tonumber(a[2] or '0'), tonumber(ARGV[1])

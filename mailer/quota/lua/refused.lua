@@ -1,9 +1,9 @@
 -- SES refused a send for what it said of the account, not of the message: every worker has to know at once.
--- KEYS: account, limiter, places, calls   ARGV: what, its place in the rate or '', lower rate or '', bulk calls/s as in admit.lua
+-- KEYS: account, limiter, places, calls_key
+-- ARGV: what, its place in the rate or '', lower rate or '', bulk calls/s as in admit.lua
 -- what: 'rate' (too many recipients a second) | 'calls' (too many SendBulkEmail calls) | 'daily' | 'paused' | 'suspended'; the
 -- last three hold until the account's state is read again.
 -- include mailer/quota/lua/lib/places.lua
-local account, limiter, places, calls_key = unpack(KEYS)
 local what, place, lower, bulk_calls = unpack(ARGV)
 local now = now_us()
 local rate = send_rate(redis.call('HGET', account, 'max_send_rate') or '0', lower)

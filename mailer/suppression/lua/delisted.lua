@@ -1,8 +1,8 @@
 -- An address was removed from SES's list. It is remembered for a while: a page that was read before may still be on its way.
--- KEYS: SES's table, removed   ARGV: place, address, how long it is remembered (ms)
+-- KEYS: ses, removed
+-- ARGV: place, address, how long it is remembered (ms)
 -- Returns how many entries it had.
 -- include mailer/suppression/lua/lib/buckets.lua
-local ses, removed = KEYS[1], KEYS[2]
 local key, address = ses .. bucket(ARGV[1]), ARGV[2]
 local _, gone = (redis.call('HGET', key, address) or ''):gsub('%S+', '')
 redis.call('HDEL', key, address)

@@ -1,10 +1,9 @@
 -- Entries that SES has. Each gets the mark of the present generation, so that a full pass can tell what SES has no more.
--- KEYS: bits, SES's table, turn, removed
+-- KEYS: bits, ses, turn, removed
 -- ARGV: whose turn it is ('' for a single entry that was just put there), how long it lasts (ms); then for each:
 --       place, address, letter of the reason and time (ms), which letters of SES's spelling are capitals (hexadecimal)
 -- Returns how many are new; -1 where it is not their turn any more.
 -- include mailer/suppression/lua/lib/buckets.lua
-local bits, ses, turn, removed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner = ARGV[1]
 if owner ~= '' then
   if redis.call('GET', turn) ~= owner then return -1 end

@@ -1,8 +1,9 @@
 -- Take back an unsubscription that is young. What is there for another reason, or for longer, stays.
--- KEYS: own table   ARGV: place, address, stream (quoted), its greatest age (s)
+-- KEYS: own
+-- ARGV: place, address, stream (quoted), its greatest age (s)
 -- Returns how many entries were taken back: 1 or 0.
 -- include mailer/suppression/lua/lib/buckets.lua
-local own, address, stream = KEYS[1], ARGV[2], ARGV[3]
+local address, stream = ARGV[2], ARGV[3]
 local key, oldest = own .. bucket(ARGV[1]), math.floor(now_ms() / 1000) - tonumber(ARGV[4])
 local stay, gone = {}, 0
 for item, letter, since, s in (redis.call('HGET', key, address) or ''):gmatch('((%a)(%d+):(%S*))') do

@@ -1,8 +1,8 @@
 -- Add entries of our own. What is there already keeps its time.
--- KEYS: bits, own table   ARGV: for each: place, address, letter of the reason, stream (quoted), since (s) or '' for now
+-- KEYS: bits, own
+-- ARGV: for each: place, address, letter of the reason, stream (quoted), since (s) or '' for now
 -- Returns for each 1 where it is new, 0 where it was there.
 -- include mailer/suppression/lua/lib/buckets.lua
-local bits, own = KEYS[1], KEYS[2]
 local now, new, added = digits(math.floor(now_ms() / 1000)), {}, 0
 for i = 1, #ARGV, 5 do
   local place, address, letter, stream, since = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]

@@ -1,11 +1,11 @@
 -- Who of a chunk is on a list, in one round trip. Nearly nobody is, so the bits are asked first, all in one command, and the
 -- tables only about those that they know. Arguments are packed: one by one they cost more than the search.
--- KEYS: bits, own table, SES's table (left out where it does not matter)
+-- KEYS: bits, own, ses
+--       the last is left out where it does not matter
 -- ARGV: how many, their places (4 bytes each, little-endian), where each ends (the same), the addresses one after the other
 -- Returns {now (ms), what is known of SES's list as fields and values, hits}; a hit is number from 0, own items, SES's items.
 -- include mailer/suppression/lua/lib/buckets.lua
 local STEP = 1000  -- addresses a command; Lua's stack holds 8,000 arguments
-local bits, own, ses = KEYS[1], KEYS[2], KEYS[3]
 local n, places, ends, addresses = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local hits = {}
 

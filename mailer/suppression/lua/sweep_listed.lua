@@ -1,8 +1,8 @@
 -- After a full pass: remove what it has not seen from some of the buckets.
--- KEYS: SES's table, turn   ARGV: whose turn it is, how long it lasts (ms), first bucket, how many
+-- KEYS: ses, turn
+-- ARGV: whose turn it is, how long it lasts (ms), first bucket, how many
 -- Returns how many entries were removed; -1 where it is not their turn any more.
 -- include mailer/suppression/lua/lib/buckets.lua
-local ses, turn = KEYS[1], KEYS[2]
 if redis.call('GET', turn) ~= ARGV[1] then return -1 end
 redis.call('PEXPIRE', turn, ARGV[2])
 local generation, first, gone = redis.call('HGET', ses, 'generation'), tonumber(ARGV[3]), 0

@@ -1,8 +1,8 @@
 -- Remove entries of our own. The bits stay: another address may have the same one, and a bit too many costs a look-up.
--- KEYS: own table   ARGV: for each: place, address, stream (quoted; '' is the entry for everything, '*' whatever there is)
+-- KEYS: own
+-- ARGV: for each: place, address, stream (quoted; '' is the entry for everything, '*' whatever there is)
 -- Returns for each the items that were removed.
 -- include mailer/suppression/lua/lib/buckets.lua
-local own = KEYS[1]
 local gone, removed = {}, 0
 for i = 1, #ARGV, 3 do
   local key, address, stream = own .. bucket(ARGV[i]), ARGV[i + 1], ARGV[i + 2]

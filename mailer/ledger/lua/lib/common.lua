@@ -5,6 +5,7 @@
 local RECORD = 9
 local UNUSABLE = 255  -- in the place of failures: the row was rejected when it was read, and cannot be sent to
 local MESSAGE_ID = 27
+local OF_A_CHUNK = {'container', 'chunk', 'records', 'window', 'details', 'ids', 'payload'}  -- keys, by their names
 
 local function record(state, mode, failures, attempts, now)
   return state .. mode .. struct.pack('>BHI4', failures, attempts, math.floor(now / 1000))
@@ -191,10 +192,10 @@ local function change_doubt(chunk, doubt, chunk_id, n, now)
 end
 
 -- After counts changed: close the chunk when nothing in it is open, and its container when nothing in any chunk is.
--- `keys` are those of lease.lua and settle.lua: container, chunk, records, window, details, message ids, payload, due, doubt.
+-- `keys` are those of the script, by their names; it has OF_A_CHUNK and `due` among them.
 -- Returns 1 when the chunk is closed, and 1 when the container is finished by this.
 local function close_what_is_over(keys, chunk_id, now)
-  local container, chunk, window, due = keys[1], keys[2], keys[4], keys[8]
+  local container, chunk, window, due = keys.container, keys.chunk, keys.window, keys.due
   if tonumber(redis.call('HGET', chunk, 'open') or '0') > 0 then
     return 0, 0
   end
@@ -213,7 +214,7 @@ local function close_what_is_over(keys, chunk_id, now)
   local finished = finish(container, now)
   if c[4] then
     -- A message is one chunk: its time to be forgotten starts here. A campaign's is the reaper's business.
-    for i = 1, 7 do redis.call('EXPIRE', keys[i], c[4]) end
+    for _, name in ipairs(OF_A_CHUNK) do redis.call('EXPIRE', keys[name], c[4]) end
   end
   return 1, finished
 end
@@ -297,7 +298,7 @@ end
 -- A recipient is owed another attempt, in a chunk, and maybe a container, that was over: it goes on. `keys` as in
 -- close_what_is_over.
 local function reopen(keys, active, chunk_id, n, now)
-  local container, chunk, window, due = keys[1], keys[2], keys[4], keys[8]
+  local container, chunk, window, due = keys.container, keys.chunk, keys.window, keys.due
   redis.call('HINCRBY', chunk, 'open', digits(n))
   redis.call('SADD', window, chunk_id:match('%-(%d+)$'))
   redis.call('ZADD', due, 'NX', digits(now), chunk_id)
@@ -310,7 +311,7 @@ local function reopen(keys, active, chunk_id, n, now)
     go_on(container, now)
     redis.call('HSET', container, 'state', 'running', 'reason', '')
   end
-  for i = 1, 7 do redis.call('PERSIST', keys[i]) end
+  for _, name in ipairs(OF_A_CHUNK) do redis.call('PERSIST', keys[name]) end
   if not redis.call('HGET', container, 'keep') then
     make_active(container, window, active, (chunk_id:match('^[^-]+')))
   end
@@ -322,7 +323,7 @@ local function change_open(keys, active, chunk_id, n, now)
   if n > 0 then
     reopen(keys, active, chunk_id, n, now)
   elseif n < 0 then
-    redis.call('HINCRBY', keys[2], 'open', digits(n))
+    redis.call('HINCRBY', keys.chunk, 'open', digits(n))
   end
 end
 
