@@ -115,3 +115,9 @@ def test_a_quote_in_a_password_may_be_escaped(monkeypatch: pytest.MonkeyPatch) -
     text = masked(f"Port could not be cast to integer value as {password + '@proxy.example'!r}")
     assert FIRST not in text
     assert SECOND not in text
+
+
+def test_a_password_may_look_like_the_end_of_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"me:{FIRST}{SECOND}://@proxy.example:3128"  # without a scheme of its own
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    assert FIRST not in masked(f"Cannot connect to proxy {url}")

@@ -217,3 +217,9 @@ def test_a_whole_message_to_one_in_its_cc_gets_that_ones_token() -> None:
     item = MessageBuilder(spec=spec, source=Mime(email.raw or b""), files=(), tokens=tokens).item("m0-0", 0, Entry(1, ""), 1)
     token = item.headers["List-Unsubscribe"].removeprefix("<https://e.example/").removesuffix(">")
     assert tokens.read(token).address == "a@example.com"
+
+
+def test_what_is_no_text_is_no_token_and_is_not_read() -> None:
+    never_read: Any = (1 / number for number in [0])
+    with pytest.raises(InvalidToken):
+        Tokens(["a long random text of 32 characters"]).read(never_read)
